@@ -1,0 +1,39 @@
+# Every target sets up .venv first; `make repro` and `make test` are all a newcomer needs.
+SHELL := /bin/sh
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+
+.PHONY: repro test test-slow lint setup constraints
+
+repro: .venv/ready
+	.venv/bin/dvc repro
+
+test: .venv/ready lint
+	.venv/bin/python -m pytest
+
+test-slow: .venv/ready
+	.venv/bin/python -m pytest -m slow --timeout 1500
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+setup: .venv/ready
+
+# Interrupted or outdated environments are completed, never trusted: the stamp comes last.
+.venv/ready: pyproject.toml constraints.txt $(filter .uv/%,$(UV))
+	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python .venv/bin/python --constraints constraints.txt \
+		--editable '.[evaluation]' --group pipeline --group dev
+	touch .venv/ready
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet uv
+
+# Renews every pin (needs the package index).
+constraints:
+	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --upgrade \
+		--python-version 3.11 --extra evaluation --group pipeline --group dev \
+		pyproject.toml --output-file constraints.txt

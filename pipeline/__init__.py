@@ -1,0 +1,1 @@
+"""Data engineering: photographs, degradation, shards, pairs, tokens, loading, executors."""
