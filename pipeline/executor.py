@@ -1,0 +1,316 @@
+"""One way to run many independent tasks in three places: here, in processes, on a Ray cluster."""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from tvqrap.errors import UserError
+
+Place = Literal["here", "processes", "ray"]
+T = TypeVar("T")
+R = TypeVar("R")
+
+_ATTEMPTS = 2
+_RELEASE_SECONDS = 5.0
+_PACKAGES = ("tvqrap", "pipeline")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed twice."""
+
+    index: int
+    """Its place in the tasks."""
+    error: str
+    """The last error in one line."""
+    traceback: str
+    """Empty where the worker died without one."""
+
+
+@dataclass(frozen=True)
+class _Outcome(Generic[R]):
+    """What one attempt came to: a result, a failure, or a worker that cannot be set up."""
+
+    result: R | None = None
+    failure: tuple[str, str] | None = None
+    fatal: BaseException | None = None
+
+
+class _Worker(Generic[T, R]):
+    """Calls the factory at the first task, and the function it returned for every task."""
+
+    def __init__(self, factory: Callable[[], Callable[[T], R]]) -> None:
+        self._factory = factory
+        self._function: Callable[[T], R] | None = None
+
+    def run(self, task: T) -> _Outcome[R]:
+        try:
+            if self._function is None:
+                self._function = self._factory()
+        except Exception as error:
+            # A UserError stays one; others need not survive the way to the driver.
+            fatal = error if isinstance(error, UserError) else RuntimeError(traceback.format_exc())
+            return _Outcome(fatal=fatal)
+        try:
+            return _Outcome(result=self._function(task))
+        except Exception as error:
+            return _Outcome(failure=(_one_line(error), traceback.format_exc()))
+
+
+class _Queue(Generic[R]):
+    """Indices still to run, attempts made and failures so far."""
+
+    def __init__(self, count: int, on_result: Callable[[int, R], None]) -> None:
+        self.waiting = deque(range(count))
+        self.failures: list[Failure] = []
+        self._attempts = [0] * count
+        self._on_result = on_result
+
+    def settle(self, index: int, outcome: _Outcome[R]) -> None:
+        """Hand on a result; put a failed task at the end of the queue once, then record it."""
+        if outcome.fatal is not None:
+            raise outcome.fatal
+        if outcome.failure is None:
+            self._on_result(index, outcome.result)  # type: ignore[arg-type]  # R may be None
+            return
+        self._attempts[index] += 1
+        if self._attempts[index] < _ATTEMPTS:
+            self.waiting.append(index)
+        else:
+            self.failures.append(Failure(index, *outcome.failure))
+
+
+def run_tasks(
+    worker: Callable[[], Callable[[T], R]],
+    tasks: Sequence[T],
+    *,
+    place: Place,
+    workers: int,
+    on_result: Callable[[int, R], None],
+    cpus: float = 1,
+    gpus: float = 0,
+) -> list[Failure]:
+    """Run every task; hand each result to `on_result(index, result)` as it arrives, in any order.
+
+    `worker` is a factory called once in each process or actor (there it loads the model); it
+    returns the function that is applied to one task after another. Factory, tasks and results must
+    be picklable. A task that raises, or whose worker dies, is tried once more; the second time it
+    becomes a Failure and the others go on. An error of the factory, or of `on_result`, ends the
+    run. Failures come back in the order of the tasks.
+
+    "processes" starts up to `workers` fresh processes. "ray" starts up to `workers` actors of
+    `cpus` and `gpus` each, never more than fit the cluster: the one at RAY_ADDRESS, else a local
+    one for this run. UserError where not even one actor fits.
+    """
+    if workers < 1:
+        raise ValueError(f"found {workers} workers, expected at least 1")
+    queue: _Queue[R] = _Queue(len(tasks), on_result)
+    if tasks:
+        workers = min(workers, len(tasks))
+        if place == "here":
+            _run_here(worker, tasks, queue)
+        elif place == "processes":
+            _run_processes(worker, tasks, queue, workers)
+        else:
+            _run_ray(worker, tasks, queue, workers, cpus, gpus)
+    return sorted(queue.failures, key=lambda failure: failure.index)
+
+
+def _run_here(worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: _Queue[R]) -> None:
+    runner = _Worker(worker)
+    while queue.waiting:
+        index = queue.waiting.popleft()
+        queue.settle(index, runner.run(tasks[index]))
+
+
+def _run_processes(
+    worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: _Queue[R], workers: int
+) -> None:
+    # Spawned, not forked: a fork copies the locks of the threads that torch and OpenCV started.
+    context = multiprocessing.get_context("spawn")
+    processes: list[BaseProcess] = []
+    busy: dict[Connection, tuple[BaseProcess, int]] = {}
+
+    def start() -> tuple[BaseProcess, Connection]:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(worker, theirs), daemon=True)
+        processes.append(process)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def give(process: BaseProcess, pipe: Connection, index: int) -> None:
+        busy[pipe] = (process, index)
+        with contextlib.suppress(BrokenPipeError):  # it died: reading from it will tell
+            pipe.send(tasks[index])
+
+    try:
+        for _ in range(workers):
+            give(*start(), queue.waiting.popleft())
+        while busy:
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                process, index = busy.pop(pipe)
+                died = False
+                try:
+                    outcome = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    died = True
+                    process.join()
+                    outcome = _Outcome(failure=(f"worker died (exit code {process.exitcode})", ""))
+                queue.settle(index, outcome)
+                if not queue.waiting:
+                    pipe.close()
+                elif died:
+                    give(*start(), queue.waiting.popleft())
+                else:
+                    give(process, pipe, queue.waiting.popleft())
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+                process.join()
+
+
+def _serve(factory: Callable[[], Callable[[T], R]], pipe: Connection) -> None:
+    """Body of a worker process: answers tasks until the driver closes the pipe or is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    runner = _Worker(factory)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            pipe.send(runner.run(pipe.recv()))
+
+
+def _run_ray(
+    worker: Callable[[], Callable[[T], R]],
+    tasks: Sequence[T],
+    queue: _Queue[R],
+    workers: int,
+    cpus: float,
+    gpus: float,
+) -> None:
+    with _cluster() as ray:
+        fitting = _actors_that_fit(ray, workers, cpus, gpus)
+        if fitting == 0:
+            raise UserError(
+                f"Ray: no node has {cpus:g} cpus and {gpus:g} gpus free, expected at least one; "
+                f"found {ray.available_resources()}"
+            )
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=2)(
+            _RayWorker
+        )
+        digest = code_digest()
+        actors = [remote.remote(worker, digest) for _ in range(fitting)]
+        busy: dict[Any, tuple[Any, int]] = {}
+
+        def give(actor: Any, index: int) -> None:
+            busy[actor.run.remote(tasks[index])] = (actor, index)
+
+        try:
+            for actor in actors:
+                give(actor, queue.waiting.popleft())
+            while busy:
+                for reference in ray.wait(list(busy))[0]:
+                    actor, index = busy.pop(reference)
+                    try:
+                        outcome = ray.get(reference)
+                    except ray.exceptions.RayError as error:
+                        # The worker died, and again in Ray's own retries.
+                        outcome = _Outcome(failure=(_one_line(error), ""))
+                    queue.settle(index, outcome)
+                    if queue.waiting:
+                        give(actor, queue.waiting.popleft())
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+
+class _RayWorker(_Worker[T, R]):
+    """The actor: a worker that first makes sure that it runs the driver's code."""
+
+    def __init__(self, factory: Callable[[], Callable[[T], R]], digest: str) -> None:
+        super().__init__(factory)
+        self._driver_digest = digest
+
+    def run(self, task: T) -> _Outcome[R]:
+        if (found := code_digest()) != self._driver_digest:
+            message = f"Ray: a worker imports code {found[:12]}, expected the driver's "
+            return _Outcome(fatal=UserError(message + self._driver_digest[:12]))
+        return super().run(task)
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[Any]:
+    """The ray module with a connection: the one that is open, RAY_ADDRESS's, or a local cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        # Workers of a cluster that already runs may hold another copy of the code.
+        modules = [str(path) for path in _package_folders()]
+        ray.init(address, runtime_env={"py_modules": modules})
+    else:
+        # Without an address ray.init would attach to any cluster that it finds.
+        ray.init("local", include_dashboard=False)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _actors_that_fit(ray: Any, wanted: int, cpus: float, gpus: float) -> int:
+    """How many actors, up to `wanted`, fit what is free; each has to fit one node."""
+    needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need > 0}
+
+    def fit(resources: dict[str, float]) -> int:
+        return int(min(resources.get(name, 0) / need + 1e-9 for name, need in needs.items()))
+
+    wanted = min(wanted, sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while (free := fit(ray.available_resources())) < wanted and time.monotonic() < deadline:
+        time.sleep(0.1)  # actors of an earlier run give back what they held a moment later
+    return min(wanted, free)
+
+
+def code_digest() -> str:
+    """SHA-256 over the Python files of the packages that workers run."""
+    digest = hashlib.sha256()
+    for folder in _package_folders():
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{folder.name}/{path.relative_to(folder)}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _package_folders() -> list[Path]:
+    root = Path(__file__).parent.parent
+    return [root / name for name in _PACKAGES]
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,0 +1,256 @@
+"""Feeding shards to training: an order planned from (seed, epoch), resumable at any sample.
+
+The stream of samples is endless: epoch after epoch, each in its own order, with no sample lost or
+doubled at the joints. Within an epoch the shards are shuffled, read in blocks, and the samples
+shuffled within each block, so that storage sees whole files in sequence. A position in the stream
+is (epoch, samples seen in it), which any step of any batch size maps to.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.shards import Manifest, Sample, decode_array, decode_png, read_shard
+from pipeline.streams import random_stream
+from tvqrap.errors import UserError
+from tvqrap.training.batch import Batch
+
+BLOCK_SHARDS = 8
+"""Shards held in memory and mixed at a time."""
+BATCHES_AHEAD = 3
+DECODING_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which members of a sample a stage reads."""
+
+    hr: bool = False
+    lr: bool = False
+    tokens: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Shards of one set: one folder, or several that hold the same keys (pairs beside tokens)."""
+
+    folders: tuple[Path, ...]
+    shards: tuple[str, ...]
+    counts: tuple[int, ...]
+    variants: int
+
+    @property
+    def samples(self) -> int:
+        """HR crops in the set."""
+        return sum(self.counts)
+
+    @classmethod
+    def open(cls, *folders: Path) -> "Source":
+        """Reads the manifests. Raises `UserError` where they do not list the same shards."""
+        manifests = [Manifest.load(folder) for folder in folders]
+        first = manifests[0]
+        names = tuple(row.name for row in first.shards)
+        counts = tuple(row.samples for row in first.shards)
+        for folder, other in zip(folders[1:], manifests[1:], strict=True):
+            if names != tuple(row.name for row in other.shards) or counts != tuple(
+                row.samples for row in other.shards
+            ):
+                raise UserError(
+                    f"{folder}: {other.samples} samples in {len(other.shards)} shards, expected "
+                    f"those of {folders[0]} ({first.samples} in {len(first.shards)}): extract the "
+                    "tokens again"
+                )
+        if not first.samples:
+            raise UserError(f"{folders[0]}: holds no samples")
+        return cls(folders, names, counts, int(first.params["set"]["variants"]))
+
+    def read(self, shard: int) -> list[Sample]:
+        """Samples of one shard, members of all folders together, counts checked."""
+        name = self.shards[shard]
+        merged: list[Sample] | None = None
+        for folder in self.folders:
+            samples = list(read_shard(folder / name))
+            if len(samples) != self.counts[shard]:
+                raise UserError(
+                    f"{folder / name}: {len(samples)} samples, its manifest says "
+                    f"{self.counts[shard]}"
+                )
+            if merged is None:
+                merged = samples
+                continue
+            if [sample.key for sample in samples] != [sample.key for sample in merged]:
+                raise UserError(f"{folder / name}: its keys differ from those of {merged[0].key}…")
+            merged = [
+                Sample(ours.key, {**theirs.members, **ours.members})
+                for ours, theirs in zip(merged, samples, strict=True)
+            ]
+        assert merged is not None
+        return merged
+
+
+def epoch_order(
+    counts: Sequence[int], seed: int, epoch: int, block_shards: int = BLOCK_SHARDS
+) -> Iterator[list[tuple[int, int]]]:
+    """Order of one epoch, block by block, as (shard, position in the shard).
+
+    Every sample appears once; the order follows from `seed` and `epoch` alone.
+    """
+    generator = random_stream("order", seed, epoch)
+    shards = generator.permutation(len(counts)).tolist()
+    for start in range(0, len(shards), block_shards):
+        block = [
+            (shard, position)
+            for shard in shards[start : start + block_shards]
+            for position in range(counts[shard])
+        ]
+        generator.shuffle(block)
+        yield [(int(shard), int(position)) for shard, position in block]
+
+
+def variant_of(seed: int, epoch: int, shard: int, position: int, variants: int) -> int:
+    """Which LR variant a sample shows in an epoch: all of them in turn, from a random start."""
+    start = random_stream("variant", seed, shard, position).integers(variants)
+    return int((start + epoch) % variants)
+
+
+@dataclass(frozen=True)
+class _Place:
+    epoch: int
+    shard: int
+    position: int
+
+
+class Loader:
+    """Batches of one set."""
+
+    def __init__(self, source: Source, wanted: Wanted, *, seed: int, batch: int) -> None:
+        self.source = source
+        self.wanted = wanted
+        self.seed = seed
+        self.batch = batch
+        self._held: dict[int, list[Sample]] = {}
+
+    def batches(self, step: int) -> Generator[Batch, None, None]:
+        """Endless batches from step `step` on, decoded ahead by a background thread."""
+        ahead: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=BATCHES_AHEAD)
+        stopped = threading.Event()
+
+        def put(item: Batch | BaseException) -> None:
+            while not stopped.is_set():
+                with contextlib.suppress(queue.Full):
+                    ahead.put(item, timeout=0.2)
+                    return
+
+        def fill() -> None:
+            try:
+                with ThreadPoolExecutor(DECODING_THREADS) as pool:
+                    places = self._places(step * self.batch)
+                    while not stopped.is_set():
+                        samples = [
+                            (place, self._sample(place)) for place in islice(places, self.batch)
+                        ]
+                        put(_batch(list(pool.map(self._decode, samples))))
+            except BaseException as error:
+                put(error)
+
+        thread = threading.Thread(target=fill, daemon=True, name="loader")
+        thread.start()
+        try:
+            while True:
+                item = ahead.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stopped.set()
+            thread.join()
+
+    def all(self, limit: int | None = None) -> list[Batch]:
+        """The first `limit` samples (none: all) in stored order with LR variant 0, as batches."""
+        places = [
+            _Place(0, shard, position)
+            for shard, count in enumerate(self.source.counts)
+            for position in range(count)
+        ][:limit]
+        decoded = [_decode_sample(self._sample(place), self.wanted, variant=0) for place in places]
+        self._held.clear()
+        return [
+            _batch(decoded[start : start + self.batch])
+            for start in range(0, len(decoded), self.batch)
+        ]
+
+    def _places(self, seen: int) -> Iterator[_Place]:
+        epoch, skip = divmod(seen, self.source.samples)
+        while True:
+            for block in epoch_order(self.source.counts, self.seed, epoch):
+                if skip >= len(block):
+                    skip -= len(block)
+                    continue
+                needed = {shard for shard, _ in block}
+                # Blocks of the last batch may still be needed beside the new one, no older.
+                self._held = {s: self._held[s] for s in self._held if s in needed}
+                for shard, position in block[skip:]:
+                    yield _Place(epoch, shard, position)
+                skip = 0
+            epoch += 1
+
+    def _sample(self, place: _Place) -> Sample:
+        if place.shard not in self._held:
+            self._held[place.shard] = self.source.read(place.shard)
+        return self._held[place.shard][place.position]
+
+    def _decode(self, item: tuple[_Place, Sample]) -> "_Decoded":
+        place, sample = item
+        variant = variant_of(
+            self.seed, place.epoch, place.shard, place.position, self.source.variants
+        )
+        return _decode_sample(sample, self.wanted, variant)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    key: str
+    hr: np.ndarray | None
+    lr: np.ndarray | None
+    structure: np.ndarray | None
+    codes: np.ndarray | None
+
+
+def _decode_sample(sample: Sample, wanted: Wanted, variant: int) -> _Decoded:
+    def member(name: str) -> bytes:
+        try:
+            return sample.members[name]
+        except KeyError:
+            raise UserError(f"sample {sample.key}: member {name} is missing") from None
+
+    tokens = wanted.tokens
+    has_structure = tokens and "structure.npy" in sample.members
+    return _Decoded(
+        key=sample.key,
+        hr=decode_png(member("hr.png")) if wanted.hr else None,
+        lr=decode_png(member(f"lr{variant}.png")) if wanted.lr else None,
+        structure=decode_array(member("structure.npy")) if has_structure else None,
+        codes=decode_array(member("codes.npy")).astype(np.int64) if tokens else None,
+    )
+
+
+def _batch(samples: Sequence[_Decoded]) -> Batch:
+    def stack(read: Callable[[_Decoded], np.ndarray | None]) -> torch.Tensor | None:
+        arrays = [array for sample in samples if (array := read(sample)) is not None]
+        return torch.from_numpy(np.stack(arrays)) if arrays else None
+
+    return Batch(
+        keys=tuple(sample.key for sample in samples),
+        hr=stack(lambda sample: sample.hr),
+        lr=stack(lambda sample: sample.lr),
+        structure=stack(lambda sample: sample.structure),
+        codes=stack(lambda sample: sample.codes),
+    )

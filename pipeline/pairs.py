@@ -1,0 +1,414 @@
+"""Named sets of pairs: HR crops of photographs with their degraded LR variants, in shards.
+
+Every choice depends on the seed and on names alone (set, photograph, crop, variant), so a set has
+the same bytes whatever the number, place or order of the workers. Each finished shard leaves a row
+beside it; a run that was killed goes on from those.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.crops import Crop, capacity, cut, plan_crop
+from pipeline.degradation import degrade
+from pipeline.executor import Place, run_tasks
+from pipeline.photos import Photo, UnusableError, decode, discover
+from pipeline.settings import DataSettings, DegradationSettings, PairsSettings, SetSettings
+from pipeline.shards import (
+    SCHEMA,
+    Lost,
+    Manifest,
+    Sample,
+    ShardRow,
+    encode_png,
+    shard_name,
+    write_shard,
+)
+from pipeline.splits import near_duplicates, perceptual_hash, split_photos
+from pipeline.streams import random_rank, random_stream
+from tvqrap.errors import UserError
+from tvqrap.files import write_whole
+
+log = logging.getLogger(__name__)
+
+MIXED_PHOTOS = 64
+"""Crops are shuffled among this many photographs at a time: enough for a well-mixed shard, and few
+enough that a shard of some hundred crops decodes each photograph for several of them."""
+
+DECODED_BYTES = 256 * 2**20
+"""Decoded photographs that a worker keeps from one shard to the next."""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A usable photograph."""
+
+    photo: Photo
+    width: int
+    height: int
+    sha256: str
+    """Of the file."""
+    hash: int
+    """Perceptual, 64 bits."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder of photographs holds."""
+
+    usable: tuple[Surveyed, ...]
+    lost: tuple[Lost, ...]
+
+    @property
+    def lost_share(self) -> float:
+        """Part of all photographs that cannot be used."""
+        return len(self.lost) / max(1, len(self.lost) + len(self.usable))
+
+    def near_duplicates(self, pairs: PairsSettings) -> list[tuple[str, str, int]]:
+        """Names of photographs in different splits that look alike, with the bits between them."""
+        keys = {entry.photo.key: entry for entry in self.usable}
+        splits = split_photos(sorted(keys), pairs.splits, pairs.split_seed)
+        hashes = {key: entry.hash for key, entry in keys.items()}
+        return [
+            (keys[first].photo.name, keys[second].photo.name, distance)
+            for first, second, distance in near_duplicates(splits, hashes)
+        ]
+
+
+def survey_photos(
+    data: DataSettings,
+    *,
+    place: Place,
+    workers: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Survey:
+    """Decode every photograph once, to learn which are usable. UserError where there is none."""
+    folder = Path(data.photos).resolve()
+    photos, lost = discover(folder)
+    usable: list[Surveyed] = []
+
+    def keep(index: int, result: Surveyed | Lost) -> None:
+        if isinstance(result, Lost):
+            lost.append(result)
+        else:
+            usable.append(result)
+        advance(1)
+
+    worker = functools.partial(_surveyor, folder, data)
+    failures = run_tasks(worker, photos, place=place, workers=workers, on_result=keep)
+    # A photograph that brings its decoder down is lost like any other.
+    lost += [Lost(photos[failure.index].name, failure.error) for failure in failures]
+    if not usable:
+        raise UserError(f"{data.photos}: found no usable photograph among {len(lost)} files")
+    return Survey(
+        tuple(sorted(usable, key=lambda entry: entry.photo.key)),
+        tuple(sorted(lost, key=lambda entry: entry.name)),
+    )
+
+
+def _surveyor(folder: Path, data: DataSettings) -> Callable[[Photo], Surveyed | Lost]:
+    def survey(photo: Photo) -> Surveyed | Lost:
+        try:
+            image = decode(folder, photo, data)
+        except UnusableError as error:
+            return Lost(photo.name, str(error))
+        with (folder / photo.name).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        height, width = image.shape[:2]
+        return Surveyed(photo, width, height, sha256, perceptual_hash(image))
+
+    return survey
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A sample to be made."""
+
+    photo: Photo
+    index: int
+    crop: Crop
+    box: tuple[float, ...]
+    """Left, top, right, bottom in the photograph's pixels."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.photo.key}_{self.index:05d}"
+
+
+@dataclass(frozen=True)
+class _ShardTask:
+    path: Path
+    row: Path
+    """Where the finished shard's row goes."""
+    plan: str
+    """SHA-256 of all that decides the shard's content; a row of another plan is not resumed."""
+    samples: tuple[_Planned, ...]
+
+
+@dataclass(frozen=True)
+class _SetTask:
+    """What all shards of a set have in common."""
+
+    name: str
+    seed: int
+    folder: Path
+    data: DataSettings
+    settings: SetSettings
+    degradation: DegradationSettings
+
+
+def make_set(
+    name: str,
+    pairs: PairsSettings,
+    data: DataSettings,
+    survey: Survey,
+    work: Path,
+    *,
+    place: Place,
+    workers: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Manifest:
+    """Make the set `name` in `work/name/`, shards and manifest, and return the manifest.
+
+    `work/rows/name/` keeps a row for each finished shard: a later call with the same settings and
+    photographs makes only what is missing, and leaves the same bytes. `advance` hears the number
+    of samples in each shard as it is finished or found finished. UserError where the photographs
+    do not give enough crops, or where shards fail.
+    """
+    settings = pairs.sets[name]
+    split = split_photos(
+        [entry.photo.key for entry in survey.usable], pairs.splits, pairs.split_seed
+    )[settings.split]
+    entries = [entry for entry in survey.usable if entry.photo.key in set(split)]
+    chosen = [
+        entry
+        for entry in entries
+        if capacity(settings.rule, entry.width, entry.height, settings.size) != 0
+    ]
+    small = [
+        Lost(
+            entry.photo.name,
+            f"{entry.width}x{entry.height} pixels, too small for {settings.rule} {settings.size}",
+        )
+        for entry in entries
+        if entry not in chosen
+    ]
+    planned = _plan(name, pairs.seed, settings, chosen)
+    common = _SetTask(
+        name,
+        pairs.seed,
+        Path(data.photos).resolve(),
+        data,
+        settings,
+        pairs.degradations[settings.degradation],
+    )
+    tasks = _shard_tasks(common, pairs.shard_size, planned, chosen, work)
+    rows = _finished(tasks, work / name)
+    for row in rows.values():
+        advance(row.samples)
+    missing = [task for task in tasks if task.path.name not in rows]
+
+    def keep(index: int, row: ShardRow) -> None:
+        rows[row.name] = row
+        advance(row.samples)
+
+    failures = run_tasks(
+        functools.partial(_shard_maker, common),
+        missing,
+        place=place,
+        workers=workers,
+        on_result=keep,
+    )
+    for failure in failures:
+        log.error("%s: %s\n%s", missing[failure.index].path, failure.error, failure.traceback)
+    if failures:
+        raise UserError(
+            f"pairs.sets.{name}: {len(failures)} of {len(tasks)} shards failed, first "
+            f"{missing[failures[0].index].path.name}: {failures[0].error}"
+        )
+    manifest = Manifest(
+        kind="pairs",
+        set=name,
+        params={
+            "data": data.model_dump(mode="json"),
+            "seed": pairs.seed,
+            "split_seed": pairs.split_seed,
+            "splits": pairs.splits.model_dump(mode="json"),
+            "shard_size": pairs.shard_size,
+            "settings": settings.model_dump(mode="json"),
+            "degradation": common.degradation.model_dump(mode="json"),
+        },
+        shards=tuple(rows[name] for name in sorted(rows)),
+        lost=tuple(sorted((*survey.lost, *small), key=lambda entry: entry.name)),
+        extra={
+            "photographs": len({sample.photo for sample in planned}),
+            "near_duplicates": [list(entry) for entry in survey.near_duplicates(pairs)],
+        },
+    )
+    manifest.save(work / name)
+    return manifest
+
+
+def _plan(
+    name: str, seed: int, settings: SetSettings, entries: Sequence[Surveyed]
+) -> list[_Planned]:
+    """All samples of a set in the order in which they are stored."""
+    order = sorted(entries, key=lambda entry: random_rank(seed, name, "photo", entry.photo.key))
+    capacities = [
+        capacity(settings.rule, entry.width, entry.height, settings.size) for entry in order
+    ]
+    counts = _share_out(settings.count, capacities)
+    if sum(counts) < settings.count:
+        raise UserError(
+            f"pairs.sets.{name}.count: found {settings.count}, expected at most {sum(counts)}, "
+            f"which is all that {len(order)} photographs of the split {settings.split} give"
+        )
+    planned: list[_Planned] = []
+    for start in range(0, len(order), MIXED_PHOTOS):
+        block = []
+        for entry, count in zip(
+            order[start : start + MIXED_PHOTOS], counts[start : start + MIXED_PHOTOS], strict=True
+        ):
+            for index in range(count):
+                crop = plan_crop(
+                    settings.rule,
+                    entry.width,
+                    entry.height,
+                    settings.size,
+                    settings.flips,
+                    index,
+                    (seed, name, "crop", entry.photo.key),
+                )
+                scale = (
+                    min(entry.width, entry.height) / settings.size
+                    if settings.rule == "centre"
+                    else 1
+                )
+                corners = (crop.left, crop.top, crop.left + crop.side, crop.top + crop.side)
+                box = tuple(round(corner * scale, 2) for corner in corners)
+                block.append(_Planned(entry.photo, index, crop, box))
+        block.sort(key=lambda sample: random_rank(seed, name, "mix", sample.key))
+        planned += block
+    return planned
+
+
+def _share_out(count: int, capacities: Sequence[int | None]) -> list[int]:
+    """`count` things over places of limited capacity (None: no limit), as evenly as they allow."""
+    counts = [0] * len(capacities)
+    places = list(range(len(capacities)))
+    while count and places:
+        share, odd = divmod(count, len(places))
+        for order, place in enumerate(places):
+            limit = capacities[place]
+            wanted = share + (order < odd)
+            given = wanted if limit is None else min(wanted, limit - counts[place])
+            counts[place] += given
+            count -= given
+        places = [place for place in places if counts[place] != capacities[place]]
+    return counts
+
+
+def _shard_tasks(
+    common: _SetTask,
+    shard_size: int,
+    planned: Sequence[_Planned],
+    entries: Sequence[Surveyed],
+    work: Path,
+) -> list[_ShardTask]:
+    sources = {entry.photo: entry.sha256 for entry in entries}
+    tasks = []
+    for shard, start in enumerate(range(0, len(planned), shard_size)):
+        samples = tuple(planned[start : start + shard_size])
+        decisive = (
+            SCHEMA,
+            common.name,
+            common.seed,
+            common.settings.model_dump_json(),
+            common.degradation.model_dump_json(),
+            [(asdict(sample), sources[sample.photo]) for sample in samples],
+        )
+        tasks.append(
+            _ShardTask(
+                work / common.name / shard_name(shard),
+                work / "rows" / common.name / f"{shard:06d}.json",
+                hashlib.sha256(repr(decisive).encode()).hexdigest(),
+                samples,
+            )
+        )
+    return tasks
+
+
+def _finished(tasks: Sequence[_ShardTask], folder: Path) -> dict[str, ShardRow]:
+    """Rows of the shards that an earlier run finished; every other file is swept away."""
+    rows = {}
+    for task in tasks:
+        try:
+            content = json.loads(task.row.read_bytes())
+            row = ShardRow(**content["row"])
+            with task.path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if (content["plan"], row.sha256, row.name) == (task.plan, sha256, task.path.name):
+            rows[row.name] = row
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in rows:
+            path.unlink()
+    return rows
+
+
+def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
+    decoded: OrderedDict[Photo, np.ndarray] = OrderedDict()
+
+    def photograph(photo: Photo) -> np.ndarray:
+        if photo not in decoded:
+            image = decode(common.folder, photo, common.data)
+            held = sum(image.nbytes for image in decoded.values())
+            while decoded and held + image.nbytes > DECODED_BYTES:
+                held -= decoded.popitem(last=False)[1].nbytes
+            decoded[photo] = image
+        decoded.move_to_end(photo)
+        return decoded[photo]
+
+    def make(task: _ShardTask) -> ShardRow:
+        made: dict[str, Sample] = {}
+        for planned in sorted(task.samples, key=lambda sample: sample.key):
+            made[planned.key] = _make_sample(common, planned, photograph(planned.photo))
+        row = write_shard(task.path, (made[planned.key] for planned in task.samples))
+        write_whole(task.row, json.dumps({"plan": task.plan, "row": asdict(row)}))
+        return row
+
+    return make
+
+
+def _make_sample(common: _SetTask, planned: _Planned, photo: np.ndarray) -> Sample:
+    settings = common.settings
+    hr = cut(photo, settings.rule, settings.size, planned.crop)
+    members = {"hr.png": encode_png(hr)}
+    records: list[Any] = []
+    for variant in range(settings.variants):
+        rng = random_stream(
+            common.seed, common.name, "degrade", planned.photo.key, planned.index, variant
+        )
+        degraded = degrade(hr, common.degradation, rng)
+        members[f"lr{variant}.png"] = encode_png(degraded.image)
+        records.append(degraded.record)
+    about = {
+        "photo": planned.photo.name,
+        "rule": settings.rule,
+        "crop": planned.index,
+        "box": planned.box,
+        "flip": planned.crop.flip,
+        "degradations": records,
+    }
+    members["json"] = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
+    return Sample(planned.key, members)

@@ -1,0 +1,233 @@
+"""Stage `evaluate`: scores bicubic, the tokenizer's reconstruction, the predictor and RAP."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from pipeline.shards import Manifest, decode_array, decode_png, read_shard
+from pipeline.tokens import check_tokens
+from stages.stage import Stage, run_stage
+from tvqrap.architecture import SCALE
+from tvqrap.errors import UserError
+from tvqrap.evaluation.bootstrap import Resampling
+from tvqrap.evaluation.codes import code_use
+from tvqrap.evaluation.metrics import Scorer
+from tvqrap.evaluation.pictures import SheetRow, contact_sheet
+from tvqrap.evaluation.scores import protocol, summarise, write_scores
+from tvqrap.evaluation.scoring import Case, ImageScores, score_cases
+from tvqrap.evaluation.table import score_table
+from tvqrap.files import write_whole
+from tvqrap.images import save_png, to_tensor, to_uint8
+from tvqrap.model_folder import load_tokenizer, read_card
+from tvqrap.network import UpscalerNetwork, pad_to_multiple
+from tvqrap.progress import progress
+from tvqrap.tokenizer import Tokenizer, join
+from tvqrap.upscaler_folder import load_upscaler
+
+PAIRS = Path("data/pairs/test")
+TOKENS = Path("data/tokens/test")
+TOKENIZER = Path("models/tokenizer")
+UPSCALERS = {"predictor": Path("models/predictor"), "rap": Path("models/rap")}
+OUT = Path("evaluation")
+
+TIMED_RUNS = 3
+
+SHEET = ("LR", "bicubic", "tokenizer", "predictor", "rap", "HR")
+
+
+@dataclass(frozen=True)
+class TokenizedPair:
+    """One pair of the test set with the tokens of its HR."""
+
+    key: str
+    photo: str
+    hr: NDArray[np.uint8]
+    lr: NDArray[np.uint8]
+    codes: NDArray[np.uint16]
+    structure: NDArray[np.float16] | None
+
+
+def evaluate(stage: Stage) -> None:
+    """Scores the test set and publishes metrics, pictures and timing."""
+    settings = stage.params.evaluation
+    device = torch.device(stage.params.compute.device)
+    torch.set_num_threads(stage.params.compute.threads)
+    pairs, tokens = Manifest.load(PAIRS), check_tokens(TOKENS, TOKENIZER)
+    tokenizer = load_tokenizer(TOKENIZER).to(device)
+    networks = {name: load_upscaler(folder).to(device) for name, folder in UPSCALERS.items()}
+    for module in (tokenizer, *networks.values()):
+        module.to(memory_format=torch.channels_last)
+    models = Models(tokenizer, networks, settings.pad_multiple)
+    images = _test_images(pairs, tokens)
+    first = next(images)
+    timing = _timing(models, first)
+
+    rows: list[ImageScores] = []
+    codes: dict[str, list[NDArray[np.integer]]] = {}
+    sheet: dict[str, SheetRow] = {}
+    cases = (partial(models.case, image) for image in chain([first], images))
+    with progress("evaluate", total=pairs.samples, unit="image") as advance:
+        for scored in score_cases(cases, Scorer(settings.metrics)):
+            rows += scored.rows
+            for model, chosen in scored.case.codes.items():
+                codes.setdefault(model, []).append(chosen.reshape(-1))
+            if scored.case.photo not in sheet and len(sheet) < settings.pictures:
+                sheet[scored.case.photo] = _sheet_row(scored.case)
+            advance()
+
+    resampling = Resampling(settings.bootstrap_samples, settings.confidence, settings.seed)
+    totals = {}
+    for model, of_images in codes.items():
+        use = code_use(np.concatenate(of_images), tokenizer.architecture.codebook)
+        totals[model] = {"code_usage": use.usage, "code_perplexity": use.perplexity}
+    summary = summarise(rows, totals, resampling)
+    about = protocol(
+        settings.metrics,
+        resampling,
+        pad_multiple=settings.pad_multiple,
+        data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
+        models={
+            name: read_card(folder).fingerprint
+            for name, folder in {"tokenizer": TOKENIZER, **UPSCALERS}.items()
+        },
+    )
+    out = stage.scratch / OUT.name
+    write_scores(out, summary, rows, about)
+    if sheet:
+        save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
+    write_whole(out / "timing.json", json.dumps(timing, indent=2) + "\n")
+    stage.publish(out, OUT)
+    Console().print(score_table(summary, "Test set", ceiling="tokenizer"))
+    if summary.failures:
+        worst = summary.failures[0]
+        raise UserError(
+            f"{len(summary.failures)} scores are missing (see {OUT}/scores.json), the first: "
+            f"{worst.metric} of {worst.image} by {worst.model}: {worst.reason}"
+        )
+
+
+def _test_images(pairs: Manifest, tokens: Manifest) -> Iterator[TokenizedPair]:
+    """Pairs joined with their tokens by key; UserError where the tokens are of other pairs."""
+    if tokens.extra.get("pairs") != pairs.root:
+        raise UserError(f"{TOKENS}: made from other pairs than {PAIRS}: extract the tokens again")
+    for row in pairs.shards:
+        token_samples = {sample.key: sample for sample in read_shard(TOKENS / row.name)}
+        for pair in read_shard(PAIRS / row.name):
+            token = token_samples.get(pair.key)
+            if token is None:
+                raise UserError(f"{TOKENS / row.name}: {pair.key} is missing")
+            structure = token.members.get("structure.npy")
+            yield TokenizedPair(
+                key=pair.key,
+                photo=json.loads(pair.members["json"])["photo"],
+                hr=decode_png(pair.members["hr.png"]),
+                lr=decode_png(pair.members["lr0.png"]),
+                codes=decode_array(token.members["codes.npy"]),
+                structure=None if structure is None else decode_array(structure),
+            )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The rows of the table: what makes an image of an LR image or of tokens."""
+
+    tokenizer: Tokenizer
+    upscalers: dict[str, UpscalerNetwork]
+    pad_multiple: int
+
+    def case(self, image: TokenizedPair) -> Case:
+        """All that the models make of one pair."""
+        made = {
+            "bicubic": self.bicubic(image.lr),
+            "tokenizer": _pixels(self.decode(image.codes, image.structure)),
+        }
+        known: dict[str, dict[str, float]] = {}
+        codes: dict[str, NDArray[np.integer]] = {"tokenizer": image.codes}
+        for name in self.upscalers:
+            upscaled, codes[name] = self.upscale(name, image.lr)
+            made[name] = _pixels(upscaled)
+            known[name] = {"code_accuracy": float((codes[name] == image.codes).mean())}
+        return Case(image.key, image.photo, image.hr, image.lr, made, known, codes)
+
+    @staticmethod
+    def bicubic(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pillow's bicubic enlargement of uint8 (H, W, 3)."""
+        size = (SCALE * lr.shape[1], SCALE * lr.shape[0])
+        return np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC))
+
+    @torch.inference_mode()
+    def decode(self, codes: NDArray[np.uint16], structure: NDArray[np.float16] | None) -> Tensor:
+        """The tokenizer's reconstruction (1, 3, 4H, 4W), from tokens as they are stored."""
+        device = self.tokenizer.codebook.embedding.weight.device
+        batch = torch.from_numpy(codes.astype(np.int64))[None].to(device)
+        if structure is None:
+            return self.tokenizer.decode_codes(None, batch)
+        features = torch.from_numpy(structure)[None].float().to(device)
+        return self.tokenizer.decode_codes(features, batch)
+
+    @torch.inference_mode()
+    def upscale(self, name: str, lr: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.int64]]:
+        """The upscaled image (1, 3, 4H, 4W) and the codes that it was decoded from."""
+        network = self.upscalers[name]
+        device = network.codebook.embedding.weight.device
+        padded = pad_to_multiple(to_tensor(lr)[None], self.pad_multiple).to(device)
+        prediction = network.predict(padded.contiguous(memory_format=torch.channels_last))
+        codes = prediction.logits.argmax(1)
+        entries = network.codebook.lookup(codes)
+        decoded = network.decoder(join(prediction.decoded_structure, entries))
+        height, width = (SCALE * side for side in lr.shape[:2])
+        texture = network.architecture.texture
+        inside = codes[0, : height // texture, : width // texture]
+        return decoded[..., :height, :width], inside.cpu().numpy()
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8] | str:
+    try:
+        return to_uint8(image[0])
+    except ValueError as error:
+        return str(error)
+
+
+def _sheet_row(case: Case) -> SheetRow:
+    shown = {"LR": case.lr, "HR": case.hr, **case.made}
+    blank = np.zeros_like(case.hr)
+    cells = [shown[column] for column in SHEET]
+    return SheetRow(case.image, [c if isinstance(c, np.ndarray) else blank for c in cells])
+
+
+def _timing(models: Models, image: TokenizedPair) -> dict[str, dict[str, float]]:
+    """Parameters, and the median time to make one image after a first one, alone on the machine."""
+    runs: dict[str, tuple[torch.nn.Module | None, Callable[[], object]]] = {
+        "bicubic": (None, lambda: models.bicubic(image.lr)),
+        "tokenizer": (models.tokenizer, lambda: models.decode(image.codes, image.structure)),
+    }
+    for name, network in models.upscalers.items():
+        runs[name] = (network, partial(models.upscale, name, image.lr))
+    timing = {}
+    for name, (module, make) in runs.items():
+        seconds = []
+        for _ in range(1 + TIMED_RUNS):
+            start = time.perf_counter()
+            make()
+            seconds.append(time.perf_counter() - start)
+        timing[name] = {
+            "parameters": 0 if module is None else sum(p.numel() for p in module.parameters()),
+            "seconds_per_image": round(statistics.median(seconds[1:]), 4),
+        }
+    return timing
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", evaluate)

@@ -1,0 +1,64 @@
+"""Cuts photographs into HR crops and degrades them to LR, set by set."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.pairs import make_set, survey_photos
+from stages.stage import Stage, run_stage
+from tvqrap.errors import UserError
+from tvqrap.progress import progress
+
+PAIRS = Path("data/pairs")
+
+
+def make_pairs(stage: Stage) -> None:
+    """data.photos -> data/pairs."""
+    data, pairs = stage.params.data, stage.params.pairs
+    workers = int(os.environ.get("TVQRAP_WORKERS") or len(os.sched_getaffinity(0)))
+    survey = survey_photos(data, place="processes", workers=workers)
+    print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
+    _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
+    if survey.lost_share > data.max_lost:
+        first = survey.lost[0]
+        raise UserError(
+            f"data.max_lost: found {len(survey.lost)} of {len(survey.usable) + len(survey.lost)} "
+            f"photographs unusable ({survey.lost_share:.1%}; {first.name}: {first.reason}), "
+            f"expected at most {data.max_lost:.1%}"
+        )
+    _list(
+        "near-duplicates in different splits",
+        [
+            f"{first} and {second} ({distance} of 64 bits differ)"
+            for first, second, distance in survey.near_duplicates(pairs)
+        ],
+    )
+    total = sum(chosen.count for chosen in pairs.sets.values())
+    with progress("make_pairs", total=total, unit="crop") as advance:
+        for name in pairs.sets:
+            manifest = make_set(
+                name,
+                pairs,
+                data,
+                survey,
+                stage.scratch,
+                place="processes",
+                workers=workers,
+                advance=advance,
+            )
+            print(
+                f"{name}: {manifest.samples} crops of {manifest.extra['photographs']} photographs "
+                f"in {len(manifest.shards)} shards",
+                flush=True,
+            )
+    for name in pairs.sets:
+        stage.publish(stage.scratch / name, PAIRS / name)
+
+
+def _list(title: str, lines: Sequence[str]) -> None:
+    if lines:
+        print(f"{title}:", *lines, sep="\n  ", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage("make_pairs", make_pairs)

@@ -1,0 +1,149 @@
+"""params.yaml: every knob of the pipeline, typed and checked.
+
+The models are strict and hold no defaults, so this module can refuse a run but never shape one.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.settings import DataSettings, PairsSettings, TokensSettings
+from tvqrap.architecture import SCALE, Architecture
+from tvqrap.errors import UsageError
+from tvqrap.evaluation.settings import EvaluationSettings
+from tvqrap.settings import Settings
+from tvqrap.training.settings import Compute, PredictorTraining, RapTraining, TokenizerTraining
+
+PARAMS = Path("params.yaml")
+
+
+class Params(Settings):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    """Of training: first weights and order of samples. Data has its own seeds."""
+    width: Annotated[float, Field(gt=0, le=1)]
+    codebook: int
+    texture: int
+    structure: int | Literal["none"]
+    init: str
+    """Folder of models to start from (`tokenizer/`, `predictor/`), each optional."""
+    compute: Compute
+    data: DataSettings
+    pairs: PairsSettings
+    tokenizer: TokenizerTraining
+    tokens: TokensSettings
+    predictor: PredictorTraining
+    rap: RapTraining
+    evaluation: EvaluationSettings
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that the top-level knobs describe."""
+        structure = None if self.structure == "none" else self.structure
+        return Architecture(self.width, self.codebook, self.texture, structure)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        multiple = self.architecture.hr_multiple
+        named = {
+            "tokenizer.set": self.tokenizer.set,
+            "rap.set": self.rap.set,
+            **{
+                f"predictor.phases.{index}.set": phase.set
+                for index, phase in enumerate(self.predictor.phases)
+            },
+        }
+        for key, name in named.items():
+            if name not in self.pairs.sets:
+                raise ValueError(
+                    f"{key} is {name!r}; allowed are the sets in pairs.sets: "
+                    f"{', '.join(self.pairs.sets)}"
+                )
+        for required in ("val", "test"):
+            if required not in self.pairs.sets:
+                raise ValueError(f"pairs.sets has no {required!r}; training and scores need it")
+        for name, chosen in self.pairs.sets.items():
+            if chosen.size % multiple:
+                raise ValueError(
+                    f"pairs.sets.{name}.size is {chosen.size}; allowed with texture "
+                    f"{self.texture} and structure {self.structure} are multiples of {multiple} "
+                    f"(LR of {multiple // SCALE})"
+                )
+        return self
+
+
+def parse_params(text: str, origin: str) -> Params:
+    """Checks the text of a params file. Raises `UsageError`, one line that starts with `origin`."""
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UsageError(f"{origin}: {where}not readable as YAML: {problem}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{origin}: holds no keys; expected those of a profile")
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {_first_problem(error)}") from None
+    except ValueError as error:  # an architecture that cannot be
+        raise UsageError(f"{origin}: {error}") from None
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Reads and checks a params file. Raises `UsageError`, one line naming key and value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: not found; expected in the checkout's top folder") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not readable: {error}") from None
+    return parse_params(text, str(path))
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first complaint as one line: key, what was found, what is allowed."""
+    problems = error.errors(include_url=False)
+    # A misspelt key is also a missing one: the misspelling is the one to name.
+    first: Any = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"] if not _is_branch_tag(str(part)))
+    message = re.sub(r"^(Value|Assertion) error, ", "", first["msg"])
+    if first["type"] == "extra_forbidden":
+        text = f"{key}: unknown key; allowed are {_siblings(first['loc'])}"
+    elif first["type"] == "missing":
+        text = f"{key}: missing"
+    elif first["type"] == "value_error":
+        text = f"{key}: {message}" if key else message
+    else:
+        text = f"{key}: found {first['input']!r}; {message[0].lower()}{message[1:]}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _is_branch_tag(part: str) -> bool:
+    """Whether a part of a location is pydantic's name of a union's branch, not a key."""
+    return part in ("int", "str", "float") or part.startswith(("literal[", "function-"))
+
+
+def _siblings(location: tuple[Any, ...]) -> str:
+    """Names of the keys beside the one at `location`."""
+    model: type[BaseModel] = Params
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is not None:  # else a name or number inside a mapping or list, or a branch's tag
+            model = _model_within(field.annotation) or model
+    return ", ".join(model.model_fields)
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    """The settings model that an annotation holds, itself or inside a list, mapping or union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_within(inner) for inner in get_args(annotation))
+    return next((model for model in found if model is not None), None)

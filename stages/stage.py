@@ -1,0 +1,213 @@
+"""What every stage does around its own work: checked params, one run at a time, a scratch folder
+that survives a kill, errors in one line.
+
+A stage's inputs are what dvc.yaml declares for it, read from there: the params it may touch (any
+other raises), and the files and folders whose content, with the values of those params, makes its
+fingerprint. The scratch folder is named after the fingerprint, so a stage that was interrupted
+goes on only where it is the same stage with the same inputs.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import psutil
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+
+from pipeline.shards import MANIFEST
+from stages.params import PARAMS, Params, load_params
+from tvqrap.errors import UserError
+from tvqrap.training.interruption import Interrupted
+
+PIPELINE = Path("dvc.yaml")
+SCRATCH = Path(".scratch")
+SCRATCH_KEPT = 3
+"""Scratch folders of one stage that stay: interrupted runs of other params may be taken up."""
+ORPHAN_CHECK_SECONDS = 1.0
+
+_NETWORK_KEYS = ("width", "codebook", "texture", "structure")
+
+
+class UndeclaredParam(Exception):
+    """A stage touched a param that dvc.yaml does not declare for it: a fault of the code."""
+
+
+class _Declared:
+    """Params of which a stage sees only those that dvc.yaml declares for it."""
+
+    def __init__(self, params: Params, declared: Sequence[str]) -> None:
+        self._params = params
+        self._declared = frozenset(declared)
+
+    def __getattr__(self, name: str) -> Any:
+        for key in _NETWORK_KEYS if name == "architecture" else (name,):
+            if key not in self._declared:
+                raise UndeclaredParam(f"{key} is not among the stage's params in {PIPELINE}")
+        return getattr(self._params, name)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of a stage."""
+
+    name: str
+    params: Params
+    """Only the keys that dvc.yaml declares for the stage can be read."""
+    fingerprint: str
+    """SHA-256 (hex) over the declared params' values and the declared inputs' content."""
+    scratch: Path
+    """Folder for unfinished work; its name follows from the fingerprint."""
+
+    def publish(self, source: Path, out: Path) -> None:
+        """Moves finished work to its place in the checkout, which it replaces."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir():
+            shutil.rmtree(out)
+        else:
+            out.unlink(missing_ok=True)
+        shutil.move(source, out)
+
+
+def declared_inputs(name: str, params: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Path]]:
+    """(keys of params, files and folders) that dvc.yaml declares as a stage's inputs."""
+    pipeline = YAML(typ="safe", pure=True).load(PIPELINE.read_text(encoding="utf-8"))
+    entry = pipeline["stages"][name]
+
+    def filled(path: str) -> Path:
+        def value(match: re.Match[str]) -> str:
+            found: Any = params
+            for key in match[1].split("."):
+                found = found[key]
+            return str(found)
+
+        return Path(re.sub(r"\$\{([^}]+)\}", value, path))
+
+    return tuple(entry.get("params", ())), [filled(path) for path in entry.get("deps", ())]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+    elif (path / MANIFEST).is_file():
+        # A manifest vouches for its shards by their SHA-256.
+        yield path / MANIFEST
+    else:
+        for entry in sorted(path.iterdir()):
+            if entry.name != "__pycache__":
+                yield from _files(entry)
+
+
+def fingerprint_of(name: str, values: Mapping[str, Any], inputs: Sequence[Path]) -> str:
+    """SHA-256 (hex) of a stage: its name, its params' values, its inputs' content."""
+    digest = hashlib.sha256(json.dumps([name, values], sort_keys=True).encode())
+    for path in inputs:
+        for file in _files(path):
+            try:
+                with file.open("rb") as stream:
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise UserError(f"{file}: not readable: {error.strerror or error}") from None
+            digest.update(f"{file.as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Holds the stage's lock. Raises `UserError` naming the process that has it."""
+    SCRATCH.mkdir(exist_ok=True)
+    holder = SCRATCH / f"{name}.pid"
+    try:
+        with FileLock(SCRATCH / f"{name}.lock", timeout=0):
+            holder.write_text(str(os.getpid()))
+            yield
+            holder.unlink(missing_ok=True)
+    except Timeout:
+        pid = holder.read_text().strip() if holder.is_file() else "unknown"
+        raise UserError(
+            f"{name} is already running here (process {pid}); wait for it or stop it first"
+        ) from None
+
+
+def _prune(name: str, current: Path) -> None:
+    others = [path for path in SCRATCH.glob(f"{name}-*") if path.is_dir() and path != current]
+    others.sort(key=lambda path: path.stat().st_mtime)
+    for path in others[: -(SCRATCH_KEPT - 1)]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _dvc_process() -> psutil.Process | None:
+    """The dvc that started this process, through any shells between."""
+    for process in psutil.Process().parents():
+        try:
+            words = [Path(word).name for word in process.cmdline()[:4]]
+        except psutil.Error:
+            continue
+        if "dvc" in words:
+            return process
+    return None
+
+
+def _stop_with_dvc() -> None:
+    """Ends this process like SIGTERM once the dvc that started it is gone.
+
+    dvc does not pass its own end on: the stage would run on beside the next `dvc repro`.
+    """
+    dvc = _dvc_process()
+    if dvc is None:
+        return
+
+    def watch() -> None:
+        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(ORPHAN_CHECK_SECONDS)
+        print("dvc is gone: stopping", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="dvc watch").start()
+
+
+def _exit_on_signal(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def run_stage(name: str, body: Callable[[Stage], None]) -> NoReturn:
+    """Runs a stage in the current directory, which is the top of a checkout, and exits."""
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        _run(name, body)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Interrupted as stop:
+        print(f"{name}: {stop}; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _run(name: str, body: Callable[[Stage], None]) -> None:
+    params = load_params(PARAMS)
+    values = params.model_dump(mode="json")
+    keys, inputs = declared_inputs(name, values)
+    with _alone(name):
+        _stop_with_dvc()
+        fingerprint = fingerprint_of(name, {key: values[key] for key in keys}, inputs)
+        scratch = SCRATCH / f"{name}-{fingerprint[:16]}"
+        _prune(name, scratch)
+        scratch.mkdir(parents=True, exist_ok=True)
+        declared = cast(Params, _Declared(params, keys))
+        body(Stage(name, declared, fingerprint, scratch))
+        shutil.rmtree(scratch, ignore_errors=True)

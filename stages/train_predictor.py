@@ -1,0 +1,92 @@
+"""Stage 2: trains the predictor on LR images and extracted tokens."""
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from pipeline.loading import Loader, Source, Wanted
+from pipeline.tokens import check_tokens
+from stages.stage import Stage, run_stage
+from stages.training import VALIDATION_SAMPLES, from_other_photos, starting_weights
+from tvqrap.architecture import Architecture
+from tvqrap.model_folder import read_card, save_model
+from tvqrap.network import UpscalerNetwork
+from tvqrap.training.batch import Batch
+from tvqrap.training.engine import train
+from tvqrap.training.predictor import PredictorTrainee
+from tvqrap.upscaler_folder import load_frozen_parts, load_upscaler
+
+TOKENS = Path("data/tokens")
+TOKENIZER = Path("models/tokenizer")
+
+
+def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNetwork, str | None]:
+    """The upscaler to train in stage 2, and the fingerprint of the weights it starts from."""
+    given = starting_weights(init, ("rap", "predictor"), architecture)
+    if given is None:
+        return UpscalerNetwork(architecture), None
+    return load_upscaler(given), read_card(given).fingerprint
+
+
+def train_predictor(stage: Stage) -> None:
+    """data/tokens, models/tokenizer -> models/predictor, curves/predictor."""
+    params = stage.params
+    settings = params.predictor
+    wanted = Wanted(lr=True, tokens=True)
+    torch.manual_seed(params.seed)
+    network, started_from = starting_upscaler(params.init, params.architecture)
+    load_frozen_parts(TOKENIZER, network)
+    check_tokens(TOKENS / "val", TOKENIZER)
+    validation = Loader(
+        Source.open(TOKENS / "val"), wanted, seed=params.seed, batch=VALIDATION_SAMPLES
+    ).all()
+    trainee = PredictorTrainee(
+        network,
+        settings,
+        params.compute,
+        validation=validation,
+        others=from_other_photos(validation),
+    )
+    loaders = []
+    for phase in settings.phases:
+        check_tokens(TOKENS / phase.set, TOKENIZER)
+        source = Source.open(TOKENS / phase.set)
+        loaders.append(Loader(source, wanted, seed=params.seed, batch=phase.batch))
+
+    def batches(step: int) -> Generator[Batch, None, None]:
+        first = 0
+        for phase, loader in zip(settings.phases, loaders, strict=True):
+            end = first + phase.steps
+            if step < end:
+                with closing(loader.batches(step - first)) as source:
+                    for _ in range(step, end):
+                        yield next(source)
+                step = end
+            first = end
+
+    history = train(
+        trainee,
+        title="train_predictor",
+        steps=trainee.steps,
+        batches=batches,
+        monitoring=settings.monitoring,
+        checkpoints=stage.scratch,
+    )
+    network.predictor.load_state_dict(trainee.average.module.state_dict())
+    about = {
+        "stage": stage.name,
+        "steps": trainee.steps,
+        "run": stage.fingerprint,
+        "started_from": started_from,
+    }
+    model, curves = stage.scratch / "model", stage.scratch / "curves"
+    save_model(model, "upscaler", network, params.architecture, about)
+    history.write(curves)
+    stage.publish(model, Path("models/predictor"))
+    stage.publish(curves, Path("curves/predictor"))
+
+
+if __name__ == "__main__":
+    run_stage("train_predictor", train_predictor)

@@ -1,0 +1,59 @@
+"""Stage 1: trains the tokenizer on HR crops."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.loading import Loader, Source, Wanted
+from stages.stage import Stage, run_stage
+from stages.training import VALIDATION_SAMPLES, starting_weights
+from tvqrap.model_folder import load_tokenizer, read_card, save_model
+from tvqrap.tokenizer import Tokenizer
+from tvqrap.training.engine import train
+from tvqrap.training.tokenizer import TokenizerTrainee
+
+PAIRS = Path("data/pairs")
+
+
+def train_tokenizer(stage: Stage) -> None:
+    """pairs -> models/tokenizer, curves/tokenizer."""
+    params = stage.params
+    settings = params.tokenizer
+    given = starting_weights(params.init, ("tokenizer",), params.architecture)
+    torch.manual_seed(params.seed)
+    tokenizer = Tokenizer(params.architecture) if given is None else load_tokenizer(given)
+    wanted = Wanted(hr=True)
+    validation = Loader(Source.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch)
+    trainee = TokenizerTrainee(
+        tokenizer,
+        settings,
+        params.compute,
+        seed=params.seed,
+        trained_before=given is not None,
+        validation=validation.all(VALIDATION_SAMPLES),
+    )
+    source = Source.open(PAIRS / settings.set)
+    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch)
+    history = train(
+        trainee,
+        title="train_tokenizer",
+        steps=settings.steps,
+        batches=loader.batches,
+        monitoring=settings.monitoring,
+        checkpoints=stage.scratch,
+    )
+    about = {
+        "stage": stage.name,
+        "steps": settings.steps,
+        "run": stage.fingerprint,
+        "started_from": None if given is None else read_card(given).fingerprint,
+    }
+    model, curves = stage.scratch / "model", stage.scratch / "curves"
+    save_model(model, "tokenizer", trainee.average.module, params.architecture, about)
+    history.write(curves)
+    stage.publish(model, Path("models/tokenizer"))
+    stage.publish(curves, Path("curves/tokenizer"))
+
+
+if __name__ == "__main__":
+    run_stage("train_tokenizer", train_tokenizer)

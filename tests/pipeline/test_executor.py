@@ -1,0 +1,125 @@
+"""One behaviour in three places: results, retries, failures, dying workers."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.executor import Failure, code_digest, run_tasks
+from tests.pipeline.factories import broken, crashing, squarer
+from tvqrap.errors import UserError
+
+PLACES = ["here", "processes"]
+
+
+def run(place, tasks, tmp_path, workers=2):
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        functools.partial(squarer, tmp_path),
+        tasks,
+        place=place,
+        workers=workers,
+        on_result=results.__setitem__,
+    )
+    return results, failures
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_results_retries_and_failures(place, tmp_path):
+    results, failures = run(place, [1, 3, 4, 2], tmp_path)
+    assert results == {0: 1, 2: 16, 3: 4}
+    assert [(f.index, f.error) for f in failures] == [(1, "ValueError: found 3")]
+    assert "in square" in failures[0].traceback
+    for setup in tmp_path.glob("setup*"):
+        assert setup.read_text() == "once\n"
+
+
+def test_processes_survive_dying_workers(tmp_path):
+    results, failures = run("processes", [1, 5, 6, 2, 7], tmp_path)
+    assert results == {0: 1, 2: 36, 3: 4, 4: 49}
+    assert failures == [Failure(1, "worker died (exit code 7)", "")]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_factory_that_fails_ends_the_run(place):
+    kept = []
+    with pytest.raises(UserError, match="models/none: not found"):
+        run_tasks(broken, [1, 2], place=place, workers=2, on_result=lambda i, r: kept.append(r))
+    with pytest.raises(RuntimeError, match="in the factory"):
+        run_tasks(crashing, [1], place=place, workers=1, on_result=lambda i, r: kept.append(r))
+    assert not kept
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_of_the_receiver_ends_the_run(place, tmp_path):
+    def refuse(index: int, result: int) -> None:
+        raise OSError("disk full")
+
+    worker = functools.partial(squarer, tmp_path)
+    with pytest.raises(OSError, match="disk full"):
+        run_tasks(worker, [1, 2, 7], place=place, workers=2, on_result=refuse)
+
+
+def test_no_tasks_and_no_workers(tmp_path):
+    assert run("processes", [], tmp_path) == ({}, [])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="0 workers"):
+        run("here", [1], tmp_path, workers=0)
+
+
+DRIVER = """
+import os, sys, time
+from pipeline.executor import run_tasks
+def worker():
+    def work(path):
+        open(path, "w").write(str(os.getpid()))
+        time.sleep(60)
+    return work
+if __name__ == "__main__":
+    run_tasks(worker, sys.argv[1:], place="processes", workers=2, on_result=print)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_driver(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    notes = [tmp_path / "a", tmp_path / "b"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    driver = subprocess.Popen([sys.executable, str(script), *map(str, notes)], env=environment)
+    deadline = time.monotonic() + 60
+    while not all(note.exists() and note.read_text() for note in notes):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    while any(alive(int(note.read_text())) for note in notes):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_ray_gives_the_same(ray_cluster, tmp_path):
+    results, failures = run("ray", [1, 3, 4, 2], tmp_path, workers=5)
+    assert results == {0: 1, 2: 16, 3: 4}
+    assert [(f.index, f.error) for f in failures] == [(1, "ValueError: found 3")]
+    assert len(list(tmp_path.glob("setup*"))) <= 2  # no more actors than fit two CPUs
+    with pytest.raises(UserError, match="models/none: not found"):
+        run_tasks(broken, [1], place="ray", workers=1, on_result=print)
+    with pytest.raises(UserError, match="no node has 64 cpus"):
+        run_tasks(broken, [1], place="ray", workers=1, on_result=print, cpus=64)
+
+
+def test_code_digest_is_stable():
+    assert code_digest() == code_digest()
+    assert len(code_digest()) == 64

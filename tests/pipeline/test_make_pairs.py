@@ -1,0 +1,56 @@
+"""The stage: what it writes, lists and refuses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.shards import verify_shards
+from stages import make_pairs
+from tvqrap.errors import UserError
+
+
+@dataclass
+class FakeStage:
+    """As much of a stage as make_pairs uses."""
+
+    params: Any
+    scratch: Path
+
+    def publish(self, source: Path, out: Path) -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(out)
+
+
+@pytest.fixture
+def stage(pairs, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TVQRAP_WORKERS", "1")
+    monkeypatch.setattr(make_pairs, "make_set", here(make_pairs.make_set))
+    monkeypatch.setattr(make_pairs, "survey_photos", here(make_pairs.survey_photos))
+    return FakeStage(SimpleNamespace(data=data, pairs=pairs), tmp_path / "scratch")
+
+
+def here(function):
+    return lambda *given, **options: function(*given, **options | {"place": "here"})
+
+
+def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
+    Path(stage.params.data.photos, "bad.jpg").write_bytes(b"bad")
+    make_pairs.make_pairs(stage)
+    for name in ("train", "test"):
+        assert verify_shards(tmp_path / "data/pairs" / name, hashes=True) == []
+    printed = capsys.readouterr().out
+    assert "8 photographs usable, 1 lost" in printed
+    assert "bad.jpg: not an image" in printed
+    assert "train: 18 crops of 5 photographs in 4 shards" in printed
+
+
+def test_too_much_loss_fails_the_stage(stage, tmp_path):
+    for number in range(9):
+        Path(stage.params.data.photos, f"bad{number}.jpg").write_bytes(b"bad")
+    with pytest.raises(UserError, match=r"data\.max_lost: found 9 of 17 .* expected at most 50"):
+        make_pairs.make_pairs(stage)
+    assert not (tmp_path / "data").exists()

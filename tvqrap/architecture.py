@@ -1,0 +1,131 @@
+"""The numbers that fix a network: what can be chosen, and all that follows from it. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import gcd
+from typing import Any
+
+SCALE = 4
+"""An upscaled image is this many times wider and higher than its LR image."""
+
+WINDOW = 8
+"""Side of an attention window: a feature map that is attended to is a multiple of it."""
+
+TEXTURES = (4, 8)
+STRUCTURES = (8, 16, 32, 64, 128)
+CODEBOOKS = range(2, 2**16 + 1)
+"""Codes are stored as 16 bits."""
+
+
+def norm_groups(channels: int) -> int:
+    """Groups of a group normalisation over `channels`: 32 in the paper's network."""
+    return gcd(32, channels)
+
+
+def _heads(width: float) -> int:
+    return max(1, int(256 * width) // 32)
+
+
+# The narrowest convolution has 16 channels, the narrowest attention 128, in the paper's network.
+WIDTHS = tuple(k / 16 for k in range(1, 17) if 8 * k % _heads(k / 16) == 0)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network of the paper's family; the defaults are the paper's own.
+
+    Raises:
+        ValueError: A value that no network can have; the message is one sentence that names the
+            key, the value and what is allowed.
+    """
+
+    width: float = 1.0
+    """Channels everywhere, relative to the paper's: one of `WIDTHS`."""
+    codebook: int = 1024
+    """Entries of the codebook."""
+    texture: int = 8
+    """HR side over the side of the texture features and codes (8 in the paper): 4 or 8."""
+    structure: int | None = 32
+    """HR side over the side of the structure, or None for plain vector quantization, without a
+    structure branch (Table 8 of the paper varies it)."""
+
+    def __post_init__(self) -> None:
+        _check("width", self.width, WIDTHS, ", ".join(f"{width:g}" for width in WIDTHS))
+        _check("codebook", self.codebook, CODEBOOKS, "whole numbers from 2 to 65536")
+        _check("texture", self.texture, TEXTURES, "4 and 8")
+        _check("structure", self.structure, (None, *STRUCTURES), "8, 16, 32, 64, 128 and none")
+
+    def channels(self, paper: int) -> int:
+        """Channels where the paper's network has `paper` of them (a multiple of 16)."""
+        return int(paper * self.width)
+
+    @property
+    def texture_channels(self) -> int:
+        """Channels of the texture features, and of a codebook entry (256 in the paper)."""
+        return self.channels(256)
+
+    @property
+    def structure_channels(self) -> int:
+        """Channels of the structure (64 in the paper)."""
+        return self.channels(64)
+
+    @property
+    def heads(self) -> int:
+        """Heads of every attention (8 in the paper)."""
+        return _heads(self.width)
+
+    @property
+    def structure_levels(self) -> int:
+        """How many times the sides are halved from texture to structure (2 in the paper)."""
+        return 0 if self.structure is None else (self.structure // self.texture).bit_length() - 1
+
+    @property
+    def structure_reduction(self) -> int:
+        """How much an HR image is reduced before the small autoencoder sees it (8 in the paper).
+
+        Raises:
+            ValueError: The network has no structure.
+        """
+        if self.structure is None:
+            raise ValueError("a network without structure has no small autoencoder")
+        return self.structure // 4
+
+    @property
+    def hr_multiple(self) -> int:
+        """Sides of an HR image are multiples of this to be tokenized (128 in the paper)."""
+        # Attention sees the texture level and, where there is one, the level below it.
+        attended = self.texture * (2 if self.structure_levels else 1)
+        return max(WINDOW * attended, self.structure or 1)
+
+    @property
+    def lr_multiple(self) -> int:
+        """Sides of an LR image are multiples of this to be upscaled (32 in the paper)."""
+        return self.hr_multiple // SCALE
+
+    def to_dict(self) -> dict[str, Any]:
+        """The four values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: A key is missing or unknown, or its value impossible.
+        """
+        expected = list(cls.__dataclass_fields__)
+        if sorted(values) != sorted(expected):
+            raise ValueError(
+                f"an architecture has the keys {', '.join(expected)}; "
+                f"found {', '.join(sorted(values)) or 'none'}"
+            )
+        return cls(**values)
+
+
+def _check(key: str, value: object, allowed: object, words: str) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = key == "width" or not isinstance(value, float)
+    if not ((number and whole) or value is None) or value not in allowed:  # type: ignore[operator]
+        raise ValueError(f"{key} is {value!r}; allowed are {words}")

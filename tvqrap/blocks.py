@@ -1,0 +1,211 @@
+"""The blocks all networks here are made of: residual, down, up, and windowed attention.
+
+Maps are (N, C, H, W), float32; channels_last maps stay channels_last, and attention makes them so.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tvqrap.architecture import WINDOW, norm_groups
+
+SHIFT = WINDOW // 2
+TOKENS = WINDOW * WINDOW
+
+
+class Norm(nn.GroupNorm):
+    """Group normalisation with the group count of the paper, scaled with the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(norm_groups(channels), channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # torch.group_norm, unlike the module, also takes groups of a single value (1x1 maps).
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def conv3(channels_in: int, channels_out: int, bias: bool = True) -> nn.Conv2d:
+    """A 3x3 convolution that keeps height and width."""
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=bias)
+
+
+class Res(nn.Module):
+    """Twice (norm, SiLU, 3x3 convolution), around which the input is added."""
+
+    def __init__(self, channels_in: int, channels_out: int | None = None) -> None:
+        super().__init__()
+        channels_out = channels_out or channels_in
+        self.norm1 = Norm(channels_in)
+        self.conv1 = conv3(channels_in, channels_out)
+        self.norm2 = Norm(channels_out)
+        self.conv2 = conv3(channels_out, channels_out)
+        self.shortcut = (
+            nn.Identity()
+            if channels_in == channels_out
+            else nn.Conv2d(channels_in, channels_out, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h.add_(self.shortcut(x))
+
+
+class Down(nn.Module):
+    """Half the sides, twice the channels."""
+
+    def __init__(self, channels: int, bias: bool = False) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels // 2, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(self.conv(x), 2)
+
+
+class Up(nn.Module):
+    """Twice the sides, by nearest neighbour and a 3x3 convolution.
+
+    Computed as the transposed convolution that is the same, with the 3x3 kernel spread over 2x2:
+    four products in place of nine, and no enlarged map. Half the time.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = F.pad(self.conv.weight.flip(2, 3), (1, 1, 1, 1))
+        kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
+        kernel = (kernel[..., 1:] + kernel[..., :-1]).transpose(0, 1)  # 4x4
+        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+
+
+def relative_position_index() -> Tensor:
+    """Row of the bias table for each pair of tokens in a window: int64 (64, 64).
+
+    Tokens are counted row by row; the row is (dy + 7) * 15 + (dx + 7) for query minus key.
+    """
+    side = torch.arange(WINDOW)
+    y, x = side.repeat_interleave(WINDOW), side.repeat(WINDOW)
+    dy, dx = (c[:, None] - c[None, :] + WINDOW - 1 for c in (y, x))
+    return dy * (2 * WINDOW - 1) + dx
+
+
+@lru_cache(maxsize=32)
+def shift_mask(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Added to attention in shifted windows: (windows, 1, 64, 64), 0 or -100.
+
+    After a shift the last row and column of windows hold tokens from opposite borders, which
+    must not see each other.
+    """
+
+    def regions(side: int) -> Tensor:
+        place = torch.arange(side)
+        return (place >= side - WINDOW).long() + (place >= side - SHIFT).long()
+
+    # A mask made in inference mode could never be used in training again.
+    with torch.inference_mode(False), torch.no_grad():
+        region = 3 * regions(height)[:, None] + regions(width)[None, :]
+        windows = region.view(height // WINDOW, WINDOW, width // WINDOW, WINDOW)
+        windows = windows.transpose(1, 2).reshape(-1, 1, TOKENS)
+        apart = windows[..., :, None] != windows[..., None, :]
+        return torch.zeros(apart.shape).masked_fill_(apart, -100.0).to(device, dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Scaled dot-product attention, `bias` added to the scores; all (batch, heads, tokens, ...)."""
+    if bias.requires_grad and not q.is_cuda:
+        # PyTorch's own has no fast CPU path for a learned bias: this takes three quarters of it.
+        return ((q * q.shape[-1] ** -0.5) @ k.transpose(2, 3) + bias).softmax(3) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention among the 64 tokens of each 8x8 window, windows shifted by 4 or not.
+
+    Maps here are (N, H, W, C), H and W multiples of 8.
+    """
+
+    index: Tensor
+
+    def __init__(self, channels: int, heads: int, shifted: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.shifted = shifted
+        self.position_bias = nn.Parameter(torch.empty((2 * WINDOW - 1) ** 2, heads))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.register_buffer("index", relative_position_index(), persistent=False)
+        nn.init.trunc_normal_(self.position_bias, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, height, width, channels = x.shape
+        rows, columns = height // WINDOW, width // WINDOW
+        if self.shifted:
+            x = x.roll((-SHIFT, -SHIFT), (1, 2))
+        # One copy both cuts windows and parts heads: 3, N, rows, columns, heads, 8, 8, C / heads.
+        qkv = self.qkv(x).view(n, rows, WINDOW, columns, WINDOW, 3, self.heads, -1)
+        qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).contiguous()
+        bias = self.position_bias.t()[:, self.index].unsqueeze(0)  # 1, heads, 64, 64
+        if self.shifted:
+            # The mask differs between the windows of an image, not between images.
+            bias = bias + shift_mask(height, width, x.device, bias.dtype)
+            bias = bias.view(1, -1, TOKENS, TOKENS)
+        q, k, v = qkv.view(3, -1, bias.shape[1], TOKENS, channels // self.heads)
+        x = attend(q, k, v, bias.to(q.dtype))
+        x = x.view(n, rows, columns, self.heads, WINDOW, WINDOW, -1)
+        x = self.proj(x.permute(0, 1, 4, 2, 5, 3, 6).reshape(n, height, width, channels))
+        return x.roll((SHIFT, SHIFT), (1, 2)) if self.shifted else x
+
+
+class MLP(nn.Module):
+    """Two linear layers with GELU between, four times as wide inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, 4 * channels)
+        self.fc2 = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwinBlock(nn.Module):
+    """Window attention, then an MLP, each behind a layer norm and with the input added."""
+
+    def __init__(self, channels: int, heads: int, shifted: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attention = WindowAttention(channels, heads, shifted)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attention(self.norm1(x)).add_(x)
+        return self.mlp(self.norm2(x)).add_(x)
+
+
+class SwinGroup(nn.Module):
+    """`depth` Swin blocks, windows shifted in every second, around which the input is added.
+
+    With `conv`, a 3x3 convolution stands before the addition. Sides are multiples of 8.
+    """
+
+    def __init__(self, channels: int, heads: int, depth: int, conv: bool = False) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(SwinBlock(channels, heads, shifted=bool(i % 2)) for i in range(depth))
+        )
+        self.conv = conv3(channels, channels) if conv else nn.Identity()
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.blocks(x.permute(0, 2, 3, 1).contiguous())
+        return self.conv(h.permute(0, 3, 1, 2)).add_(x)

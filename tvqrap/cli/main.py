@@ -1,0 +1,61 @@
+"""`tvqrap-cli`: the groups of commands, and how errors are shown."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import tvqrap
+from tvqrap.cli import evaluate, params, upscale
+from tvqrap.errors import UserError
+
+_CHECKOUT_PACKAGES = ("pipeline", "stages")
+
+
+class _Commands(TyperGroup):
+    """Shows what users can mend as one line on standard error, with its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in _CHECKOUT_PACKAGES:
+                raise
+            typer.echo(
+                "error: this command needs a checkout of the project, installed in editable mode",
+                err=True,
+            )
+            raise typer.Exit(UserError.exit_code) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Enlarge photographs four times, and measure how well that works.",
+)
+app.command("upscale")(upscale.upscale)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(params.app, name="params")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tvqrap {tvqrap.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass

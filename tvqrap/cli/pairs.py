@@ -1,0 +1,195 @@
+"""`tvqrap-cli pairs`: look into sets of pairs, check them, preview the degradation."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvqrap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pipeline.degradation import Degraded
+
+app = typer.Typer(no_args_is_help=True, help="Sets of HR crops and their degraded LR images.")
+
+_TILE = 256
+_MARGIN = 8
+_CAPTION = 30
+
+
+@app.command()
+def inspect(folder: Annotated[Path, typer.Argument(help="A set, or a folder of sets.")]) -> None:
+    """Say what a set of pairs holds."""
+    from pipeline.shards import Manifest
+
+    for path in _sets(folder):
+        manifest = Manifest.load(path)
+        size = sum(row.bytes for row in manifest.shards)
+        typer.echo(f"{path}: {manifest.kind}, set {manifest.set}, schema {manifest.schema}")
+        typer.echo(
+            f"  samples  {manifest.samples} in {len(manifest.shards)} shards, {size:,} bytes"
+        )
+        typer.echo(f"  root     {manifest.root}")
+        for key, value in (manifest.params.get("settings", {}) | manifest.extra).items():
+            shown = len(value) if isinstance(value, list) else value
+            typer.echo(f"  {key.replace('_', ' '):<16} {shown}")
+        typer.echo(f"  lost     {len(manifest.lost)}")
+        for lost in manifest.lost:
+            typer.echo(f"    {lost.name}: {lost.reason}")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A set, or a folder of sets.")],
+    full: Annotated[
+        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
+    ] = False,
+) -> None:
+    """Check shards against their manifest."""
+    from pipeline.shards import verify_shards
+
+    problems = []
+    for path in _sets(folder):
+        found = verify_shards(path, hashes=full)
+        typer.echo(f"{path}: " + (f"{len(found)} problems" if found else "sound"))
+        problems += found
+    for problem in problems:
+        typer.echo(f"  {problem}")
+    if problems:
+        raise typer.Exit(UserError.exit_code)
+
+
+@app.command()
+def preview(
+    source: Annotated[Path, typer.Argument(help="A photograph, or a folder of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet, a PNG.")],
+    params: Annotated[Path, typer.Option(help="File of parameters.")] = Path("params.yaml"),
+    degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "train",
+    rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
+    size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values.")] = 0,
+) -> None:
+    """Draw a sheet: HR, the image after each degradation step, and LR."""
+    from pipeline.crops import capacity, cut, plan_crop
+    from pipeline.degradation import degrade
+    from pipeline.photos import Photo, UnusableError, decode, discover
+    from pipeline.settings import CropRule
+    from pipeline.streams import random_stream
+    from stages.params import load_params
+    from tvqrap.architecture import SCALE
+    from tvqrap.files import whole_file
+
+    if size % SCALE:
+        raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")
+    settings = load_params(params)
+    if degradation not in settings.pairs.degradations:
+        raise UsageError(
+            f"--degradation: found {degradation!r}, expected one of "
+            + ", ".join(settings.pairs.degradations)
+        )
+    if source.is_dir():
+        folder, photos = source, discover(source)[0]
+    else:
+        folder, photos = source.parent, [Photo("photo", source.name)]
+    images, lost = [], []
+    for photo in photos[:rows]:
+        try:
+            images.append((photo, decode(folder, photo, settings.data)))
+        except UnusableError as error:
+            lost.append(f"{folder / photo.name}: {error}")
+    if not images:
+        raise UserError(lost[0] if lost else f"{source}: found no photograph")
+    lines = []
+    for row in range(rows):
+        photo, image = images[row % len(images)]
+        height, width = image.shape[:2]
+        rule: CropRule = "full" if capacity("zoom", width, height, size) == 0 else "zoom"
+        crop = plan_crop(rule, width, height, size, False, row, (seed, photo.key))
+        hr = cut(image, rule, size, crop)
+        rng = random_stream(seed, photo.key, row)
+        degraded = degrade(hr, settings.pairs.degradations[degradation], rng, steps=True)
+        lines.append(_line(photo.name, hr, degraded))
+    with whole_file(output) as temporary:
+        _sheet(lines).save(temporary, format="PNG")
+    typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
+
+
+def _sets(folder: Path) -> list[Path]:
+    """The folder itself if it holds a manifest, else the folders in it that do."""
+    from pipeline.shards import MANIFEST
+
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise UserError(
+            f"{folder}: found no {MANIFEST}, expected a set of shards or a folder of sets"
+        )
+    return found
+
+
+def _line(name: str, hr: Any, degraded: "Degraded") -> list[tuple[str, "Image"]]:
+    """Captions and pictures of one crop, from HR to LR."""
+    import numpy as np
+    from PIL import Image
+
+    pictures = [(f"HR {hr.shape[1]}x{hr.shape[0]}\n{name}", Image.fromarray(hr))]
+    for record, image in zip(degraded.record, degraded.steps or [], strict=True):
+        pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        pictures.append((_caption(record), Image.fromarray(pixels)))
+    lr = degraded.image
+    pictures.append((f"LR {lr.shape[1]}x{lr.shape[0]}\n8 bit", Image.fromarray(lr)))
+    return pictures
+
+
+def _caption(record: dict[str, Any]) -> str:
+    """A step's record in two lines: what it is, and its numbers."""
+    match record["step"]:
+        case "blur":
+            numbers = [f"{record['size']}px"]
+            if "sigma" in record:
+                numbers.append("s " + "/".join(f"{value:.1f}" for value in record["sigma"]))
+            if "beta" in record:
+                numbers.append(f"beta {record['beta']:.1f}")
+            if "cutoff" in record:
+                numbers.append(f"cutoff {record['cutoff']:.2f} pi")
+            return f"blur, {record['kind'].replace('_', ' ')}\n" + ", ".join(numbers)
+        case "resize":
+            return f"resize {record['scale']:.2f}\n{record['filter']}, to {_by(record['size'])}"
+        case "noise":
+            amount = record.get("sigma", record.get("scale"))
+            colour = "gray" if record["gray"] else "colour"
+            return f"noise, {record['kind']}\n{amount:.2f}, {colour}"
+        case "jpeg":
+            return f"JPEG\nquality {record['quality']}"
+        case "lr":
+            sinc = record["sinc"]
+            detail = f"sinc {sinc['size']}px {sinc['cutoff']:.2f} pi" if sinc else "no sinc"
+            return f"resize to LR\n{record['filter']}, {detail}"
+    return str(record["step"])
+
+
+def _by(size: list[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _sheet(lines: list[list[tuple[str, "Image"]]]) -> "Image":
+    """A grid of captioned pictures, all enlarged or reduced to the same tile."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = max(len(line) for line in lines)
+    cell = (_TILE + _MARGIN, _TILE + _CAPTION + _MARGIN)
+    sheet = Image.new("RGB", (columns * cell[0] + _MARGIN, len(lines) * cell[1] + _MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for row, line in enumerate(lines):
+        for column, (caption, picture) in enumerate(line):
+            left, top = _MARGIN + column * cell[0], _MARGIN + row * cell[1]
+            draw.multiline_text((left, top), caption, fill="black", font=font, spacing=1)
+            enlarge = picture.width <= _TILE
+            way = Image.Resampling.NEAREST if enlarge else Image.Resampling.BOX
+            tile = picture.resize((_TILE, round(_TILE * picture.height / picture.width)), way)
+            sheet.paste(tile, (left, top + _CAPTION))
+    return sheet

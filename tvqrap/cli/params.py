@@ -1,0 +1,57 @@
+"""`tvqrap-cli params`: look at, check and choose the parameters of a checkout."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvqrap.cli.checkout import checkout
+from tvqrap.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (params.yaml).")
+
+
+def _profiles(root: Path) -> dict[str, Path]:
+    files = sorted((root / "stages" / "profiles").glob("*.yaml"))
+    return {path.stem: path for path in files if not path.stem.startswith("_")}
+
+
+@app.command()
+def show() -> None:
+    """Print params.yaml, after checking it."""
+    from stages.params import load_params
+
+    path = checkout() / "params.yaml"
+    load_params(path)
+    typer.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of parameters; params.yaml if not given.")
+    ] = None,
+) -> None:
+    """Check a file of parameters; what is wrong is named with what is allowed."""
+    from stages.params import load_params
+
+    path = file or checkout() / "params.yaml"
+    load_params(path)
+    typer.echo(f"{path}: every key is there and allowed")
+
+
+@app.command()
+def use(
+    profile: Annotated[str, typer.Argument(help="Name of a file in stages/profiles.")],
+) -> None:
+    """Replace params.yaml by a profile, after checking it."""
+    from stages.params import load_params
+    from tvqrap.files import write_whole
+
+    root = checkout()
+    profiles = _profiles(root)
+    if profile not in profiles:
+        raise UsageError(f"profile {profile!r} is not known, expected one of {', '.join(profiles)}")
+    load_params(profiles[profile])
+    write_whole(root / "params.yaml", profiles[profile].read_bytes())
+    typer.echo(f"params.yaml is now the profile {profile}; `dvc params diff` shows what changed")

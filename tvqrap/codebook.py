@@ -1,0 +1,132 @@
+"""The codebook: texture vectors to codes and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CHUNK = 2**24
+"""Distances held at a time, as numbers: 64 MB."""
+
+
+class Quantized(NamedTuple):
+    """What quantizing a texture map gives."""
+
+    values: Tensor
+    """The nearest entries, (N, C, h, w); their gradient passes to the map unchanged."""
+    codes: Tensor
+    """Their indices, int64 (N, h, w)."""
+    codebook_loss: Tensor
+    """Mean (z - e)^2 that moves the entries alone, unweighted."""
+    commitment_loss: Tensor
+    """The same number, moving the map alone, unweighted."""
+
+
+class Codebook(nn.Module):
+    """`entries` vectors of `channels`, at first uniform in +-1 / entries (VQ-VAE)."""
+
+    def __init__(self, entries: int, channels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(entries, channels)
+        nn.init.uniform_(self.embedding.weight, -1 / entries, 1 / entries)
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Codes of the entries nearest to `z` (N, C, h, w) in L2: int64 (N, h, w).
+
+        They are those of exact arithmetic, whatever the batch, device or precision around: where
+        float32 cannot tell which entry is nearer, float64 decides. Ties go to the lowest code.
+        """
+        n, channels, height, width = z.shape
+        flat = z.detach().permute(0, 2, 3, 1).reshape(-1, channels)
+        return self._nearest(flat).view(n, height, width)
+
+    @torch.no_grad()
+    def _nearest(self, vectors: Tensor) -> Tensor:
+        """Codes (M) of vectors (M, C)."""
+        entries = self.embedding.weight.float()
+        with torch.autocast(vectors.device.type, enabled=False):
+            parts = vectors.float().split(max(1, _CHUNK // len(entries)))
+            return torch.cat([_nearest_rows(part, entries) for part in parts])
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Entries of `codes` (N, h, w), integers: (N, C, h, w)."""
+        return self.embedding(codes.long()).permute(0, 3, 1, 2)
+
+    def quantize(self, z: Tensor) -> Quantized:
+        """Replaces each vector of `z` (N, C, h, w) by its nearest entry."""
+        codes = self.nearest(z)
+        entries = self.lookup(codes)
+        return Quantized(
+            values=z + (entries - z).detach(),
+            codes=codes,
+            codebook_loss=F.mse_loss(entries, z.detach()),
+            commitment_loss=F.mse_loss(z, entries.detach()),
+        )
+
+    @torch.no_grad()
+    def kmeans_(self, vectors: Tensor, iterations: int, generator: torch.Generator) -> None:
+        """Makes the entries the k-means centres of `vectors` (M, C), M >= entries.
+
+        The start is a draw of vectors without replacement, from `generator` (on the CPU). A
+        centre that loses all its vectors moves to the vector that is worst represented.
+
+        Raises:
+            ValueError: There are fewer vectors than entries.
+        """
+        entries = self.embedding.weight
+        if len(vectors) < len(entries):
+            raise ValueError(f"k-means needs {len(entries)} vectors or more; found {len(vectors)}")
+        start = torch.randperm(len(vectors), generator=generator)[: len(entries)]
+        vectors = vectors.float()
+        entries.copy_(vectors[start.to(vectors.device)])
+        for _ in range(iterations):
+            codes = self._nearest(vectors)
+            counts = codes.bincount(minlength=len(entries))
+            sums = vectors.new_zeros(entries.shape, dtype=torch.float64)
+            sums.index_add_(0, codes, vectors.double())
+            empty = counts == 0
+            error = (vectors - entries[codes]).square().sum(1)
+            worst = error.argsort(descending=True, stable=True)[: int(empty.sum())]
+            entries.copy_(sums / counts.clamp(min=1)[:, None])
+            entries[empty] = vectors[worst].to(entries.dtype)
+
+    @torch.no_grad()
+    def revive_(self, dead: Tensor, candidates: Tensor, generator: torch.Generator) -> int:
+        """Puts the `dead` entries (bool, one per entry) onto vectors drawn from `candidates`.
+
+        `candidates` is (M, C), drawn without replacement as long as they last, from `generator`
+        (on the CPU). Returns how many entries moved.
+
+        Raises:
+            ValueError: An entry is dead and there is no candidate.
+        """
+        count = int(dead.sum())
+        if count and not len(candidates):
+            raise ValueError(f"{count} codebook entries are dead; found no vector to revive them")
+        drawn = [
+            torch.randperm(len(candidates), generator=generator)
+            for _ in range(0, count, max(1, len(candidates)))
+        ]
+        if drawn:
+            chosen = candidates[torch.cat(drawn)[:count].to(candidates.device)]
+            self.embedding.weight[dead] = chosen.to(self.embedding.weight)
+        return count
+
+
+def _nearest_rows(vectors: Tensor, entries: Tensor) -> Tensor:
+    squares = entries.square().sum(1)
+    # |v - e|^2 without |v|^2, which no entry changes.
+    distances = torch.addmm(squares, vectors, entries.t(), alpha=-2)
+    best, codes = distances.min(1)
+    # Ten times the rounding error of such a sum.
+    largest = squares.max().sqrt()
+    slack = 1e-5 * largest * (2 * vectors.norm(dim=1) + largest)
+    unsure = (distances <= (best + slack)[:, None]).sum(1) > 1
+    rows = unsure.nonzero().squeeze(1)
+    for some in rows.split(max(1, _CHUNK // entries.numel())):
+        apart = vectors[some, None].double() - entries.double()
+        codes[some] = apart.square_().sum(2).argmin(1)
+    return codes

@@ -1,0 +1,1 @@
+"""Scores with protocol and intervals, and pictures to look at."""

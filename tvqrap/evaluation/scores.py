@@ -1,0 +1,183 @@
+"""From scores of images to the numbers and files of an evaluation.
+
+`metrics.json` holds means alone, for tools that compare runs; `scores.json` holds the intervals,
+the protocol and all that failed; `per_image.csv` every score.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tvqrap.evaluation.bootstrap import Interval, Resampling, mean_interval
+from tvqrap.evaluation.metrics import METRICS, pyiqa_version
+from tvqrap.evaluation.scoring import ImageScores
+from tvqrap.files import write_whole
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a number is named and shown."""
+
+    title: str
+    better: Literal["higher", "lower"] | None
+    """None: a diagnostic, not a goal."""
+    digits: int
+
+
+COLUMNS: dict[str, Column] = {
+    **{name: Column(m.title, m.better, m.digits) for name, m in METRICS.items()},
+    "code_accuracy": Column("code accuracy", None, 4),
+    "code_usage": Column("code usage", None, 3),
+    "code_perplexity": Column("perplexity", None, 1),
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A score that could not be had."""
+
+    model: str
+    image: str
+    metric: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of an evaluation."""
+
+    columns: tuple[str, ...]
+    intervals: Mapping[str, Mapping[str, Interval]]
+    """By model and column, over the images that have the score."""
+    totals: Mapping[str, Mapping[str, float]]
+    """By model and column: numbers of a whole set, that no image has."""
+    images: int
+    """Images that each model was given."""
+    failures: tuple[Failure, ...]
+
+    def mean(self, model: str, column: str) -> float | None:
+        """A model's number in a column; None where it has none."""
+        if column in self.intervals[model]:
+            return self.intervals[model][column].mean
+        return self.totals.get(model, {}).get(column)
+
+
+def summarise(
+    rows: Sequence[ImageScores],
+    totals: Mapping[str, Mapping[str, float]],
+    resampling: Resampling,
+) -> Summary:
+    """Means with bootstrap intervals, models and columns in the order of their first appearance.
+
+    A score that is missing stays out of its mean and is listed among the failures.
+    """
+    models = list(dict.fromkeys(row.model for row in rows))
+    columns = list(dict.fromkeys(name for row in rows for name in row.scores))
+    intervals: dict[str, dict[str, Interval]] = {}
+    for model in models:
+        intervals[model] = {}
+        for column in columns:
+            values: dict[str, list[float]] = {}
+            for row in rows:
+                score = row.scores.get(column)
+                if row.model == model and score is not None and score.value is not None:
+                    values.setdefault(row.photo, []).append(score.value)
+            if values:
+                intervals[model][column] = mean_interval(values, resampling)
+    failures = tuple(
+        Failure(row.model, row.image, name, score.reason)
+        for row in rows
+        for name, score in row.scores.items()
+        if score.value is None
+    )
+    columns += dict.fromkeys(name for numbers in totals.values() for name in numbers)
+    images = len({row.image for row in rows})
+    return Summary(tuple(columns), intervals, totals, images, failures)
+
+
+def protocol(
+    metrics: Sequence[str],
+    resampling: Resampling,
+    *,
+    pad_multiple: int,
+    data: Mapping[str, Any],
+    models: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that the scores depend on; `data` and `models` say what was scored, by fingerprints."""
+    import torch
+
+    import tvqrap
+
+    return {
+        "metrics": {
+            name: {"pyiqa": METRICS[name].pyiqa, "options": METRICS[name].options}
+            for name in METRICS
+            if name in metrics
+        },
+        "pixels": "8-bit RGB, no border cropped",
+        "mean": "over photographs, of the mean over each photograph's images",
+        "interval": {
+            "method": "percentile bootstrap over photographs",
+            **asdict(resampling),
+        },
+        "padding": {"multiple": pad_multiple, "mode": "reflect", "where": "bottom and right"},
+        "tiling": None,
+        "versions": {
+            "tvqrap": tvqrap.__version__,
+            "pyiqa": pyiqa_version(),
+            "torch": torch.__version__,
+        },
+        "data": dict(data),
+        "models": dict(models),
+    }
+
+
+def _round(value: float | None, column: str) -> float | None:
+    return None if value is None else round(value, COLUMNS[column].digits)
+
+
+def _per_image(summary: Summary, rows: Sequence[ImageScores]) -> str:
+    columns = [c for c in summary.columns if any(c in row.scores for row in rows)]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["model", "photo", "image", *columns, "failed"])
+    for row in rows:
+        cells = []
+        for column in columns:
+            score = row.scores.get(column)
+            # Two digits more than a mean deserves: per-image numbers get averaged again.
+            value = None if score is None else score.value
+            cells.append("" if value is None else f"{value:.{COLUMNS[column].digits + 2}f}")
+        failed = [f"{name}: {s.reason}" for name, s in row.scores.items() if s.value is None]
+        writer.writerow([row.model, row.photo, row.image, *cells, "; ".join(failed)])
+    return stream.getvalue()
+
+
+def write_scores(
+    folder: Path, summary: Summary, rows: Sequence[ImageScores], protocol: Mapping[str, Any]
+) -> None:
+    """Writes metrics.json, scores.json and per_image.csv, each whole or not at all."""
+    means = {
+        model: {
+            column: _round(summary.mean(model, column), column)
+            for column in summary.columns
+            if column in METRICS or summary.mean(model, column) is not None
+        }
+        for model in summary.intervals
+    }
+    details = {
+        "protocol": protocol,
+        "scores": {
+            model: {column: asdict(interval) for column, interval in intervals.items()}
+            for model, intervals in summary.intervals.items()
+        },
+        "totals": summary.totals,
+        "failures": [asdict(failure) for failure in summary.failures],
+    }
+    write_whole(folder / "per_image.csv", _per_image(summary, rows))
+    write_whole(folder / "scores.json", json.dumps(details, indent=2) + "\n")
+    write_whole(folder / "metrics.json", json.dumps(means, indent=2) + "\n")

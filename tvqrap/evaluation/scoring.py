@@ -1,0 +1,90 @@
+"""Upscaling and scoring many images on all cores."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tvqrap.evaluation.metrics import Score, Scorer
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test image: HR and what each model made of its LR."""
+
+    image: str
+    photo: str
+    """What the image is a crop of; images of one photo are averaged first."""
+    hr: NDArray[np.uint8] | None
+    """(H, W, 3); None where there is no reference."""
+    lr: NDArray[np.uint8] | None
+    """(H / 4, W / 4, 3); None where finished images alone are scored."""
+    made: Mapping[str, NDArray[np.uint8] | str]
+    """By model: uint8 (H, W, 3), or one line that says why there is no image."""
+    known: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By model: numbers that are known already (code accuracy), by column."""
+    codes: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
+    """By model: the codes that its image was decoded from."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Every score of one model's image."""
+
+    model: str
+    image: str
+    photo: str
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A case with its scores, one row per model."""
+
+    case: Case
+    rows: tuple[ImageScores, ...]
+
+
+def _score(scorer: Scorer, make: Callable[[], Case]) -> Scored:
+    case = make()
+    reference = None if case.hr is None else scorer.reference(case.hr)
+    rows = []
+    for model, made in case.made.items():
+        scores: dict[str, Score] = {}
+        if isinstance(made, str):
+            scores.update({name: Score(None, made) for name in scorer.names})
+        else:
+            scores.update(scorer.score(made, reference))
+        scores.update({name: Score(value) for name, value in case.known.get(model, {}).items()})
+        rows.append(ImageScores(model, case.image, case.photo, scores))
+    return Scored(case, tuple(rows))
+
+
+def score_cases(
+    cases: Iterable[Callable[[], Case]], scorer: Scorer, workers: int | None = None
+) -> Iterator[Scored]:
+    """Makes and scores cases, several at a time, and yields them in their order.
+
+    A case is made and scored on one thread, so that neither depends on `workers` (all cores that
+    this process may use, if not given): threads that work on one image each get more done than all
+    on one, and the small operations of the metrics gain nothing from more. At most two cases per
+    worker wait in memory.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    waiting: deque[Future[Scored]] = deque()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for make in cases:
+                waiting.append(pool.submit(_score, scorer, make))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

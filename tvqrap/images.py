@@ -1,0 +1,113 @@
+"""Images in and out: any photograph to 8-bit RGB, and to and from tensors in [-1, 1]."""
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from tvqrap.errors import UserError
+from tvqrap.files import whole_file
+
+MAX_PIXELS = 100_000_000
+"""Pixels of the largest image that is read unless a caller allows more (0.3 GB as RGB)."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+"""Endings (in lower case) of the files that count as images in a folder."""
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files below a folder, sorted; what is hidden and links to folders are left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB.
+
+    Transparency is laid over white; 16-bit gray is scaled by 1/257. Raises ValueError for what has
+    no certain meaning as RGB (floating-point pixels, 32-bit integers beyond 16 bits).
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit pixels beyond the range of 16 bits")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Reads an image file as 8-bit RGB, upright (EXIF orientation applied), as by `to_rgb`.
+
+    Raises UserError, in one line, for a file that is missing, no image, truncated, larger than
+    `max_pixels` (checked before its pixels are decoded) or of pixels without a meaning as RGB.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images, at a size of its own choosing.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise UserError(
+                        f"{path}: {width}x{height} is {width * height} pixels, "
+                        f"at most {max_pixels} are read"
+                    )
+                image.load()
+                return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, expected an image") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not an image that Pillow reads") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: too large, at most {max_pixels} pixels are read") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def to_tensor(image: Image.Image | NDArray[np.uint8]) -> Tensor:
+    """An RGB image, or uint8 (..., H, W, 3), as float32 (..., 3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8, order="C"))
+    return pixels.movedim(-1, -3).contiguous().float() / 127.5 - 1
+
+
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Float (..., 3, H, W) in [-1, 1] as uint8 (..., H, W, 3): clamped, then rounded to nearest.
+
+    Ties round to even, as torch does; `to_uint8(to_tensor(x))` is x. Raises ValueError for values
+    that are not finite.
+    """
+    if not image.isfinite().all():
+        raise ValueError("the image holds values that are not finite")
+    levels = ((image.detach().float() + 1) * 127.5).clamp(0, 255).round()
+    pixels: NDArray[np.uint8] = levels.to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
+    return pixels
+
+
+def save_png(path: Path, image: Image.Image | NDArray[np.uint8]) -> None:
+    """Writes a PNG, whole or not at all, from an image or uint8 (H, W, 3)."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    with whole_file(path) as temporary:
+        picture.save(temporary, format="PNG")

@@ -1,0 +1,94 @@
+"""Losses of the three training stages (paper, sections 3.2 to 3.4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tvqrap.training.settings import ImageLosses
+
+ADAPTIVE_LIMIT = 1e4
+ADAPTIVE_EPSILON = 1e-4
+
+
+def gradient_loss(image: Tensor, target: Tensor) -> Tensor:
+    """L1 between the horizontal and vertical differences of two images (N, C, H, W)."""
+    difference = image - target
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of the hinge terms of the discriminator's outputs on real and on made images."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def hinge_generator_loss(fake: Tensor) -> Tensor:
+    """What the maker of images minimises: minus the discriminator's mean output."""
+    return -fake.mean()
+
+
+def adaptive_weight(reconstruction_gradient: Tensor, adversarial_gradient: Tensor) -> Tensor:
+    """Weight that gives the GAN term the size of the reconstruction terms at one layer.
+
+    Ratio of the gradients' norms, with 1e-4 under the ratio, clamped to [0, 1e4].
+    """
+    ratio = reconstruction_gradient.norm() / (adversarial_gradient.norm() + ADAPTIVE_EPSILON)
+    return ratio.clamp(0, ADAPTIVE_LIMIT).detach()
+
+
+@dataclass(frozen=True)
+class ImageGradient:
+    """Losses between a made image and HR, as gradients at the image.
+
+    Splitting the backward pass at the image means that the perceptual network and the
+    discriminator are passed through once each, although the adaptive weight needs the gradients
+    of both losses further down before it can add them.
+    """
+
+    reconstruction: Tensor
+    """Gradient of the weighted reconstruction terms (N, 3, H, W)."""
+    adversarial: Tensor | None
+    """Gradient of the GAN term, neither weighted nor scaled; none where it is not used."""
+    terms: dict[str, Tensor]
+    """Each term's value, unweighted and detached."""
+
+
+class ImageLoss(nn.Module):
+    """The image losses of stages 1 and 3."""
+
+    def __init__(self, settings: ImageLosses, perceptual: nn.Module | None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.perceptual = perceptual
+
+    def gradients(
+        self, image: Tensor, target: Tensor, discriminator: Callable[[Tensor], Tensor] | None
+    ) -> ImageGradient:
+        """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1]."""
+        settings = self.settings
+        leaf = image.detach().requires_grad_()
+        terms: dict[str, Tensor] = {}
+        total = leaf.new_zeros(())
+        with torch.enable_grad():
+            terms["mse"] = F.mse_loss(leaf, target)
+            total = total + settings.mse * terms["mse"]
+            if settings.l1:
+                terms["l1"] = F.l1_loss(leaf, target)
+                total = total + settings.l1 * terms["l1"]
+            if settings.gradient:
+                terms["gradient"] = gradient_loss(leaf, target)
+                total = total + settings.gradient * terms["gradient"]
+            if self.perceptual is not None and settings.perceptual.weight:
+                count = max(1, round(settings.perceptual.share * len(leaf)))
+                terms["perceptual"] = self.perceptual(leaf[:count], target[:count]).mean()
+                total = total + settings.perceptual.weight * terms["perceptual"]
+            (reconstruction,) = torch.autograd.grad(total, leaf)
+            adversarial = None
+            if discriminator is not None:
+                terms["adversarial"] = hinge_generator_loss(discriminator(leaf))
+                (adversarial,) = torch.autograd.grad(terms["adversarial"], leaf)
+        return ImageGradient(
+            reconstruction, adversarial, {name: term.detach() for name, term in terms.items()}
+        )

@@ -1,0 +1,142 @@
+"""Model folders: weights as safetensors beside one json that says what they are."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tvqrap.architecture import Architecture
+from tvqrap.errors import UserError
+from tvqrap.files import whole_file, write_whole
+from tvqrap.tokenizer import Tokenizer
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+SCHEMA = 1
+
+Kind = Literal["tokenizer", "upscaler"]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What `model.json` says."""
+
+    kind: Kind
+    """`tokenizer` (stage 1) or `upscaler` (stages 2 and 3)."""
+    architecture: Architecture
+    fingerprint: str
+    """Of the weights, see `fingerprint`."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """How the weights came to be: stage, steps, fingerprints of what they were made from."""
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 (hex) over the names, dtypes, shapes and bytes of a module's state.
+
+    Over the tensors and not over a file, so that the same weights have the same fingerprint
+    however they are stored.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_model(
+    folder: Path,
+    kind: Kind,
+    module: nn.Module,
+    architecture: Architecture,
+    about: dict[str, Any],
+) -> ModelCard:
+    """Writes a model folder; each file appears whole or not at all, the card last."""
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    card = ModelCard(kind, architecture, fingerprint(module), about)
+    document = {
+        "schema": SCHEMA,
+        "kind": card.kind,
+        "architecture": architecture.to_dict(),
+        "fingerprint": card.fingerprint,
+        "about": about,
+    }
+    with whole_file(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    write_whole(folder / CARD, json.dumps(document, indent=2) + "\n")
+    return card
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether the folder looks like a model folder (its card is there)."""
+    return (folder / CARD).is_file()
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Reads what a model folder holds, without its weights.
+
+    Raises `UserError` where the folder is no model folder or of a schema not known here.
+    """
+    path = folder / CARD
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no model there ({CARD} is missing)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as a model card: {error}") from None
+    try:
+        if document["schema"] != SCHEMA:
+            raise UserError(f"{path}: schema {document['schema']}, expected {SCHEMA}")
+        if document["kind"] not in ("tokenizer", "upscaler"):
+            raise UserError(
+                f"{path}: kind {document['kind']!r}, expected 'tokenizer' or 'upscaler'"
+            )
+        return ModelCard(
+            kind=document["kind"],
+            architecture=Architecture.from_dict(document["architecture"]),
+            fingerprint=document["fingerprint"],
+            about=document["about"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a model card: {error}") from None
+
+
+def load_weights(folder: Path, kind: Kind, module: nn.Module, card: ModelCard) -> None:
+    """Fills `module` with a model folder's weights. Raises `UserError` where they do not fit."""
+    path = folder / WEIGHTS
+    if card.kind != kind:
+        raise UserError(f"{folder}: holds a {card.kind}, expected a {kind}")
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: {WEIGHTS} is missing") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not readable as safetensors: {error}") from None
+    try:
+        module.load_state_dict({name: value.float() for name, value in state.items()})
+    except RuntimeError as error:
+        problem = str(error).splitlines()[1:2] or [str(error)]
+        raise UserError(
+            f"{path}: weights do not fit the architecture in {CARD}: {problem[0].strip()}"
+        ) from None
+    # Half-precision files are widened on reading: only weights stored as trained can be checked.
+    exact = all(value.dtype == torch.float32 for value in state.values())
+    if exact and fingerprint(module) != card.fingerprint:
+        raise UserError(f"{path}: weights are not those that {CARD} names (fingerprints differ)")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Reads a stage-1 model folder, in evaluation mode on the CPU.
+
+    Raises `UserError` where anything about it does not fit.
+    """
+    card = read_card(folder)
+    module = Tokenizer(card.architecture)
+    load_weights(folder, "tokenizer", module, card)
+    return module.eval()

@@ -1,0 +1,101 @@
+"""The whole upscaler, as it is used and as reconstruction-aware prediction trains it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tvqrap.architecture import SCALE, Architecture
+from tvqrap.codebook import Codebook
+from tvqrap.predictor import Prediction, Predictor
+from tvqrap.tokenizer import Tokenizer, decoder, join, structure_decoder
+
+
+class UpscalerNetwork(nn.Module):
+    """The predictor with the three parts of the tokenizer that turn its tokens into an image.
+
+    LR images are float32 (N, 3, H, W) in [-1, 1], sides multiples of `Architecture.lr_multiple`;
+    what comes out is (N, 3, 4H, 4W), not clamped.
+    """
+
+    structure_decoder: nn.Sequential | None
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.predictor = Predictor(architecture)
+        self.codebook = Codebook(architecture.codebook, architecture.texture_channels)
+        self.structure_decoder = (
+            None if architecture.structure is None else structure_decoder(architecture)
+        )
+        self.decoder = decoder(architecture)
+
+    def predict(self, lr: Tensor) -> Prediction:
+        """The predictor's answer alone."""
+        return self.predictor(lr, self.structure_decoder)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Upscales with the best-scored code at each place."""
+        prediction = self.predict(lr)
+        entries = self.codebook.lookup(prediction.logits.argmax(1))
+        return self.decoder(join(prediction.decoded_structure, entries))
+
+    def straight_through(self, lr: Tensor) -> tuple[Tensor, Prediction]:
+        """Upscales as `forward` does, with a gradient to the logits: (image, prediction).
+
+        The codes' gradient is that of a softmax over the codebook, which itself gets none
+        (section 4.2 of the paper).
+        """
+        prediction = self.predict(lr)
+        texture = self.straight_through_texture(prediction.logits)
+        return self.decoder(join(prediction.decoded_structure, texture)), prediction
+
+    def straight_through_texture(self, logits: Tensor) -> Tensor:
+        """The best-scored entries (N, C, h, w), with the gradient of the softmax's mean entry."""
+        entries = self.codebook.embedding.weight.detach()
+        # soft + (hard - soft).detach(), times the entries: looked up in place of a one-hot product.
+        soft = logits.permute(0, 2, 3, 1).softmax(3) @ entries
+        hard = F.embedding(logits.argmax(1), entries)
+        return (soft + (hard - soft).detach()).permute(0, 3, 1, 2)
+
+    def take_frozen(self, tokenizer: Tokenizer) -> None:
+        """Copies codebook, structure decoder and decoder of a tokenizer, and freezes them.
+
+        Raises:
+            ValueError: The tokenizer has another architecture.
+        """
+        if tokenizer.architecture != self.architecture:
+            raise ValueError(
+                f"the tokenizer's architecture is {tokenizer.architecture}, "
+                f"the upscaler's {self.architecture}"
+            )
+        self.codebook.load_state_dict(tokenizer.codebook.state_dict())
+        self.decoder.load_state_dict(tokenizer.decoder.state_dict())
+        if self.structure_decoder is not None and tokenizer.structure_decoder is not None:
+            self.structure_decoder.load_state_dict(tokenizer.structure_decoder.state_dict())
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Takes the gradient from all but the predictor."""
+        self.requires_grad_(False)
+        self.predictor.requires_grad_(True)
+
+
+def pad_to_multiple(lr: Tensor, multiple: int) -> Tensor:
+    """Extends (N, C, H, W) at the bottom and right to sides that `multiple` divides.
+
+    The picture is mirrored at its border (the border itself not doubled); along a side too short
+    to mirror, the border is repeated. Group normalisation sees the whole map, so the padding is
+    part of the answer: the authors pad to 64.
+    """
+    for axis, side in ((3, lr.shape[3]), (2, lr.shape[2])):
+        extra = -side % multiple
+        if extra:
+            padding = (0, extra, 0, 0) if axis == 3 else (0, 0, 0, extra)
+            lr = F.pad(lr, padding, mode="reflect" if extra < side else "replicate")
+    return lr
+
+
+def crop_upscaled(sr: Tensor, lr_height: int, lr_width: int) -> Tensor:
+    """The part (N, C, 4 lr_height, 4 lr_width) that belongs to the picture before its padding."""
+    return sr[..., : SCALE * lr_height, : SCALE * lr_width]

@@ -1,0 +1,45 @@
+"""Asking a training to stop between two steps."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """A signal asked to stop and the state has been saved."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Set by the first SIGINT or SIGTERM; looked at between steps."""
+
+    signal_number: int | None = None
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[StopRequest]:
+    """Turns the first SIGINT or SIGTERM into a request; a second one acts as before."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in signals}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.signal_number = number
+        for each in signals:
+            signal.signal(each, previous[each])
+
+    for number in signals:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        for number in signals:
+            signal.signal(number, previous[number])

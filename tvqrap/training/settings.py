@@ -1,0 +1,151 @@
+"""What the training stages can be told: one frozen model per section of params.yaml.
+
+No field has a default: params.yaml is complete, so that every number that shaped a model can be
+read there and a change of the code's mind cannot change a result.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from tvqrap.settings import Settings
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Compute(Settings):
+    """What can change the last bits of a result, and is therefore recorded."""
+
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
+    """`bfloat16` is autocast: weights, optimiser and codes stay float32."""
+    threads: Positive
+    """Arithmetic threads of a training process; sums are grouped by them."""
+
+
+class Optimiser(Settings):
+    """Adam, its schedule and the running average of the weights."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    betas: Annotated[tuple[Decay, Decay], Strict(False)]
+    warmup: NotNegative
+    """Steps of linear growth to `learning_rate`."""
+    decay: Literal["constant", "cosine"]
+    """`cosine` falls to a fiftieth of `learning_rate` at the last step."""
+    clip: Annotated[float, Field(gt=0)] | None
+    """Largest norm of the gradient; none: as it is."""
+    ema: Decay
+    """Decay of the weights' running average, which is what a stage writes."""
+
+
+class Perceptual(Settings):
+    """The perceptual image loss."""
+
+    network: Literal["stlpips_alex", "stlpips_vgg", "lpips_vgg"]
+    """`stlpips_*`: weights from an installed package; `lpips_vgg`: weights to be fetched first."""
+    weight: Weight
+    share: Share
+    """Leading part of each batch that it is computed on (at least one image)."""
+
+
+class Adversarial(Settings):
+    """The GAN term (hinge) and its discriminator."""
+
+    weight: Weight
+    """Times the adaptive weight; 0 leaves the discriminator out."""
+    start: NotNegative
+    """First step that uses it."""
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
+class ImageLosses(Settings):
+    """Losses between an image made by the decoder and HR, both in [-1, 1]."""
+
+    mse: Weight
+    l1: Weight
+    gradient: Weight
+    """L1 between horizontal and vertical differences."""
+    perceptual: Perceptual
+    adversarial: Adversarial
+
+
+class CodebookLife(Settings):
+    """How the codebook starts and what keeps its entries in use."""
+
+    unquantized: NotNegative
+    """First steps train without quantization; k-means on the texture then sets the entries.
+    0: entries start uniform in +-1/codebook and quantization is on from the first step."""
+    revive_every: NotNegative
+    """Steps between revivals of entries unused since the last one; 0: never."""
+
+
+class Monitoring(Settings):
+    """How often a training looks at itself."""
+
+    validate_every: Positive
+    checkpoint_every: Positive
+
+
+class TokenizerTraining(Settings):
+    """Stage 1."""
+
+    set: str
+    batch: Positive
+    steps: NotNegative
+    optimiser: Optimiser
+    image: ImageLosses
+    codebook: Weight
+    commitment: Weight
+    commitment_on: Literal["encoder", "codebook"]
+    """`encoder`: the commitment weight is on the term that moves the encoder (VQ-VAE);
+    `codebook`: on the other one, as in the authors' settings."""
+    small_autoencoder: Weight
+    alignment: Weight
+    codebook_life: CodebookLife
+    monitoring: Monitoring
+
+
+class Phase(Settings):
+    """A run of steps on one set."""
+
+    set: str
+    batch: Positive
+    steps: NotNegative
+
+
+class PredictorTraining(Settings):
+    """Stage 2."""
+
+    phases: Annotated[tuple[Phase, ...], Strict(False), Field(min_length=1)]
+    optimiser: Optimiser
+    structure: Weight
+    code: Weight
+    monitoring: Monitoring
+
+
+class RapTraining(Settings):
+    """Stage 3."""
+
+    set: str
+    batch: Positive
+    steps: NotNegative
+    optimiser: Optimiser
+    image: ImageLosses
+    structure: Weight
+    """Weight of the stage-2 structure term; 0 leaves it out."""
+    code: Weight
+    """Weight of the stage-2 cross-entropy; 0 leaves it out."""
+    monitoring: Monitoring
+
+    @model_validator(mode="after")
+    def _some_image_loss(self) -> Self:
+        image = self.image
+        if self.steps and not (image.mse or image.l1 or image.perceptual.weight):
+            raise ValueError(
+                "image: mse, l1 and perceptual.weight are all 0; at least one must be positive"
+            )
+        return self
