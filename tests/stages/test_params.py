@@ -13,7 +13,7 @@ TEXT = (ROOT / "params.yaml").read_text()
 
 
 def test_default_profile_is_laptop() -> None:
-    assert TEXT == (ROOT / "stages/profiles/laptop.yaml").read_text()
+    assert (ROOT / "stages/profiles/laptop.yaml").read_text() == TEXT
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

@@ -261,6 +261,22 @@ def test_window_attention_is_its_definition(shifted: bool, size: tuple[int, int]
         torch.testing.assert_close(got, wanted)
 
 
+def test_the_mask_acts_to_the_last_bit_as_the_published_one() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 12, 64, 32) * 2
+    ours = shift_mask(16, 24, q.device, q.dtype).expand(-1, 2, -1, -1).reshape(1, 12, 64, 64)
+    published = ours.clamp(min=-100.0)
+    assert (published.unique() == torch.tensor([-100.0, 0.0])).all()
+    assert torch.equal(attend(q, k, v, ours), attend(q, k, v, published))
+    into = torch.randn_like(q)
+    gradients = [
+        torch.autograd.grad(attend(*inputs, mask.clone().requires_grad_()), inputs, into)
+        for mask in (ours, published)
+        for inputs in [[x.clone().requires_grad_() for x in (q, k, v)]]
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_both_ways_to_attend_agree() -> None:
     q, k, v = torch.randn(3, 4, 2, 64, 16)
     bias = torch.randn(1, 2, 64, 64)

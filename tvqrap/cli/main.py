@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 import tvqrap
-from tvqrap.cli import evaluate, params, upscale
+from tvqrap.cli import evaluate, pairs, params, upscale
 from tvqrap.errors import UserError
 
 _CHECKOUT_PACKAGES = ("pipeline", "stages")
@@ -40,6 +40,7 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(pairs.app, name="pairs")
 app.add_typer(params.app, name="params")
 
 

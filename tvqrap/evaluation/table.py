@@ -1,38 +1,42 @@
 """The scores as a table on the terminal."""
 
+from rich import box
 from rich.table import Table
 
 from tvqrap.evaluation.scores import COLUMNS, Summary
 
 
 def score_table(summary: Summary, title: str, ceiling: str | None = None) -> Table:
-    """A row per model; intervals under the means, the best of each column in bold with a star.
+    """A line per metric and a column per model, so that four models fit into 80 characters.
 
-    `ceiling` names a model that is shown and takes no part (the tokenizer, which sees HR).
+    Intervals stand under the means; the best of each line is bold and has a star. `ceiling` names a
+    model that is shown and takes no part in that (the tokenizer, which sees HR).
     """
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("")
+    for model in summary.intervals:
+        table.add_column(model, justify="right", overflow="fold")
     for column in summary.columns:
         arrow = {"higher": " ↑", "lower": " ↓", None: ""}[COLUMNS[column].better]
-        table.add_column(COLUMNS[column].title + arrow, justify="right")
-    best = {column: _best(summary, column, ceiling) for column in summary.columns}
-    for model in summary.intervals:
-        cells = []
-        for column in summary.columns:
-            value, digits = summary.mean(model, column), COLUMNS[column].digits
-            if value is None:
-                failed = any(f.model == model and f.metric == column for f in summary.failures)
-                cells.append("failed" if failed else "–")
-                continue
-            text = f"{value:.{digits}f}"
-            text = f"[bold]{text}*[/bold]" if model == best[column] else text
-            if interval := summary.intervals[model].get(column):
-                text += f"\n[dim]{interval.low:.{digits}f}–{interval.high:.{digits}f}[/dim]"
-                if interval.images < summary.images:
-                    text += f"\n{interval.images} of {summary.images} images"
-            cells.append(text)
-        table.add_row(model, *cells)
+        best = _best(summary, column, ceiling)
+        cells = [_cell(summary, model, column, model == best) for model in summary.intervals]
+        table.add_row(COLUMNS[column].title + arrow, *cells)
     return table
+
+
+def _cell(summary: Summary, model: str, column: str, best: bool) -> str:
+    value, digits = summary.mean(model, column), COLUMNS[column].digits
+    if value is None:
+        failed = any(f.model == model and f.metric == column for f in summary.failures)
+        return "failed" if failed else "–"
+    text = f"[bold]{value:.{digits}f} *[/bold]" if best else f"{value:.{digits}f}"
+    interval = summary.intervals[model].get(column)
+    if interval is None:
+        return text
+    text += f"\n[dim]{interval.low:.{digits}f}–{interval.high:.{digits}f}[/dim]"
+    if interval.images < summary.images:
+        text += f"\n{interval.images} of {summary.images} images"
+    return text
 
 
 def _best(summary: Summary, column: str, ceiling: str | None) -> str | None:

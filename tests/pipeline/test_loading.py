@@ -1,0 +1,142 @@
+"""The order of samples: complete in every epoch, the same from any position, mixed."""
+
+from collections import Counter
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.loading import Loader, Source, Wanted, epoch_order, variant_of
+from pipeline.shards import Manifest, Sample, encode_png, shard_name, write_shard
+from pipeline.tokens import encode_array
+from tvqrap.errors import UserError
+
+COUNTS = (5, 5, 5, 2)
+VARIANTS = 3
+
+
+def write_set(folder: Path, kind: str = "pairs", counts: tuple[int, ...] = COUNTS) -> Path:
+    """A set whose pixels tell sample and variant."""
+    rows = []
+    for shard, count in enumerate(counts):
+        samples = []
+        for position in range(count):
+            number = 10 * shard + position
+            members = {
+                f"lr{variant}.png": encode_png(
+                    np.full((4, 4, 3), [number, variant, 0], dtype=np.uint8)
+                )
+                for variant in range(VARIANTS)
+            }
+            if kind == "pairs":
+                members["hr.png"] = encode_png(np.full((16, 16, 3), number, dtype=np.uint8))
+            else:
+                members["codes.npy"] = encode_array(np.full((4, 4), number, dtype=np.uint16))
+                members["structure.npy"] = encode_array(np.full((2, 1, 1), number, np.float16))
+            samples.append(Sample(f"p_{number:05d}", members))
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.append(write_shard(folder / shard_name(shard), samples))
+    Manifest(
+        kind=kind,  # type: ignore[arg-type]
+        set="train",
+        params={"set": {"variants": VARIANTS}},
+        shards=tuple(rows),
+    ).save(folder)
+    return folder
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=9),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.integers(1, 4),
+)
+def test_an_epoch_has_every_sample_once_and_reads_shards_in_blocks(
+    counts: list[int], seed: int, epoch: int, block: int
+) -> None:
+    blocks = list(epoch_order(counts, seed, epoch, block))
+    seen = Counter(chain.from_iterable(blocks))
+    assert seen == Counter((s, p) for s, count in enumerate(counts) for p in range(count))
+    shards = [{shard for shard, _ in each} for each in blocks]
+    assert all(len(each) <= block for each in shards)
+    assert sum(len(each) for each in shards) == len(counts), "no shard is read twice"
+    assert blocks == list(epoch_order(counts, seed, epoch, block))
+
+
+def test_epochs_and_seeds_have_their_own_orders() -> None:
+    orders = [
+        list(chain.from_iterable(epoch_order(COUNTS, seed, epoch)))
+        for seed in range(3)
+        for epoch in range(3)
+    ]
+    assert len({tuple(order) for order in orders}) == 9
+
+
+def test_every_variant_is_shown_in_turn() -> None:
+    shown = [variant_of(1, epoch, 2, 3, VARIANTS) for epoch in range(2 * VARIANTS)]
+    assert sorted(shown[:VARIANTS]) == list(range(VARIANTS))
+    assert shown[:VARIANTS] == shown[VARIANTS:]
+
+
+def test_the_stream_is_the_same_from_any_step(tmp_path: Path) -> None:
+    source = Source.open(write_set(tmp_path / "pairs"))
+    assert source.samples == 17
+
+    def stream(step: int, count: int) -> list[tuple[tuple[str, ...], list[int]]]:
+        loader = Loader(source, Wanted(hr=True, lr=True), seed=3, batch=4)
+        taken = list(islice(loader.batches(step), count))
+        for each in taken:
+            assert each.hr is not None and each.lr is not None
+            assert each.hr.dtype == torch.uint8 and each.hr.shape == (4, 16, 16, 3)
+            assert torch.equal(each.hr[:, 0, 0, 0], each.lr[:, 0, 0, 0]), (
+                "not of one pair"
+            )
+        return [(each.keys, each.lr[:, 0, 0, 1].tolist()) for each in taken if each.lr is not None]
+
+    whole = stream(0, 17)
+    for step in (1, 4, 5, 9, 16):
+        assert stream(step, 17 - step) == whole[step:]
+    keys = list(chain.from_iterable(keys for keys, _ in whole))
+    for epoch in range(4):  # 4 x 17 samples are 17 batches of 4
+        assert len(set(keys[17 * epoch : 17 * epoch + 17])) == 17
+
+
+def test_pairs_and_tokens_are_joined_by_key(tmp_path: Path) -> None:
+    folders = write_set(tmp_path / "pairs"), write_set(tmp_path / "tokens", "tokens")
+    loader = Loader(Source.open(*folders), Wanted(hr=True, lr=True, tokens=True), seed=0, batch=3)
+    batch = next(loader.batches(0))
+    assert batch.hr is not None and batch.codes is not None and batch.structure is not None
+    assert batch.codes.dtype == torch.int64
+    assert torch.equal(batch.hr[:, 0, 0, 0].long(), batch.codes[:, 0, 0])
+    assert torch.equal(batch.structure[:, 0, 0, 0].long(), batch.codes[:, 0, 0])
+
+
+def test_validation_samples_come_in_stored_order(tmp_path: Path) -> None:
+    loader = Loader(Source.open(write_set(tmp_path)), Wanted(lr=True), seed=9, batch=4)
+    keys = [key for batch in loader.all(6) for key in batch.keys]
+    assert keys == ["p_00000", "p_00001", "p_00002", "p_00003", "p_00004", "p_00010"]
+
+
+def test_sets_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    pairs = write_set(tmp_path / "pairs")
+    tokens = write_set(tmp_path / "tokens", "tokens", (5, 5))
+    with pytest.raises(UserError, match=r"tokens: 10 samples in 2 shards.*17 in 4"):
+        Source.open(pairs, tokens)
+
+
+def test_a_shard_that_lost_samples_is_refused(tmp_path: Path) -> None:
+    folder = write_set(tmp_path)
+    write_shard(folder / shard_name(0), [Sample("p_00000", {"hr.png": b""})][:0])
+    loader = Loader(Source.open(folder), Wanted(hr=True), seed=0, batch=17)
+    with pytest.raises(UserError, match=r"000000\.tar: 0 samples, its manifest says 5"):
+        next(loader.batches(0))
+
+
+def test_a_missing_member_is_named(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, "tokens")
+    with pytest.raises(UserError, match=r"p_000\d\d: member hr\.png is missing"):
+        next(Loader(Source.open(folder), Wanted(hr=True), seed=0, batch=2).batches(0))

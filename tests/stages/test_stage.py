@@ -1,0 +1,163 @@
+"""What surrounds a stage: declared params only, one run at a time, scratch by fingerprint."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.params import load_params
+from stages.stage import SCRATCH, Stage, UndeclaredParam, _Declared, _run, fingerprint_of, run_stage
+from tvqrap.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+DVC_YAML = """
+stages:
+  sample:
+    cmd: stages/run sample
+    params:
+    - seed
+    - rap
+    deps:
+    - data
+    - ${init}
+    outs:
+    - out
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "data/inner").mkdir(parents=True)
+    (tmp_path / "data/inner/file").write_text("1")
+    (tmp_path / "models/none").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scratch_of(change: object = None) -> Path:
+    """Runs the stage and returns the scratch folder it was given."""
+    seen: list[Stage] = []
+    _run("sample", seen.append)
+    return seen[0].scratch
+
+
+def test_only_declared_params_can_be_read() -> None:
+    guarded = _Declared(load_params(ROOT / "params.yaml"), ["seed", "width"])
+    assert guarded.seed == 1
+    for name in ("rap", "architecture"):
+        with pytest.raises(UndeclaredParam):
+            getattr(guarded, name)
+
+
+def test_the_scratch_folder_follows_declared_params_and_files_alone(checkout: Path) -> None:
+    first = scratch_of()
+    assert scratch_of() == first
+    params = checkout / "params.yaml"
+    params.write_text(params.read_text().replace("codebook: 512", "codebook: 256"))
+    assert scratch_of() == first, "codebook is not declared"
+    params.write_text(params.read_text().replace("seed: 1\n", "seed: 2\n", 1))
+    second = scratch_of()
+    assert second != first
+    (checkout / "data/inner/file").write_text("2")
+    third = scratch_of()
+    assert third not in (first, second)
+    (checkout / "models/none/more").write_text("")
+    assert scratch_of() not in (first, second, third)
+
+
+def test_manifests_stand_for_their_shards(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    before = fingerprint_of("sample", {}, [tmp_path])
+    (folder / "000000.tar").write_text("shard")
+    assert fingerprint_of("sample", {}, [tmp_path]) == before
+    (folder / "manifest.json").write_text("{ }")
+    assert fingerprint_of("sample", {}, [tmp_path]) != before
+
+
+def test_scratch_survives_a_failure_and_goes_with_success(checkout: Path) -> None:
+    def fail(stage: Stage) -> None:
+        (stage.scratch / "half").write_text("")
+        raise UserError("no luck")
+
+    with pytest.raises(SystemExit) as caught:
+        run_stage("sample", fail)
+    assert caught.value.code == 1
+    (half,) = SCRATCH.glob("sample-*/half")
+    _run("sample", lambda stage: (stage.scratch / "half").rename("found"))  # type: ignore[arg-type]
+    assert Path("found").exists()
+    assert not half.parent.exists()
+
+
+def test_publishing_replaces_what_was_there(checkout: Path) -> None:
+    Path("out").mkdir()
+    Path("out/old").write_text("")
+
+    def publish(stage: Stage) -> None:
+        (stage.scratch / "new").mkdir()
+        (stage.scratch / "new/file").write_text("")
+        stage.publish(stage.scratch / "new", Path("out"))
+
+    _run("sample", publish)
+    assert [path.name for path in Path("out").iterdir()] == ["file"]
+
+
+def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
+    def again(stage: Stage) -> None:
+        script = "from stages.stage import run_stage; run_stage('sample', lambda stage: None)"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.strip() == (
+            f"sample: sample is already running here (process {os.getpid()}); "
+            "wait for it or stop it first"
+        )
+
+    _run("sample", again)
+
+
+def test_it_stops_when_dvc_is_gone(checkout: Path, tmp_path: Path) -> None:
+    """A process called dvc starts the stage through a shell and is killed; the stage ends."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import sys, time, os\n"
+        "from pathlib import Path\n"
+        "from stages.stage import run_stage\n"
+        "def body(stage):\n"
+        "    Path('pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(120)\n"
+        "run_stage('sample', body)\n"
+    )
+    dvc = tmp_path / "dvc"
+    dvc.write_text(
+        f"import subprocess\nsubprocess.run(['sh', '-c', '{sys.executable} {stage}; true'])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, str(dvc)], env=environment)
+    try:
+        pid = Path("pid")
+        deadline = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        while Path(f"/proc/{pid.read_text()}").exists():
+            assert time.monotonic() < deadline, "the stage runs on without its dvc"
+            time.sleep(0.1)
+    finally:
+        process.kill()

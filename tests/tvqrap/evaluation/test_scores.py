@@ -1,0 +1,92 @@
+"""From cases to files: order, means, failures, table."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tvqrap.evaluation.bootstrap import Resampling
+from tvqrap.evaluation.metrics import Score, Scorer
+from tvqrap.evaluation.scores import protocol, summarise, write_scores
+from tvqrap.evaluation.scoring import Case, ImageScores, score_cases
+from tvqrap.evaluation.table import score_table
+
+RESAMPLING = Resampling(100, 0.95, 0)
+
+
+def rows() -> list[ImageScores]:
+    def row(model: str, image: str, psnr: float | None, piqe: float) -> ImageScores:
+        score = Score(psnr, "" if psnr is not None else "gave nan")
+        return ImageScores(model, image, image[0], {"psnr_y": score, "piqe": Score(piqe)})
+
+    return [
+        row("bicubic", "a0", 20.0, 80.0),
+        row("rap", "a0", 22.0, 40.0),
+        row("bicubic", "a1", 24.0, 90.0),
+        row("rap", "a1", None, 50.0),
+        row("bicubic", "b0", 30.0, 70.0),
+        row("rap", "b0", 30.123, 60.0),
+    ]
+
+
+def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
+    scored = rows()
+    summary = summarise(scored, {"rap": {"code_usage": 0.5}}, RESAMPLING)
+    about = protocol(["psnr_y"], RESAMPLING, pad_multiple=64, data={"set": "test"}, models={})
+    write_scores(tmp_path, summary, scored, about)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "bicubic": {"psnr_y": 26.0, "piqe": 77.5},
+        "rap": {"psnr_y": 26.06, "piqe": 52.5, "code_usage": 0.5},
+    }
+    details = json.loads((tmp_path / "scores.json").read_text())
+    assert details["failures"] == [
+        {"model": "rap", "image": "a1", "metric": "psnr_y", "reason": "gave nan"}
+    ]
+    assert details["scores"]["rap"]["psnr_y"]["images"] == 2
+    assert details["protocol"]["metrics"]["psnr_y"]["options"] == {
+        "test_y_channel": True,
+        "color_space": "ycbcr",
+    }
+    assert details["protocol"]["versions"]["pyiqa"]
+    with (tmp_path / "per_image.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 6 and lines[3]["failed"] == "psnr_y: gave nan" and not lines[3]["psnr_y"]
+
+
+def test_a_metric_that_never_worked_is_null(tmp_path: Path) -> None:
+    scored = [ImageScores("rap", "a", "a", {"fsim": Score(None, "not installed")})]
+    summary = summarise(scored, {}, RESAMPLING)
+    write_scores(tmp_path, summary, scored, {})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"rap": {"fsim": None}}
+
+
+def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(score_table(summarise(rows(), {}, RESAMPLING), "Test set"))
+    text = console.export_text()
+    assert "26.06 *" in text and "52.50 *" in text and "2 of 3 images" in text
+    assert "…" not in text
+    unmarked = score_table(summarise(rows(), {}, RESAMPLING), "Test set", ceiling="rap")
+    console.print(unmarked)
+    assert "*" not in console.export_text()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_cases_come_back_in_order_whatever_the_workers(workers: int) -> None:
+    hr = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+    def make(index: int) -> Case:
+        made = {"rap": hr // (index + 1), "broken": "gave nan"}
+        return Case(str(index), str(index), hr, None, made, {"rap": {"code_accuracy": 0.5}})
+
+    scorer = Scorer(["psnr_y"])
+    found = list(score_cases([lambda k=k: make(k) for k in range(7)], scorer, workers))  # type: ignore[misc]
+    assert [scored.case.image for scored in found] == [str(k) for k in range(7)]
+    values = [scored.rows[0].scores["psnr_y"].value for scored in found]
+    assert values == sorted(values, key=lambda v: -(v or 0))
+    assert found[0].rows[0].scores["code_accuracy"] == Score(0.5)
+    assert found[0].rows[1].scores["psnr_y"] == Score(None, "gave nan")

@@ -1,0 +1,116 @@
+"""Images in and out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from tvqrap.errors import UserError
+from tvqrap.images import find_images, read_image, save_png, to_rgb, to_tensor, to_uint8
+
+
+def gradient(height: int = 12, width: int = 20) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 12, y * 20, x + y], axis=-1).astype(np.uint8))
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3))))
+def test_pixels_survive_the_way_to_a_tensor_and_back(pixels: np.ndarray) -> None:
+    tensor = to_tensor(pixels)
+    assert tensor.shape == (3, *pixels.shape[:2]) and tensor.dtype == torch.float32
+    assert tensor.min() >= -1 and tensor.max() <= 1
+    np.testing.assert_array_equal(to_uint8(tensor), pixels)
+    np.testing.assert_array_equal(to_uint8(tensor[None])[0], pixels)
+
+
+def test_values_are_clamped_and_rounded() -> None:
+    values = torch.tensor([-9.0, -1.0, 0.001, 0.0041, 1.0, 9.0]).repeat(3, 1, 1)
+    assert to_uint8(values)[0, :, 0].tolist() == [0, 0, 128, 128, 255, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        to_uint8(torch.full((3, 2, 2), value))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "1", "RGBA", "LA"])
+def test_every_mode_is_read_as_rgb(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    gradient().convert(mode).save(path)
+    image = read_image(path)
+    assert image.mode == "RGB" and image.size == (20, 12)
+
+
+def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
+    levels = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    pixels = np.asarray(read_image(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(pixels[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_what_is_transparent_becomes_white() -> None:
+    pixels = np.zeros((1, 2, 4), dtype=np.uint8)
+    pixels[0, 1, 3] = 255
+    assert np.asarray(to_rgb(Image.fromarray(pixels))).tolist() == [[[255] * 3, [0] * 3]]
+
+
+def test_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient().save(tmp_path / "turned.png", exif=exif)
+    turned = read_image(tmp_path / "turned.png")
+    assert turned.size == (12, 20)
+    expected = gradient().transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(np.asarray(turned), np.asarray(expected))
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "float.tif")
+    for name, message in {
+        "cut.png": "cannot be read",
+        "text.jpg": "not an image",
+        "empty.png": "not an image",
+        "none.png": "no such file",
+        ".": "is a folder",
+        "float.tif": "floating-point",
+    }.items():
+        with pytest.raises(UserError, match=message) as error:
+            read_image(tmp_path / name)
+        assert "\n" not in str(error.value) and str(tmp_path / name) in str(error.value)
+    with pytest.raises(UserError, match="64x64 is 4096 pixels, at most 4095"):
+        read_image(whole, max_pixels=4095)
+
+
+def test_a_png_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "image.png"
+    save_png(path, np.asarray(gradient()))
+    before = path.read_bytes()
+
+    def fail(self: Image.Image, file: Path, format: str) -> None:
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_png(path, gradient())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_images_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/c.jpg", ".hidden.png", ".trash/d.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]

@@ -1,0 +1,150 @@
+"""Tiny real networks, settings and batches for the training tests."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tvqrap.architecture import Architecture
+from tvqrap.network import UpscalerNetwork
+from tvqrap.tokenizer import Tokenizer
+from tvqrap.training.batch import Batch
+from tvqrap.training.predictor import PredictorTrainee
+from tvqrap.training.rap import RapTrainee
+from tvqrap.training.settings import Compute, PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.training.tokenizer import TokenizerTrainee
+
+ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+COMPUTE = Compute(device="cpu", precision="float32", threads=1)
+SIDE = 64
+
+OPTIMISER = {
+    "learning_rate": 1e-3,
+    "betas": [0.5, 0.9],
+    "warmup": 2,
+    "decay": "cosine",
+    "clip": 1.0,
+    "ema": 0.9,
+}
+MONITORING = {"validate_every": 4, "checkpoint_every": 3}
+
+
+def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str, Any]:
+    return {
+        "mse": 1.0,
+        "l1": 0.5,
+        "gradient": 0.5,
+        "perceptual": {"network": "stlpips_alex", "weight": perceptual, "share": 0.5},
+        "adversarial": {"weight": adversarial, "start": 1, "learning_rate": 1e-3},
+    }
+
+
+def tokenizer_settings(**changes: Any) -> TokenizerTraining:
+    return TokenizerTraining.model_validate(
+        {
+            "set": "train",
+            "batch": 2,
+            "steps": 8,
+            "optimiser": OPTIMISER,
+            "image": image_losses(),
+            "codebook": 1.0,
+            "commitment": 0.25,
+            "commitment_on": "encoder",
+            "small_autoencoder": 1.0,
+            "alignment": 1.0,
+            "codebook_life": {"unquantized": 2, "revive_every": 2},
+            "monitoring": MONITORING,
+            **changes,
+        }
+    )
+
+
+def predictor_settings(**changes: Any) -> PredictorTraining:
+    return PredictorTraining.model_validate(
+        {
+            "phases": [{"set": "train", "batch": 2, "steps": 8}],
+            "optimiser": OPTIMISER,
+            "structure": 1.0,
+            "code": 0.5,
+            "monitoring": MONITORING,
+            **changes,
+        }
+    )
+
+
+def rap_settings(**changes: Any) -> RapTraining:
+    return RapTraining.model_validate(
+        {
+            "set": "train",
+            "batch": 2,
+            "steps": 8,
+            "optimiser": OPTIMISER,
+            "image": image_losses(),
+            "structure": 1.0,
+            "code": 0.5,
+            "monitoring": MONITORING,
+            **changes,
+        }
+    )
+
+
+def batch(number: int, architecture: Architecture = ARCHITECTURE) -> Batch:
+    """The batch of a step: smooth random images and random tokens, always the same."""
+    generator = torch.Generator().manual_seed(number)
+
+    def image(side: int) -> Tensor:
+        coarse = torch.rand(2, 3, 8, 8, generator=generator)
+        large = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
+        return (large.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    codes = SIDE // architecture.texture
+    structure = None
+    if architecture.structure is not None:
+        side = SIDE // architecture.structure
+        structure = torch.randn(
+            2, architecture.structure_channels, side, side, generator=generator
+        ).half()
+    return Batch(
+        keys=(f"a_{number:05d}", f"b_{number:05d}"),
+        hr=image(SIDE),
+        lr=image(SIDE // 4),
+        structure=structure,
+        codes=torch.randint(architecture.codebook, (2, codes, codes), generator=generator),
+    )
+
+
+def tokenizer_trainee(
+    architecture: Architecture = ARCHITECTURE, trained_before: bool = False, **changes: Any
+) -> TokenizerTrainee:
+    torch.manual_seed(0)
+    return TokenizerTrainee(
+        Tokenizer(architecture),
+        tokenizer_settings(**changes),
+        COMPUTE,
+        seed=0,
+        trained_before=trained_before,
+        validation=[batch(1000, architecture)],
+    )
+
+
+def predictor_trainee(
+    architecture: Architecture = ARCHITECTURE, **changes: Any
+) -> PredictorTrainee:
+    torch.manual_seed(0)
+    return PredictorTrainee(
+        UpscalerNetwork(architecture),
+        predictor_settings(**changes),
+        COMPUTE,
+        validation=[batch(1000, architecture)],
+        others=[batch(1001, architecture)],
+    )
+
+
+def rap_trainee(architecture: Architecture = ARCHITECTURE, **changes: Any) -> RapTrainee:
+    torch.manual_seed(0)
+    return RapTrainee(
+        UpscalerNetwork(architecture),
+        rap_settings(**changes),
+        COMPUTE,
+        validation=[batch(1000, architecture)],
+    )

@@ -1,0 +1,198 @@
+"""The three stages' updates against plain references, and what each of them may move."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.tvqrap.training.material import (
+    ARCHITECTURE,
+    batch,
+    image_losses,
+    predictor_trainee,
+    rap_trainee,
+    tokenizer_trainee,
+)
+from tvqrap.architecture import Architecture
+from tvqrap.losses import ImageLoss, adaptive_weight, gradient_loss, hinge_generator_loss
+from tvqrap.training.batch import as_image
+from tvqrap.training.settings import ImageLosses
+
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+
+
+def changed(before: nn.Module, after: nn.Module) -> set[str]:
+    """Top-level parts whose parameters differ."""
+    names = set()
+    for (name, ours), theirs in zip(before.named_parameters(), after.parameters(), strict=True):
+        if not torch.equal(ours, theirs):
+            names.add(name.split(".")[0])
+    return names
+
+
+def test_image_gradients_equal_those_of_the_plain_sum() -> None:
+    torch.manual_seed(0)
+    settings = ImageLosses.model_validate(image_losses(perceptual=0.0))
+    image = torch.rand(2, 3, 16, 16, dtype=torch.float64) * 2 - 1
+    target = torch.rand_like(image)
+    judge = nn.Conv2d(3, 1, 3, dtype=torch.float64)
+    found = ImageLoss(settings, None).gradients(image, target, judge)
+    leaf = image.clone().requires_grad_()
+    plain = (
+        (leaf - target).square().mean()
+        + 0.5 * (leaf - target).abs().mean()
+        + 0.5 * gradient_loss(leaf, target)
+    )
+    torch.testing.assert_close(found.reconstruction, torch.autograd.grad(plain, leaf)[0])
+    (adversarial,) = torch.autograd.grad(hinge_generator_loss(judge(leaf)), leaf)
+    assert found.adversarial is not None
+    torch.testing.assert_close(found.adversarial, adversarial)
+    assert judge.weight.grad is None
+
+
+def test_adaptive_weight_is_the_clamped_ratio_of_norms() -> None:
+    ours, theirs = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])
+    torch.testing.assert_close(adaptive_weight(ours, theirs), torch.tensor(5 / (2 + 1e-4)))
+    assert adaptive_weight(ours * 1e9, theirs) == 1e4
+    assert adaptive_weight(ours, theirs * 0) == pytest.approx(1e4)
+
+
+def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
+    """Adding both gradients at the decoder's input is the gradient of the whole loss."""
+    trainee = rap_trainee(image=image_losses(perceptual=0.0))
+    assert trainee.adversary is not None
+    network, given = trainee.network, batch(0)
+    discriminator = copy.deepcopy(trainee.adversary.discriminator)
+    plain = copy.deepcopy(network)
+    hr = as_image(given.hr, trainee.device)
+    image, prediction = plain.straight_through(as_image(given.lr, trainee.device))
+    reconstruction = (
+        (image - hr).square().mean()
+        + 0.5 * (image - hr).abs().mean()
+        + 0.5 * gradient_loss(image, hr)
+    )
+    adversarial = hinge_generator_loss(discriminator(image))
+    last = plain.predictor.code_head.score.weight
+    (ours,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
+    (theirs,) = torch.autograd.grad(adversarial, last, retain_graph=True)
+    assert given.codes is not None and given.structure is not None
+    assert prediction.structure is not None
+    loss = (
+        reconstruction
+        + 0.5 * adaptive_weight(ours, theirs) * adversarial
+        + 0.5 * nn.functional.cross_entropy(prediction.logits, given.codes)
+        + (prediction.structure - given.structure.float()).square().mean()
+    )
+    loss.backward()
+    wanted = {n: p.grad for n, p in plain.predictor.named_parameters()}
+    found: dict[str, Tensor] = {}
+
+    def catch(*_: object) -> None:
+        for name, parameter in network.predictor.named_parameters():
+            assert parameter.grad is not None, name
+            found[name] = parameter.grad.clone()
+
+    trainee.optimiser.register_step_pre_hook(catch)
+    trainee.settings = trainee.settings.model_copy(
+        update={"optimiser": trainee.settings.optimiser.model_copy(update={"clip": None})}
+    )
+    trainee.update(given, 1)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert gradient is not None
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_rap_moves_the_predictor_alone_and_its_structure_head_too() -> None:
+    trainee = rap_trainee(structure=0.0, code=0.0)
+    before = copy.deepcopy(trainee.network)
+    trainee.update(batch(0), 1)
+    assert changed(before, trainee.network) == {"predictor"}
+    assert changed(before.predictor, trainee.network.predictor) == {
+        "lr_encoder",
+        "structure_head",
+        "code_head",
+    }
+
+
+def test_the_predictor_stage_moves_the_predictor_alone() -> None:
+    trainee = predictor_trainee()
+    before = copy.deepcopy(trainee.network)
+    trainee.update(batch(0), 0)
+    assert changed(before, trainee.network) == {"predictor"}
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE, VANILLA], ids=["tvq", "vanilla"])
+@pytest.mark.parametrize("make", [tokenizer_trainee, predictor_trainee, rap_trainee])
+def test_the_loss_falls_on_one_batch(make: object, architecture: Architecture) -> None:
+    kind = {
+        tokenizer_trainee: {"steps": 40, "image": image_losses(adversarial=0.0, perceptual=0.0)},
+        predictor_trainee: {"phases": [{"set": "train", "batch": 2, "steps": 40}]},
+        rap_trainee: {"steps": 40, "image": image_losses(adversarial=0.0, perceptual=0.0)},
+    }
+    trainee = make(architecture, **kind[make])  # type: ignore[operator, index]
+    given = batch(0, architecture)
+    first = trainee.update(given, 0)
+    for step in range(1, 40):
+        last = trainee.update(given, step)
+    watched = "cross_entropy" if make is predictor_trainee else "mse"
+    assert last[watched] < 0.9 * first[watched]
+
+
+def test_commitment_weight_can_be_on_either_term() -> None:
+    """With nothing else to learn from, the term's weight decides which side moves."""
+    quiet = {
+        "mse": 0.0,
+        "l1": 0.0,
+        "gradient": 0.0,
+        "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0},
+        "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3},
+    }
+    for where, moved in (("encoder", "codebook"), ("codebook", "encoder")):
+        trainee = tokenizer_trainee(
+            image=quiet,
+            codebook=1.0,
+            commitment=0.0,
+            commitment_on=where,
+            small_autoencoder=0.0,
+            alignment=0.0,
+            codebook_life={"unquantized": 0, "revive_every": 0},
+        )
+        before = copy.deepcopy(trainee.tokenizer)
+        trainee.update(batch(0), 2)
+        assert moved in changed(before, trainee.tokenizer)
+        still = {"encoder", "codebook"} - {moved}
+        assert not still & changed(before, trainee.tokenizer)
+
+
+def test_kmeans_and_revival_put_the_codebook_where_the_texture_is() -> None:
+    trainee = tokenizer_trainee(image=image_losses(adversarial=0.0, perceptual=0.0))
+    entries = trainee.tokenizer.codebook.embedding.weight
+    start = entries.detach().clone()
+    trainee.update(batch(0), 0)
+    trainee.update(batch(1), 1)
+    assert torch.equal(entries, start), "nothing moves the entries before k-means"
+    trainee.update(batch(2), 2)
+    assert not torch.isclose(entries, start).any(dim=1).all()
+    used = trainee.used.clone()
+    assert (used > 0).float().mean() > 0.5
+    dead = torch.zeros_like(used, dtype=torch.bool)
+    dead[:3] = True
+    with torch.no_grad():
+        entries[:3] = 1e3  # far from all texture: never chosen
+    trainee.used.zero_()
+    trainee.update(batch(3), 3)
+    assert entries[:3].abs().max() < 1e2, "revived onto texture of the batch"
+    torch.testing.assert_close(
+        trainee.average.module.codebook.embedding.weight[:3], entries[:3].detach()
+    )
+    assert trainee.used.sum() == 0
+
+
+def test_a_given_tokenizer_keeps_its_codebook() -> None:
+    trainee = tokenizer_trainee(trained_before=True)
+    start = trainee.tokenizer.codebook.embedding.weight.detach().clone()
+    terms = trainee.update(batch(0), 0)
+    assert "codebook" in terms, "quantized from the first step"
+    assert (trainee.tokenizer.codebook.embedding.weight - start).abs().max() < 0.1
