@@ -70,7 +70,7 @@ class Source:
                 )
         if not first.samples:
             raise UserError(f"{folders[0]}: holds no samples")
-        return cls(folders, names, counts, int(first.params["set"]["variants"]))
+        return cls(folders, names, counts, int(first.params["settings"]["variants"]))
 
     def read(self, shard: int) -> list[Sample]:
         """Samples of one shard, members of all folders together, counts checked."""

@@ -4,15 +4,17 @@ import os
 import struct
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from tvqrap.errors import UserError
 from tvqrap.files import whole_file
+
+if TYPE_CHECKING:  # workers that cut and degrade photographs need no torch, which loads in seconds
+    from torch import Tensor
 
 MAX_PIXELS = 100_000_000
 """Pixels of the largest image that is read unless a caller allows more (0.3 GB as RGB)."""
@@ -87,13 +89,15 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
 
 
-def to_tensor(image: Image.Image | NDArray[np.uint8]) -> Tensor:
+def to_tensor(image: Image.Image | NDArray[np.uint8]) -> "Tensor":
     """An RGB image, or uint8 (..., H, W, 3), as float32 (..., 3, H, W) in [-1, 1]."""
+    import torch
+
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8, order="C"))
     return pixels.movedim(-1, -3).contiguous().float() / 127.5 - 1
 
 
-def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+def to_uint8(image: "Tensor") -> NDArray[np.uint8]:
     """Float (..., 3, H, W) in [-1, 1] as uint8 (..., H, W, 3): clamped, then rounded to nearest.
 
     Ties round to even, as torch does; `to_uint8(to_tensor(x))` is x. Raises ValueError for values
@@ -102,7 +106,7 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
     if not image.isfinite().all():
         raise ValueError("the image holds values that are not finite")
     levels = ((image.detach().float() + 1) * 127.5).clamp(0, 255).round()
-    pixels: NDArray[np.uint8] = levels.to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
+    pixels: NDArray[np.uint8] = levels.byte().movedim(-3, -1).contiguous().cpu().numpy()
     return pixels
 
 

@@ -43,7 +43,7 @@ def write_set(folder: Path, kind: str = "pairs", counts: tuple[int, ...] = COUNT
     Manifest(
         kind=kind,  # type: ignore[arg-type]
         set="train",
-        params={"set": {"variants": VARIANTS}},
+        params={"settings": {"variants": VARIANTS}},
         shards=tuple(rows),
     ).save(folder)
     return folder
@@ -92,9 +92,7 @@ def test_the_stream_is_the_same_from_any_step(tmp_path: Path) -> None:
         for each in taken:
             assert each.hr is not None and each.lr is not None
             assert each.hr.dtype == torch.uint8 and each.hr.shape == (4, 16, 16, 3)
-            assert torch.equal(each.hr[:, 0, 0, 0], each.lr[:, 0, 0, 0]), (
-                "not of one pair"
-            )
+            assert torch.equal(each.hr[:, 0, 0, 0], each.lr[:, 0, 0, 0]), "not of one pair"
         return [(each.keys, each.lr[:, 0, 0, 1].tolist()) for each in taken if each.lr is not None]
 
     whole = stream(0, 17)

@@ -12,8 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (pa
 
 
 def _profiles(root: Path) -> dict[str, Path]:
-    files = sorted((root / "stages" / "profiles").glob("*.yaml"))
-    return {path.stem: path for path in files if not path.stem.startswith("_")}
+    return {path.stem: path for path in sorted((root / "stages" / "profiles").glob("*.yaml"))}
 
 
 @app.command()

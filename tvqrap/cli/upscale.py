@@ -1,12 +1,17 @@
 """`tvqrap-cli upscale`: photographs in, photographs four times as wide and high out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvqrap.cli.checkout import find_checkout
 from tvqrap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from tvqrap.upscaler import Upscaler
 
 
 def upscale(
@@ -55,7 +60,7 @@ def upscale(
         raise UserError(f"{len(failed)} of {len(jobs)} images could not be upscaled")
 
 
-def _upscaled(upscaler, image, source):  # type: ignore[no-untyped-def]
+def _upscaled(upscaler: "Upscaler", image: "Image", source: Path) -> "Image":
     try:
         return upscaler(image)
     except ValueError as error:
