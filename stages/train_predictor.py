@@ -39,6 +39,12 @@ def train_predictor(stage: Stage) -> None:
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
     check_tokens(TOKENS / "val", TOKENIZER)
+    loaders, entropies = [], []
+    for phase in settings.phases:
+        manifest = check_tokens(TOKENS / phase.set, TOKENIZER)
+        entropies.append(manifest.extra["code_entropy"])
+        source = Source.open(TOKENS / phase.set)
+        loaders.append(Loader(source, wanted, seed=params.seed, batch=phase.batch))
     validation = Loader(
         Source.open(TOKENS / "val"), wanted, seed=params.seed, batch=VALIDATION_SAMPLES
     ).all()
@@ -48,12 +54,8 @@ def train_predictor(stage: Stage) -> None:
         params.compute,
         validation=validation,
         others=from_other_photos(validation),
+        code_entropy=entropies[0],
     )
-    loaders = []
-    for phase in settings.phases:
-        check_tokens(TOKENS / phase.set, TOKENIZER)
-        source = Source.open(TOKENS / phase.set)
-        loaders.append(Loader(source, wanted, seed=params.seed, batch=phase.batch))
 
     def batches(step: int) -> Generator[Batch, None, None]:
         first = 0

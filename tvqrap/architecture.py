@@ -19,9 +19,15 @@ CODEBOOKS = range(2, 2**16 + 1)
 """Codes are stored as 16 bits."""
 
 
-def norm_groups(channels: int) -> int:
-    """Groups of a group normalisation over `channels`: 32 in the paper's network."""
-    return gcd(32, channels)
+def norm_groups(channels: int, single: bool = False) -> int:
+    """Groups of a group normalisation over `channels`: 32 in the paper's network.
+
+    Groups hold two channels or more unless `single`: a group of one channel loses that channel's
+    mean and contrast over the image, and a narrow network that normalises so cannot even learn how
+    bright a photograph is.
+    """
+    groups = gcd(32, channels)
+    return groups if single or groups < channels else max(1, groups // 2)
 
 
 def _heads(width: float) -> int:

@@ -20,8 +20,8 @@ TOKENS = WINDOW * WINDOW
 class Norm(nn.GroupNorm):
     """Group normalisation with the group count of the paper, scaled with the channels."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(norm_groups(channels), channels, eps=1e-6)
+    def __init__(self, channels: int, single: bool = False) -> None:
+        super().__init__(norm_groups(channels, single), channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         # torch.group_norm, unlike the module, also takes groups of a single value (1x1 maps).
@@ -34,15 +34,22 @@ def conv3(channels_in: int, channels_out: int, bias: bool = True) -> nn.Conv2d:
 
 
 class Res(nn.Module):
-    """Twice (norm, SiLU, 3x3 convolution), around which the input is added."""
+    """Twice (norm, SiLU, 3x3 convolution), around which the input is added.
 
-    def __init__(self, channels_in: int, channels_out: int | None = None) -> None:
+    The second convolution starts at zero, so that a network begins as its shortcuts and learns
+    in far fewer steps. `single` is that of `norm_groups`.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int | None = None, single: bool = False
+    ) -> None:
         super().__init__()
         channels_out = channels_out or channels_in
-        self.norm1 = Norm(channels_in)
+        self.norm1 = Norm(channels_in, single)
         self.conv1 = conv3(channels_in, channels_out)
-        self.norm2 = Norm(channels_out)
+        self.norm2 = Norm(channels_out, single)
         self.conv2 = conv3(channels_out, channels_out)
+        nn.init.zeros_(self.conv2.weight)
         self.shortcut = (
             nn.Identity()
             if channels_in == channels_out

@@ -144,10 +144,12 @@ class SmallAutoencoder(nn.Module):
         super().__init__()
         c32, c64, c128 = (arch.channels(c) for c in (32, 64, 128))
         self.reduction = arch.structure_reduction
+        # The paper normalises the 32 channels here in 32 groups.
+        single = arch.width == 1
         self.encoder = nn.Sequential(
             conv3(3, c32),
-            Res(c32),
-            Res(c32),
+            Res(c32, single=single),
+            Res(c32, single=single),
             Down(c32, bias=True),
             Res(c64),
             Res(c64),
@@ -163,9 +165,9 @@ class SmallAutoencoder(nn.Module):
             Res(c64),
             Res(c64),
             Up(c64),
-            Res(c64, c32),
-            Res(c32),
-            Norm(c32),
+            Res(c64, c32, single=single),
+            Res(c32, single=single),
+            Norm(c32, single),
             conv3(c32, 3),
         )
 

@@ -49,8 +49,14 @@ class PredictorTrainee:
         *,
         validation: Sequence[Batch],
         others: Sequence[Batch],
+        code_entropy: float,
     ) -> None:
-        """`others`: the validation batches with each LR image from another photograph."""
+        """What to train, and what to compare it with.
+
+        `others`: the validation batches with each LR image from another photograph.
+        `code_entropy`: of the histogram of training codes, in nats: the cross-entropy of a
+        predictor that knows how frequent codes are and nothing of the image.
+        """
         self.settings = settings
         self.compute = compute
         self.device = device_of(compute)
@@ -61,6 +67,7 @@ class PredictorTrainee:
         self.steps = sum(phase.steps for phase in settings.phases)
         self.validation = validation
         self.others = others
+        self.code_entropy = code_entropy
 
     def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One step on LR images and the tokens of their HR images."""
@@ -86,6 +93,7 @@ class PredictorTrainee:
         """Scores of the averaged predictor, also when it is fed other photographs' LR images."""
         scores = self._scores(self.validation)
         scores["cross_entropy_other_photo"] = self._scores(self.others)["cross_entropy"]
+        scores["code_entropy"] = self.code_entropy
         return scores
 
     def _scores(self, batches: Sequence[Batch]) -> dict[str, float]:

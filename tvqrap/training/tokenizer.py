@@ -67,6 +67,7 @@ class TokenizerTrainee:
         entries = tokenizer.architecture.codebook
         self.used = torch.zeros(entries, dtype=torch.int64, device=self.device)
         self.texture_seen: list[Tensor] = []
+        self.quantizes = self.unquantized == 0
 
     def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One step on HR crops."""
@@ -122,6 +123,7 @@ class TokenizerTrainee:
                 self.texture_seen.append(_vectors(texture.detach()))
             return None
         codebook = self.tokenizer.codebook
+        self.quantizes = True
         if step == self.unquantized and self.unquantized:
             generator = torch.Generator().manual_seed(self.seed)
             vectors = torch.cat([*self.texture_seen, _vectors(texture.detach())])
@@ -174,21 +176,30 @@ class TokenizerTrainee:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Reconstruction of validation crops by the averaged weights, with codes in use."""
+        """Reconstruction of validation crops by the averaged weights, with codes in use.
+
+        Until the texture is quantized it is decoded as it is, and no code is in use.
+        """
         tokenizer = self.average.module
         codes_used = torch.zeros_like(self.used)
         pairs = []
         for hr in self.validation:
             with autocast(self.compute):
                 encoded = tokenizer.encode(hr)
-                codes = tokenizer.codebook.nearest(encoded.texture.float())
-                image = tokenizer.decode_codes(encoded.structure, codes)
-            codes_used += codes.flatten().bincount(minlength=len(codes_used))
+                texture = encoded.texture.float()
+                if self.quantizes:
+                    codes = tokenizer.codebook.nearest(texture)
+                    codes_used += codes.flatten().bincount(minlength=len(codes_used))
+                    texture = tokenizer.codebook.lookup(codes)
+                image = tokenizer.decoder(join(encoded.decoded_structure, texture))
             pairs.append((image.float(), hr))
         share = codes_used / codes_used.sum().clamp_min(1)
         entropy = -(share * share.clamp_min(1e-12).log()).sum()
+        scores = self.scores(pairs)
+        if not self.quantizes:
+            return scores
         return {
-            **self.scores(pairs),
+            **scores,
             "codes_used": (codes_used > 0).float().mean().item(),
             "perplexity": entropy.exp().item(),
         }
@@ -202,6 +213,7 @@ class TokenizerTrainee:
             "adversary": self.adversary.state() if self.adversary else None,
             "used": self.used,
             "texture_seen": self.texture_seen,
+            "quantizes": self.quantizes,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -213,6 +225,7 @@ class TokenizerTrainee:
             self.adversary.load_state(state["adversary"])
         self.used = state["used"].to(self.device)
         self.texture_seen = [vectors.to(self.device) for vectors in state["texture_seen"]]
+        self.quantizes = state["quantizes"]
 
 
 def _vectors(texture: Tensor) -> Tensor:

@@ -137,13 +137,16 @@ def predictor_trainee(
         COMPUTE,
         validation=[batch(1000, architecture)],
         others=[batch(1001, architecture)],
+        code_entropy=2.0,
     )
 
 
 def rap_trainee(architecture: Architecture = ARCHITECTURE, **changes: Any) -> RapTrainee:
     torch.manual_seed(0)
+    network = UpscalerNetwork(architecture)
+    torch.nn.init.normal_(network.codebook.embedding.weight)  # spread out, as a trained one is
     return RapTrainee(
-        UpscalerNetwork(architecture),
+        network,
         rap_settings(**changes),
         COMPUTE,
         validation=[batch(1000, architecture)],
