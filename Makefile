@@ -22,9 +22,10 @@ lint: .venv/ready
 setup: .venv/ready
 
 # Interrupted or outdated environments are completed, never trusted: the stamp comes last.
-.venv/ready: pyproject.toml constraints.txt $(filter .uv/%,$(UV))
+.venv/ready: pyproject.toml constraints.txt overrides.txt $(filter .uv/%,$(UV))
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --python .venv/bin/python --constraints constraints.txt \
+		--overrides overrides.txt \
 		--editable '.[evaluation]' --group pipeline --group dev
 	touch .venv/ready
 
@@ -35,5 +36,6 @@ setup: .venv/ready
 # Renews every pin (needs the package index).
 constraints:
 	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --upgrade \
+		--overrides overrides.txt \
 		--python-version 3.11 --extra evaluation --group pipeline --group dev \
 		pyproject.toml --output-file constraints.txt

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import multiprocessing
 import os
 import threading
@@ -209,7 +210,7 @@ def _run_ray(
     cpus: float,
     gpus: float,
 ) -> None:
-    with _cluster() as ray:
+    with ray_cluster() as ray:
         fitting = _actors_that_fit(ray, workers, cpus, gpus)
         if fitting == 0:
             raise UserError(
@@ -260,8 +261,11 @@ class _RayWorker(_Worker[T, R]):
 
 
 @contextlib.contextmanager
-def _cluster() -> Iterator[Any]:
-    """The ray module with a connection: the one that is open, RAY_ADDRESS's, or a local cluster."""
+def ray_cluster() -> Iterator[Any]:
+    """The ray module with a connection: the one that is open, RAY_ADDRESS's, or a local cluster.
+
+    Around several runs it saves starting a cluster for each, which takes longer than small sets.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -272,7 +276,10 @@ def _cluster() -> Iterator[Any]:
     if address:
         # Workers of a cluster that already runs may hold another copy of the code.
         modules = [str(path) for path in _package_folders()]
-        ray.init(address, runtime_env={"py_modules": modules})
+        try:
+            ray.init(address, runtime_env={"py_modules": modules})
+        except ConnectionError as error:
+            raise UserError(f"RAY_ADDRESS is {address!r}: {_one_line(error)}") from None
     else:
         # Without an address ray.init would attach to any cluster that it finds.
         ray.init("local", include_dashboard=False)
@@ -307,8 +314,9 @@ def code_digest() -> str:
 
 
 def _package_folders() -> list[Path]:
-    root = Path(__file__).parent.parent
-    return [root / name for name in _PACKAGES]
+    # By import: on a cluster, each package that was shipped lies in a folder of its own.
+    files = (importlib.import_module(name).__file__ for name in _PACKAGES)
+    return [Path(file).parent for file in files if file is not None]
 
 
 def _one_line(error: BaseException) -> str:

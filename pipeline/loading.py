@@ -231,14 +231,20 @@ def _decode_sample(sample: Sample, wanted: Wanted, variant: int) -> _Decoded:
         except KeyError:
             raise UserError(f"sample {sample.key}: member {name} is missing") from None
 
+    def decoded(name: str, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+        try:
+            return decode(member(name))
+        except ValueError as error:
+            raise UserError(f"sample {sample.key}: member {name}: {error}") from None
+
     tokens = wanted.tokens
     has_structure = tokens and "structure.npy" in sample.members
     return _Decoded(
         key=sample.key,
-        hr=decode_png(member("hr.png")) if wanted.hr else None,
-        lr=decode_png(member(f"lr{variant}.png")) if wanted.lr else None,
-        structure=decode_array(member("structure.npy")) if has_structure else None,
-        codes=decode_array(member("codes.npy")).astype(np.int64) if tokens else None,
+        hr=decoded("hr.png", decode_png) if wanted.hr else None,
+        lr=decoded(f"lr{variant}.png", decode_png) if wanted.lr else None,
+        structure=decoded("structure.npy", decode_array) if has_structure else None,
+        codes=decoded("codes.npy", decode_array).astype(np.int64) if tokens else None,
     )
 
 

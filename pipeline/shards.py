@@ -282,6 +282,13 @@ def decode_png(payload: bytes) -> np.ndarray:
         raise ValueError(f"not a PNG of a shard ({error})") from None
 
 
+def encode_array(array: np.ndarray) -> bytes:
+    """An array to `.npy`."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return stream.getvalue()
+
+
 def decode_array(payload: bytes) -> np.ndarray:
     """`.npy` to array, without pickled objects. ValueError for anything else."""
     try:

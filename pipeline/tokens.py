@@ -5,10 +5,10 @@ alone, so one extraction serves every LR variant; the variants are carried along
 reads nothing but the token dataset.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,13 @@ from pipeline.shards import (
     Sample,
     ShardRow,
     decode_png,
+    encode_array,
     read_shard,
     write_shard,
 )
 from tvqrap.errors import UserError
 from tvqrap.files import write_whole
 from tvqrap.model_folder import read_card
-
-
-def encode_array(array: np.ndarray) -> bytes:
-    """An array as `.npy`."""
-    stream = BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return stream.getvalue()
 
 
 @dataclass(frozen=True)
@@ -108,24 +102,24 @@ def _token_sample(pair: Sample, codes: np.ndarray, structure: np.ndarray | None)
 def extract_set(
     pairs: Path,
     tokenizer: Path,
-    out: Path,
+    work: Path,
     settings: TokensSettings,
     *,
     place: Place,
     workers: int,
     on_shard: Callable[[int], None] = lambda samples: None,
 ) -> Manifest:
-    """Extracts the tokens of one set into `out`, going on from the shards finished there.
+    """Extracts the tokens of one set into `work/SET`, going on from the shards finished there.
 
-    `out` is a work folder that belongs to one tokenizer, one set and one choice of settings; it
-    becomes the dataset once this returns. `on_shard` hears of each finished shard's samples.
+    `work` belongs to one tokenizer and one choice of settings; `work/rows/SET` keeps a row for each
+    finished shard. `on_shard` hears of each finished shard's samples.
     Raises `UserError` that lists the shards that failed; the others are finished all the same.
     """
     source = Manifest.load(pairs)
     card = read_card(tokenizer)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = out / "rows"
-    rows.mkdir(exist_ok=True)
+    out, rows = work / source.set, work / "rows" / source.set
+    for folder in (out, rows):
+        folder.mkdir(parents=True, exist_ok=True)
     done: dict[str, ExtractedShard] = {}
     for row in source.shards:
         finished = _finished(rows / f"{row.name}.json", out / row.name)
@@ -175,9 +169,6 @@ def extract_set(
             **code_statistics(counts),
         },
     )
-    for path in rows.iterdir():
-        path.unlink()
-    rows.rmdir()
     manifest.save(out)
     return manifest
 
@@ -188,7 +179,11 @@ def _finished(row: Path, shard: Path) -> ExtractedShard | None:
         finished = ExtractedShard(ShardRow(**content["row"]), tuple(content["code_counts"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    whole = shard.is_file() and shard.stat().st_size == finished.row.bytes
+    try:
+        with shard.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == finished.row.sha256
+    except FileNotFoundError:
+        return None
     return finished if whole else None
 
 
@@ -204,8 +199,11 @@ def code_statistics(counts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def check_tokens(tokens: Path, tokenizer: Path) -> Manifest:
-    """The manifest of a token dataset, refused where another tokenizer made it."""
+def check_tokens(tokens: Path, tokenizer: Path, pairs: Path | None = None) -> Manifest:
+    """The manifest of a token dataset.
+
+    Raises `UserError` where another tokenizer made it, or (with `pairs`) from other pairs.
+    """
     manifest = Manifest.load(tokens)
     card = read_card(tokenizer)
     found = manifest.extra.get("tokenizer")
@@ -214,4 +212,11 @@ def check_tokens(tokens: Path, tokenizer: Path) -> Manifest:
             f"{tokens}: made by tokenizer {str(found)[:12]}, but {tokenizer} is "
             f"{card.fingerprint[:12]}: extract the tokens again"
         )
+    if pairs is not None:
+        made_from, given = manifest.extra["pairs"], Manifest.load(pairs).root
+        if made_from != given:
+            raise UserError(
+                f"{tokens}: made from pairs {made_from[:12]}, but {pairs} is {given[:12]}: extract "
+                "the tokens again"
+            )
     return manifest

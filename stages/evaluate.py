@@ -34,6 +34,7 @@ from tvqrap.model_folder import load_tokenizer, read_card
 from tvqrap.network import UpscalerNetwork, pad_to_multiple
 from tvqrap.progress import progress
 from tvqrap.tokenizer import Tokenizer, join
+from tvqrap.training.precision import device_of
 from tvqrap.upscaler_folder import load_upscaler
 
 PAIRS = Path("data/pairs/test")
@@ -62,15 +63,15 @@ class TokenizedPair:
 def evaluate(stage: Stage) -> None:
     """Scores the test set and publishes metrics, pictures and timing."""
     settings = stage.params.evaluation
-    device = torch.device(stage.params.compute.device)
-    torch.set_num_threads(stage.params.compute.threads)
-    pairs, tokens = Manifest.load(PAIRS), check_tokens(TOKENS, TOKENIZER)
+    device = device_of(stage.params.compute)
+    pairs = Manifest.load(PAIRS)
+    check_tokens(TOKENS, TOKENIZER, pairs=PAIRS)
     tokenizer = load_tokenizer(TOKENIZER).to(device)
     networks = {name: load_upscaler(folder).to(device) for name, folder in UPSCALERS.items()}
     for module in (tokenizer, *networks.values()):
         module.to(memory_format=torch.channels_last)
     models = Models(tokenizer, networks, settings.pad_multiple)
-    images = _test_images(pairs, tokens)
+    images = _test_images(pairs)
     first = next(images)
     timing = _timing(models, first)
 
@@ -118,10 +119,8 @@ def evaluate(stage: Stage) -> None:
         )
 
 
-def _test_images(pairs: Manifest, tokens: Manifest) -> Iterator[TokenizedPair]:
-    """Pairs joined with their tokens by key; UserError where the tokens are of other pairs."""
-    if tokens.extra.get("pairs") != pairs.root:
-        raise UserError(f"{TOKENS}: made from other pairs than {PAIRS}: extract the tokens again")
+def _test_images(pairs: Manifest) -> Iterator[TokenizedPair]:
+    """Pairs joined with their tokens by key."""
     for row in pairs.shards:
         token_samples = {sample.key: sample for sample in read_shard(TOKENS / row.name)}
         for pair in read_shard(PAIRS / row.name):

@@ -1,11 +1,12 @@
 """Extracts structure and codes of every HR crop, on Ray actors."""
 
-import os
 from pathlib import Path
 
+from pipeline.executor import ray_cluster
 from pipeline.shards import Manifest
 from pipeline.tokens import extract_set
 from stages.stage import Stage, run_stage
+from stages.workers import worker_count
 from tvqrap.progress import progress
 
 PAIRS = Path("data/pairs")
@@ -18,15 +19,15 @@ def extract_tokens(stage: Stage) -> None:
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sorted(PAIRS.iterdir())}
     total = sum(manifest.samples for manifest in manifests.values())
-    with progress("extract_tokens", total=total, unit="sample") as advance:
+    with ray_cluster(), progress("extract_tokens", total=total, unit="sample") as advance:
         for name in manifests:
             manifest = extract_set(
                 PAIRS / name,
                 TOKENIZER,
-                stage.scratch / name,
+                stage.scratch,
                 settings,
                 place="ray",
-                workers=int(os.environ.get("TVQRAP_WORKERS") or len(os.sched_getaffinity(0))),
+                workers=worker_count(on_ray=True),
                 on_shard=advance,
             )
             print(
@@ -35,8 +36,7 @@ def extract_tokens(stage: Stage) -> None:
                 f"{manifest.extra['code_perplexity']:.1f}",
                 flush=True,
             )
-    for name in manifests:
-        stage.publish(stage.scratch / name, TOKENS / name)
+    stage.publish_sets(manifests, TOKENS)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def finetune_rap(stage: Stage) -> None:
     params = stage.params
     settings = params.rap
     torch.manual_seed(params.seed)
+    # Where predictor training was skipped, models/predictor is what `init` gave.
     network = load_upscaler(PREDICTOR)
     code_level = bool(settings.structure or settings.code)
     wanted = Wanted(hr=True, lr=True, tokens=code_level)
@@ -31,7 +32,7 @@ def finetune_rap(stage: Stage) -> None:
     def loader(name: str, batch: int) -> Loader:
         folders = [PAIRS / name]
         if code_level:
-            check_tokens(TOKENS / name, TOKENIZER)
+            check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
         return Loader(Source.open(*folders), wanted, seed=params.seed, batch=batch)
 

@@ -1,11 +1,11 @@
 """Cuts photographs into HR crops and degrades them to LR, set by set."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.pairs import make_set, survey_photos
 from stages.stage import Stage, run_stage
+from stages.workers import worker_count
 from tvqrap.errors import UserError
 from tvqrap.progress import progress
 
@@ -15,7 +15,7 @@ PAIRS = Path("data/pairs")
 def make_pairs(stage: Stage) -> None:
     """data.photos -> data/pairs."""
     data, pairs = stage.params.data, stage.params.pairs
-    workers = int(os.environ.get("TVQRAP_WORKERS") or len(os.sched_getaffinity(0)))
+    workers = worker_count()
     survey = survey_photos(data, place="processes", workers=workers)
     print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
     _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
@@ -51,8 +51,7 @@ def make_pairs(stage: Stage) -> None:
                 f"in {len(manifest.shards)} shards",
                 flush=True,
             )
-    for name in pairs.sets:
-        stage.publish(stage.scratch / name, PAIRS / name)
+    stage.publish_sets(pairs.sets, PAIRS)
 
 
 def _list(title: str, lines: Sequence[str]) -> None:

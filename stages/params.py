@@ -16,7 +16,13 @@ from tvqrap.architecture import SCALE, Architecture
 from tvqrap.errors import UsageError
 from tvqrap.evaluation.settings import EvaluationSettings
 from tvqrap.settings import Settings
-from tvqrap.training.settings import Compute, PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.training.settings import (
+    KMEANS_BATCHES,
+    Compute,
+    PredictorTraining,
+    RapTraining,
+    TokenizerTraining,
+)
 
 PARAMS = Path("params.yaml")
 
@@ -74,7 +80,28 @@ class Params(Settings):
                     f"{self.texture} and structure {self.structure} are multiples of {multiple} "
                     f"(LR of {multiple // SCALE})"
                 )
+        given = self.evaluation.pad_multiple
+        if given % self.architecture.lr_multiple:
+            raise ValueError(
+                f"evaluation.pad_multiple is {given}; allowed with texture {self.texture} and "
+                f"structure {self.structure} are multiples of {self.architecture.lr_multiple}"
+            )
+        self._enough_for_kmeans()
         return self
+
+    def _enough_for_kmeans(self) -> None:
+        life = self.tokenizer.codebook_life
+        if not (life.unquantized and self.tokenizer.steps):
+            return
+        codes = (self.pairs.sets[self.tokenizer.set].size // self.texture) ** 2
+        batches = min(KMEANS_BATCHES, life.unquantized + 1)
+        vectors = batches * self.tokenizer.batch * codes
+        if self.codebook > vectors:
+            raise ValueError(
+                f"codebook is {self.codebook}; allowed are at most {vectors}, the texture vectors "
+                f"in the {batches} batches that k-means starts it from (tokenizer.batch, crop "
+                "size), or tokenizer.codebook_life.unquantized 0"
+            )
 
 
 def parse_params(text: str, origin: str) -> Params:

@@ -7,6 +7,7 @@ fingerprint. The scratch folder is named after the fingerprint, so a stage that 
 goes on only where it is the same stage with the same inputs.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ SCRATCH = Path(".scratch")
 SCRATCH_KEPT = 3
 """Scratch folders of one stage that stay: interrupted runs of other params may be taken up."""
 ORPHAN_CHECK_SECONDS = 1.0
+LOCK_SECONDS = 20.0
 
 _NETWORK_KEYS = ("width", "codebook", "texture", "structure")
 
@@ -78,6 +80,19 @@ class Stage:
         else:
             out.unlink(missing_ok=True)
         shutil.move(source, out)
+
+    def publish_sets(self, names: Iterable[str], out: Path) -> None:
+        """Moves finished sets from the scratch folder to `out`, all at once.
+
+        One by one, a kill between two of them would lose those already there: dvc empties `out`
+        before the next run.
+        """
+        together = self.scratch / "published"
+        together.mkdir(exist_ok=True)
+        for name in names:
+            if not (together / name).exists():
+                (self.scratch / name).rename(together / name)
+        self.publish(together, out)
 
 
 def declared_inputs(name: str, params: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Path]]:
@@ -125,11 +140,14 @@ def fingerprint_of(name: str, values: Mapping[str, Any], inputs: Sequence[Path])
 
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
-    """Holds the stage's lock. Raises `UserError` naming the process that has it."""
+    """Holds the stage's lock. Raises `UserError` naming the process that has it.
+
+    Waits a little: the stage of a dvc that was just killed takes a moment to save and stop.
+    """
     SCRATCH.mkdir(exist_ok=True)
     holder = SCRATCH / f"{name}.pid"
     try:
-        with FileLock(SCRATCH / f"{name}.lock", timeout=0):
+        with FileLock(SCRATCH / f"{name}.lock", timeout=LOCK_SECONDS):
             holder.write_text(str(os.getpid()))
             yield
             holder.unlink(missing_ok=True)
@@ -169,8 +187,9 @@ def _stop_with_dvc() -> None:
         return
 
     def watch() -> None:
-        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(ORPHAN_CHECK_SECONDS)
+        with contextlib.suppress(psutil.Error):
+            while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(ORPHAN_CHECK_SECONDS)
         print("dvc is gone: stopping", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 

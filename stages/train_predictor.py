@@ -47,7 +47,7 @@ def train_predictor(stage: Stage) -> None:
         loaders.append(Loader(source, wanted, seed=params.seed, batch=phase.batch))
     validation = Loader(
         Source.open(TOKENS / "val"), wanted, seed=params.seed, batch=VALIDATION_SAMPLES
-    ).all()
+    ).all(VALIDATION_SAMPLES)
     trainee = PredictorTrainee(
         network,
         settings,

@@ -19,6 +19,16 @@ def gradient_loss(image: Tensor, target: Tensor) -> Tensor:
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
 
+def chroma_loss(image: Tensor, target: Tensor) -> Tensor:
+    """L1 between the colours of two RGB images (N, 3, H, W), whatever their brightness.
+
+    Colours are R - G and (R + G) / 2 - B. They hold a small part of a photograph's energy: a loss
+    over RGB alone learns them long after the brightness.
+    """
+    red, green, blue = (image - target).unbind(1)
+    return (red - green).abs().mean() + ((red + green) / 2 - blue).abs().mean()
+
+
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Mean of the hinge terms of the discriminator's outputs on real and on made images."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
@@ -80,6 +90,9 @@ class ImageLoss(nn.Module):
             if settings.gradient:
                 terms["gradient"] = gradient_loss(leaf, target)
                 total = total + settings.gradient * terms["gradient"]
+            if settings.chroma:
+                terms["chroma"] = chroma_loss(leaf, target)
+                total = total + settings.chroma * terms["chroma"]
             if self.perceptual is not None and settings.perceptual.weight:
                 count = max(1, round(settings.perceptual.share * len(leaf)))
                 terms["perceptual"] = self.perceptual(leaf[:count], target[:count]).mean()

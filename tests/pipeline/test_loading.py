@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.loading import Loader, Source, Wanted, epoch_order, variant_of
-from pipeline.shards import Manifest, Sample, encode_png, shard_name, write_shard
-from pipeline.tokens import encode_array
+from pipeline.shards import (
+    Manifest,
+    Sample,
+    encode_array,
+    encode_png,
+    shard_name,
+    write_shard,
+)
 from tvqrap.errors import UserError
 
 COUNTS = (5, 5, 5, 2)

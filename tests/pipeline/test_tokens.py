@@ -48,6 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def extract(material: tuple[Path, Path], out: Path, **options: Any) -> Manifest:
+    """Extracts into `out/train`."""
     options = {"place": "here", "workers": 1, **options}
     return extract_set(*material, out, SETTINGS, **options)
 
@@ -61,7 +62,7 @@ def test_tokens_are_what_the_tokenizer_says(material: tuple[Path, Path], tmp_pat
     assert [row.name for row in manifest.shards] == [row.name for row in source.shards]
     counts = np.zeros(ARCHITECTURE.codebook, dtype=int)
     for row in source.shards:
-        found = list(read_shard(tmp_path / row.name))
+        found = list(read_shard(tmp_path / "train" / row.name))
         for pair, tokens in zip(read_shard(pairs / row.name), found, strict=True):
             assert tokens.key == pair.key
             assert set(tokens.members) == set(pair.members) - {"hr.png"} | {
@@ -88,7 +89,7 @@ def test_ray_gives_the_same_bytes(
 ) -> None:
     extract(material, tmp_path / "here")
     extract(material, tmp_path / "ray", place="ray", workers=workers)
-    assert contents(tmp_path / "here") == contents(tmp_path / "ray")
+    assert contents(tmp_path / "here/train") == contents(tmp_path / "ray/train")
 
 
 def test_it_goes_on_from_finished_shards(material: tuple[Path, Path], tmp_path: Path) -> None:
@@ -104,14 +105,14 @@ def test_it_goes_on_from_finished_shards(material: tuple[Path, Path], tmp_path: 
 
     with pytest.raises(Killed):
         extract(material, tmp_path / "parts", on_shard=die_after_first)
-    assert not (tmp_path / "parts/manifest.json").exists()
-    first = tmp_path / "parts/000000.tar"
+    assert not (tmp_path / "parts/train/manifest.json").exists()
+    first = tmp_path / "parts/train/000000.tar"
     written = first.stat().st_mtime_ns
     heard: list[int] = []
     extract(material, tmp_path / "parts", on_shard=heard.append)
     assert first.stat().st_mtime_ns == written, "the finished shard was made again"
     assert sum(heard) == 7
-    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+    assert contents(tmp_path / "whole/train") == contents(tmp_path / "parts/train")
 
 
 def test_a_finished_shard_that_was_damaged_is_made_again(
@@ -127,9 +128,9 @@ def test_a_finished_shard_that_was_damaged_is_made_again(
 
     with pytest.raises(Killed):
         extract(material, tmp_path / "parts", on_shard=die)
-    (tmp_path / "parts/000000.tar").write_bytes(b"cut")
+    (tmp_path / "parts/train/000000.tar").write_bytes(b"cut")
     extract(material, tmp_path / "parts")
-    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+    assert contents(tmp_path / "whole/train") == contents(tmp_path / "parts/train")
 
 
 def test_a_broken_shard_is_listed_and_the_others_are_finished(
@@ -142,18 +143,21 @@ def test_a_broken_shard_is_listed_and_the_others_are_finished(
     shard.write_bytes(shard.read_bytes()[:2048])
     with pytest.raises(UserError, match=r"1 of 3 shards failed: 000001\.tar: .*000001\.tar"):
         extract((pairs, material[1]), tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {"000000.tar", "000002.tar"}
+    assert {path.name for path in (tmp_path / "out/train").glob("*.tar")} == {
+        "000000.tar",
+        "000002.tar",
+    }
 
 
 def test_tokens_of_another_tokenizer_are_refused(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
     manifest = extract(material, tmp_path / "tokens")
-    assert check_tokens(tmp_path / "tokens", material[1]) == manifest
+    assert check_tokens(tmp_path / "tokens/train", material[1]) == manifest
     torch.manual_seed(1)
     other = save_model(tmp_path / "other", "tokenizer", Tokenizer(ARCHITECTURE), ARCHITECTURE, {})
     with pytest.raises(UserError) as caught:
-        check_tokens(tmp_path / "tokens", tmp_path / "other")
+        check_tokens(tmp_path / "tokens/train", tmp_path / "other")
     assert other.fingerprint[:12] in str(caught.value)
     assert manifest.extra["tokenizer"][:12] in str(caught.value)
 
@@ -162,7 +166,7 @@ def test_the_manifest_says_how_tokens_were_made(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
     extract(material, tmp_path)
-    content = json.loads((tmp_path / "manifest.json").read_text())
+    content = json.loads((tmp_path / "train/manifest.json").read_text())
     assert content["extra"]["architecture"] == ARCHITECTURE.to_dict()
     assert content["extra"]["pairs"] == Manifest.load(material[0]).root
     for key in ("precision", "device", "batch", "threads", "codes_used"):

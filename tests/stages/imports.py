@@ -20,6 +20,7 @@ NOT_INPUTS = {
     "pipeline/settings.py",
     "stages/params.py",
     "stages/stage.py",
+    "stages/workers.py",
 }
 
 

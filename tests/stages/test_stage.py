@@ -113,7 +113,10 @@ def test_publishing_replaces_what_was_there(checkout: Path) -> None:
 
 def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
     def again(stage: Stage) -> None:
-        script = "from stages.stage import run_stage; run_stage('sample', lambda stage: None)"
+        script = (
+            "from stages import stage; stage.LOCK_SECONDS = 0.1; "
+            "stage.run_stage('sample', lambda stage: None)"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONPATH": str(ROOT)},

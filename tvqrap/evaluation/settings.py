@@ -19,7 +19,7 @@ class EvaluationSettings(Settings):
     """Share of the resampled means that an interval holds."""
     seed: NonNegativeInt
     """Of the resampling."""
-    pictures: NonNegativeInt
+    pictures: PositiveInt
     """Photographs shown on the contact sheet."""
     pad_multiple: PositiveInt
     """LR images are padded to multiples of this many pixels before they are upscaled."""

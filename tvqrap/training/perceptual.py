@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tvqrap.perceptual import lpips_vgg, stlpips
+from tvqrap.perceptual import perceptual_distance
 from tvqrap.training.settings import Perceptual
 
 
@@ -11,12 +11,4 @@ def perceptual_for(settings: Perceptual) -> nn.Module | None:
 
     Raises `UserError` where its weights are missing.
     """
-    if not settings.weight:
-        return None
-    match settings.network:
-        case "stlpips_alex":
-            return stlpips("alex")
-        case "stlpips_vgg":
-            return stlpips("vgg")
-        case "lpips_vgg":
-            return lpips_vgg()
+    return perceptual_distance(settings.network) if settings.weight else None

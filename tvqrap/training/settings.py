@@ -17,6 +17,10 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
+KMEANS_BATCHES = 16
+"""Batches of texture that k-means sees."""
+
+
 class Compute(Settings):
     """What can change the last bits of a result, and is therefore recorded."""
 
@@ -69,6 +73,8 @@ class ImageLosses(Settings):
     l1: Weight
     gradient: Weight
     """L1 between horizontal and vertical differences."""
+    chroma: Weight
+    """L1 between colours, brightness apart."""
     perceptual: Perceptual
     adversarial: Adversarial
 
@@ -107,6 +113,16 @@ class TokenizerTraining(Settings):
     alignment: Weight
     codebook_life: CodebookLife
     monitoring: Monitoring
+
+    @model_validator(mode="after")
+    def _ends_quantized(self) -> Self:
+        unquantized = self.codebook_life.unquantized
+        if 0 < self.steps <= unquantized:
+            raise ValueError(
+                f"codebook_life.unquantized is {unquantized}; allowed with {self.steps} steps are "
+                f"0 to {self.steps - 1}, so that the codebook is set before the end"
+            )
+        return self
 
 
 class Phase(Settings):

@@ -20,11 +20,9 @@ from tvqrap.training.ema import WeightsAverage
 from tvqrap.training.optimisation import adam, apply_gradients, learning_rate
 from tvqrap.training.perceptual import perceptual_for
 from tvqrap.training.precision import autocast, device_of, on_device
-from tvqrap.training.settings import Compute, TokenizerTraining
+from tvqrap.training.settings import KMEANS_BATCHES, Compute, TokenizerTraining
 from tvqrap.training.validation import ImageScores
 
-KMEANS_STEPS = 4
-"""Batches of texture that k-means sees."""
 KMEANS_ITERATIONS = 12
 KMEANS_VECTORS_PER_ENTRY = 64
 ENTRIES = "codebook.embedding.weight"
@@ -119,7 +117,7 @@ class TokenizerTrainee:
     def _quantize(self, texture: Tensor, step: int) -> Quantized | None:
         """Quantizes from step `unquantized` on, where k-means first sets the entries."""
         if step < self.unquantized:
-            if step >= self.unquantized - KMEANS_STEPS:
+            if step > self.unquantized - KMEANS_BATCHES:
                 self.texture_seen.append(_vectors(texture.detach()))
             return None
         codebook = self.tokenizer.codebook

@@ -15,7 +15,13 @@ from tests.tvqrap.training.material import (
     tokenizer_trainee,
 )
 from tvqrap.architecture import Architecture
-from tvqrap.losses import ImageLoss, adaptive_weight, gradient_loss, hinge_generator_loss
+from tvqrap.losses import (
+    ImageLoss,
+    adaptive_weight,
+    chroma_loss,
+    gradient_loss,
+    hinge_generator_loss,
+)
 from tvqrap.training.batch import as_image
 from tvqrap.training.settings import ImageLosses
 
@@ -43,12 +49,20 @@ def test_image_gradients_equal_those_of_the_plain_sum() -> None:
         (leaf - target).square().mean()
         + 0.5 * (leaf - target).abs().mean()
         + 0.5 * gradient_loss(leaf, target)
+        + 0.5 * chroma_loss(leaf, target)
     )
     torch.testing.assert_close(found.reconstruction, torch.autograd.grad(plain, leaf)[0])
     (adversarial,) = torch.autograd.grad(hinge_generator_loss(judge(leaf)), leaf)
     assert found.adversarial is not None
     torch.testing.assert_close(found.adversarial, adversarial)
     assert judge.weight.grad is None
+
+
+def test_chroma_is_blind_to_brightness_and_sees_colour() -> None:
+    image = torch.rand(1, 3, 8, 8) * 2 - 1
+    assert chroma_loss(image + 0.3, image) < 1e-6
+    redder = image + torch.tensor([0.2, 0.0, 0.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(chroma_loss(redder, image), torch.tensor(0.3))
 
 
 def test_adaptive_weight_is_the_clamped_ratio_of_norms() -> None:
@@ -71,6 +85,7 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
         (image - hr).square().mean()
         + 0.5 * (image - hr).abs().mean()
         + 0.5 * gradient_loss(image, hr)
+        + 0.5 * chroma_loss(image, hr)
     )
     adversarial = hinge_generator_loss(discriminator(image))
     last = plain.predictor.code_head.score.weight
@@ -146,6 +161,7 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "mse": 0.0,
         "l1": 0.0,
         "gradient": 0.0,
+        "chroma": 0.0,
         "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0},
         "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3},
     }
