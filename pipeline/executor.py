@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import multiprocessing
 import os
+import socket
 import threading
 import time
 import traceback
@@ -23,6 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _ATTEMPTS = 2
+CONNECT_SECONDS = 10.0
 _RELEASE_SECONDS = 5.0
 _PACKAGES = ("tvqrap", "pipeline")
 
@@ -276,6 +278,7 @@ def ray_cluster() -> Iterator[Any]:
     if address:
         # Workers of a cluster that already runs may hold another copy of the code.
         modules = [str(path) for path in _package_folders()]
+        _check_reachable(address)
         try:
             ray.init(address, runtime_env={"py_modules": modules})
         except ConnectionError as error:
@@ -287,6 +290,21 @@ def ray_cluster() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """UserError where nothing listens at a cluster's address: ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # "auto", which ray resolves
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"RAY_ADDRESS is {address!r}: no connection ({error}), expected the address of a "
+            "running cluster"
+        ) from None
 
 
 def _actors_that_fit(ray: Any, wanted: int, cpus: float, gpus: float) -> int:

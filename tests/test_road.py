@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.shards import Manifest, verify_shards
@@ -61,7 +62,11 @@ def test_the_upscaled_photograph_is_four_times_as_large(road: Checkout, tmp_path
     road.run(cli, "upscale", str(tmp_path / "small.png"), "-o", str(tmp_path / "large.png"))
     assert Image.open(tmp_path / "large.png").size == (148, 92)
     upscaled = Upscaler.from_pretrained(road.root / "models/rap")(photo)
-    assert list(upscaled.getdata()) == list(Image.open(tmp_path / "large.png").getdata())
+    ours, theirs = (
+        np.asarray(image, dtype=int) for image in (upscaled, Image.open(tmp_path / "large.png"))
+    )
+    # Other tests leave this process with another number of threads, which changes last bits.
+    assert np.abs(ours - theirs).max() <= 1
 
 
 def test_shards_are_sound_and_tokens_belong_to_their_pairs(road: Checkout) -> None:

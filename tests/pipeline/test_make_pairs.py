@@ -1,27 +1,16 @@
 """The stage: what it writes, lists and refuses."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
 import pytest
 
 from pipeline.shards import verify_shards
 from stages import make_pairs
+from stages.params import Params
+from stages.stage import Stage
 from tvqrap.errors import UserError
-
-
-@dataclass
-class FakeStage:
-    """As much of a stage as make_pairs uses."""
-
-    params: Any
-    scratch: Path
-
-    def publish(self, source: Path, out: Path) -> None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(out)
 
 
 @pytest.fixture
@@ -30,7 +19,8 @@ def stage(pairs, data, tmp_path, monkeypatch):
     monkeypatch.setenv("TVQRAP_WORKERS", "1")
     monkeypatch.setattr(make_pairs, "make_set", here(make_pairs.make_set))
     monkeypatch.setattr(make_pairs, "survey_photos", here(make_pairs.survey_photos))
-    return FakeStage(SimpleNamespace(data=data, pairs=pairs), tmp_path / "scratch")
+    params = cast(Params, SimpleNamespace(data=data, pairs=pairs))
+    return Stage("make_pairs", params, "fingerprint", tmp_path / "scratch")
 
 
 def here(function):
