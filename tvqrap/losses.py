@@ -74,9 +74,16 @@ class ImageLoss(nn.Module):
         self.perceptual = perceptual
 
     def gradients(
-        self, image: Tensor, target: Tensor, discriminator: Callable[[Tensor], Tensor] | None
+        self,
+        image: Tensor,
+        target: Tensor,
+        discriminator: Callable[[Tensor], Tensor] | None,
+        judged: int | None = None,
     ) -> ImageGradient:
-        """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1]."""
+        """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
+
+        The perceptual network and the discriminator see the first `judged` images (none: all).
+        """
         settings = self.settings
         leaf = image.detach().requires_grad_()
         terms: dict[str, Tensor] = {}
@@ -94,13 +101,13 @@ class ImageLoss(nn.Module):
                 terms["chroma"] = chroma_loss(leaf, target)
                 total = total + settings.chroma * terms["chroma"]
             if self.perceptual is not None and settings.perceptual.weight:
-                count = max(1, round(settings.perceptual.share * len(leaf)))
+                count = min(judged or len(leaf), max(1, round(settings.perceptual.share * len(leaf))))
                 terms["perceptual"] = self.perceptual(leaf[:count], target[:count]).mean()
                 total = total + settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None
             if discriminator is not None:
-                terms["adversarial"] = hinge_generator_loss(discriminator(leaf))
+                terms["adversarial"] = hinge_generator_loss(discriminator(leaf[:judged]))
                 (adversarial,) = torch.autograd.grad(terms["adversarial"], leaf)
         return ImageGradient(
             reconstruction, adversarial, {name: term.detach() for name, term in terms.items()}

@@ -111,8 +111,20 @@ class TokenizerTraining(Settings):
     `codebook`: on the other one, as in the authors' settings."""
     small_autoencoder: Weight
     alignment: Weight
+    texture_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Trailing part of each batch that is decoded from the structure alone: what the structure can
+    hold is then not left to the codes. 0 is the paper's; no effect without a structure."""
     codebook_life: CodebookLife
     monitoring: Monitoring
+
+    @model_validator(mode="after")
+    def _some_texture(self) -> Self:
+        if round(self.texture_dropout * self.batch) == self.batch:
+            raise ValueError(
+                f"texture_dropout is {self.texture_dropout:g}; allowed with a batch of "
+                f"{self.batch} is what leaves one image its texture"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ends_quantized(self) -> Self:

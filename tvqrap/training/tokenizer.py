@@ -84,6 +84,10 @@ class TokenizerTrainee:
         else:
             values = quantized.values
             rest = rest + self._codebook_loss(quantized, terms)
+        textured = len(hr)
+        if encoded.decoded_structure is not None:
+            textured -= round(settings.texture_dropout * len(hr))
+            values = torch.cat((values[:textured], torch.zeros_like(values[textured:])))
         with autocast(self.compute):
             image = self.tokenizer.decoder(join(encoded.decoded_structure, values)).float()
             if encoded.structure is not None:
@@ -91,7 +95,7 @@ class TokenizerTrainee:
         fooled = None
         if self.adversary is not None and self.adversary.active(step):
             fooled = self.adversary.discriminator
-        gradient = self.image_loss.gradients(image, hr, fooled)
+        gradient = self.image_loss.gradients(image, hr, fooled, judged=textured)
         terms = {**gradient.terms, **terms}
         at_image = gradient.reconstruction
         if gradient.adversarial is not None:
@@ -109,7 +113,7 @@ class TokenizerTrainee:
         self.average.update(self.tokenizer)
         if fooled is not None:
             assert self.adversary is not None
-            terms |= self.adversary.update(hr, image)
+            terms |= self.adversary.update(hr[:textured], image[:textured])
         if quantized is not None:
             self._keep_alive(quantized.codes, texture.detach(), step, terms)
         return terms
