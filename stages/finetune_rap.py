@@ -7,8 +7,8 @@ import torch
 from pipeline.loading import Loader, Source, Wanted
 from pipeline.tokens import check_tokens
 from stages.stage import Stage, run_stage
-from stages.training import VALIDATION_SAMPLES
-from tvqrap.model_folder import read_card, save_model
+from stages.training import VALIDATION_SAMPLES, publish_model
+from tvqrap.model_folder import read_card
 from tvqrap.training.engine import train
 from tvqrap.training.rap import RapTrainee
 from tvqrap.upscaler_folder import load_upscaler
@@ -51,18 +51,16 @@ def finetune_rap(stage: Stage) -> None:
         checkpoints=stage.scratch,
     )
     network.predictor.load_state_dict(trainee.average.module.state_dict())
-    card = read_card(PREDICTOR)
-    about = {
-        "stage": stage.name,
-        "steps": settings.steps,
-        "run": stage.fingerprint,
-        "started_from": card.fingerprint,
-    }
-    model, curves = stage.scratch / "model", stage.scratch / "curves"
-    save_model(model, "upscaler", network, card.architecture, about)
-    history.write(curves)
-    stage.publish(model, Path("models/rap"))
-    stage.publish(curves, Path("curves/rap"))
+    publish_model(
+        stage,
+        "rap",
+        "upscaler",
+        network,
+        network.architecture,
+        history,
+        steps=settings.steps,
+        started_from=read_card(PREDICTOR).fingerprint,
+    )
 
 
 if __name__ == "__main__":

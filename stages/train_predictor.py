@@ -9,9 +9,14 @@ import torch
 from pipeline.loading import Loader, Source, Wanted
 from pipeline.tokens import check_tokens
 from stages.stage import Stage, run_stage
-from stages.training import VALIDATION_SAMPLES, from_other_photos, starting_weights
+from stages.training import (
+    VALIDATION_SAMPLES,
+    from_other_photos,
+    publish_model,
+    starting_weights,
+)
 from tvqrap.architecture import Architecture
-from tvqrap.model_folder import read_card, save_model
+from tvqrap.model_folder import read_card
 from tvqrap.network import UpscalerNetwork
 from tvqrap.training.batch import Batch
 from tvqrap.training.engine import train
@@ -77,17 +82,16 @@ def train_predictor(stage: Stage) -> None:
         checkpoints=stage.scratch,
     )
     network.predictor.load_state_dict(trainee.average.module.state_dict())
-    about = {
-        "stage": stage.name,
-        "steps": trainee.steps,
-        "run": stage.fingerprint,
-        "started_from": started_from,
-    }
-    model, curves = stage.scratch / "model", stage.scratch / "curves"
-    save_model(model, "upscaler", network, params.architecture, about)
-    history.write(curves)
-    stage.publish(model, Path("models/predictor"))
-    stage.publish(curves, Path("curves/predictor"))
+    publish_model(
+        stage,
+        "predictor",
+        "upscaler",
+        network,
+        params.architecture,
+        history,
+        steps=trainee.steps,
+        started_from=started_from,
+    )
 
 
 if __name__ == "__main__":

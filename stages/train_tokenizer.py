@@ -6,8 +6,8 @@ import torch
 
 from pipeline.loading import Loader, Source, Wanted
 from stages.stage import Stage, run_stage
-from stages.training import VALIDATION_SAMPLES, starting_weights
-from tvqrap.model_folder import load_tokenizer, read_card, save_model
+from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
+from tvqrap.model_folder import load_tokenizer, read_card
 from tvqrap.tokenizer import Tokenizer
 from tvqrap.training.engine import train
 from tvqrap.training.tokenizer import TokenizerTrainee
@@ -42,17 +42,16 @@ def train_tokenizer(stage: Stage) -> None:
         monitoring=settings.monitoring,
         checkpoints=stage.scratch,
     )
-    about = {
-        "stage": stage.name,
-        "steps": settings.steps,
-        "run": stage.fingerprint,
-        "started_from": None if given is None else read_card(given).fingerprint,
-    }
-    model, curves = stage.scratch / "model", stage.scratch / "curves"
-    save_model(model, "tokenizer", trainee.average.module, params.architecture, about)
-    history.write(curves)
-    stage.publish(model, Path("models/tokenizer"))
-    stage.publish(curves, Path("curves/tokenizer"))
+    publish_model(
+        stage,
+        "tokenizer",
+        "tokenizer",
+        trainee.average.module,
+        params.architecture,
+        history,
+        steps=settings.steps,
+        started_from=None if given is None else read_card(given).fingerprint,
+    )
 
 
 if __name__ == "__main__":

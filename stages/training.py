@@ -1,13 +1,17 @@
-"""What the training stages share: weights to start from, and validation samples."""
+"""What the training stages share: weights to start from, validation samples, what they publish."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
+from stages.stage import Stage
 from tvqrap.architecture import Architecture
 from tvqrap.errors import UsageError, UserError
-from tvqrap.model_folder import holds_model, read_card
+from tvqrap.model_folder import Kind, holds_model, read_card, save_model
 from tvqrap.training.batch import Batch
+from tvqrap.training.history import History
 
 VALIDATION_SAMPLES = 32
 """Samples of the set `val` that a training looks at."""
@@ -28,6 +32,34 @@ def starting_weights(init: str, names: Sequence[str], architecture: Architecture
             f"{given}: {read_card(given).architecture}, but params.yaml asks for {architecture}"
         )
     return given
+
+
+def publish_model(
+    stage: Stage,
+    name: str,
+    kind: Kind,
+    module: nn.Module,
+    architecture: Architecture,
+    history: History,
+    *,
+    steps: int,
+    started_from: str | None,
+) -> None:
+    """Writes what a training made, and puts it at models/`name` and curves/`name`.
+
+    `started_from`: fingerprint of the weights that the training began with; none: from scratch.
+    """
+    about = {
+        "stage": stage.name,
+        "steps": steps,
+        "run": stage.fingerprint,
+        "started_from": started_from,
+    }
+    model, curves = stage.scratch / "model", stage.scratch / "curves"
+    save_model(model, kind, module, architecture, about)
+    history.write(curves)
+    stage.publish(model, Path("models") / name)
+    stage.publish(curves, Path("curves") / name)
 
 
 def from_other_photos(batches: Sequence[Batch]) -> list[Batch]:
