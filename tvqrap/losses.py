@@ -101,7 +101,8 @@ class ImageLoss(nn.Module):
                 terms["chroma"] = chroma_loss(leaf, target)
                 total = total + settings.chroma * terms["chroma"]
             if self.perceptual is not None and settings.perceptual.weight:
-                count = min(judged or len(leaf), max(1, round(settings.perceptual.share * len(leaf))))
+                share = max(1, round(settings.perceptual.share * len(leaf)))
+                count = min(share, judged or len(leaf))
                 terms["perceptual"] = self.perceptual(leaf[:count], target[:count]).mean()
                 total = total + settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tvqrap.architecture import Architecture
 from tvqrap.errors import UserError
@@ -42,8 +43,12 @@ def fingerprint(module: nn.Module) -> str:
     Over the tensors and not over a file, so that the same weights have the same fingerprint
     however they are stored.
     """
+    return _fingerprint(module.state_dict())
+
+
+def _fingerprint(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
@@ -59,18 +64,50 @@ def save_model(
 ) -> ModelCard:
     """Writes a model folder; each file appears whole or not at all, the card last."""
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    card = ModelCard(kind, architecture, fingerprint(module), about)
+    card = ModelCard(kind, architecture, _fingerprint(state), about)
+    _write(folder, state, card)
+    return card
+
+
+def halve_model(folder: Path, output: Path) -> ModelCard:
+    """Writes a model folder with the weights of another as float16: half the bytes.
+
+    The new fingerprint is of the weights as they are read back, in float32. Raises `UserError`
+    where `folder` holds no model, or a weight is too large for float16.
+    """
+    card = read_card(folder)
+    state = {name: value.half() for name, value in _read(folder).items()}
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise UserError(f"{folder}: {name} has values beyond float16")
+    read_back = {name: value.float() for name, value in state.items()}
+    about = {**card.about, "halved_from": card.fingerprint}
+    card = ModelCard(card.kind, card.architecture, _fingerprint(read_back), about)
+    _write(output, state, card)
+    return card
+
+
+def _write(folder: Path, state: dict[str, Tensor], card: ModelCard) -> None:
     document = {
         "schema": SCHEMA,
         "kind": card.kind,
-        "architecture": architecture.to_dict(),
+        "architecture": card.architecture.to_dict(),
         "fingerprint": card.fingerprint,
-        "about": about,
+        "about": card.about,
     }
     with whole_file(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
     write_whole(folder / CARD, json.dumps(document, indent=2) + "\n")
-    return card
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: {WEIGHTS} is missing") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not readable as safetensors: {error}") from None
 
 
 def holds_model(folder: Path) -> bool:
@@ -112,22 +149,15 @@ def load_weights(folder: Path, kind: Kind, module: nn.Module, card: ModelCard) -
     path = folder / WEIGHTS
     if card.kind != kind:
         raise UserError(f"{folder}: holds a {card.kind}, expected a {kind}")
+    state = {name: value.float() for name, value in _read(folder).items()}
     try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: {WEIGHTS} is missing") from None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not readable as safetensors: {error}") from None
-    try:
-        module.load_state_dict({name: value.float() for name, value in state.items()})
+        module.load_state_dict(state)
     except RuntimeError as error:
         problem = str(error).splitlines()[1:2] or [str(error)]
         raise UserError(
             f"{path}: weights do not fit the architecture in {CARD}: {problem[0].strip()}"
         ) from None
-    # Half-precision files are widened on reading: only weights stored as trained can be checked.
-    exact = all(value.dtype == torch.float32 for value in state.values())
-    if exact and fingerprint(module) != card.fingerprint:
+    if fingerprint(module) != card.fingerprint:
         raise UserError(f"{path}: weights are not those that {CARD} names (fingerprints differ)")
 
 

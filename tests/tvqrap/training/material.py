@@ -53,6 +53,7 @@ def tokenizer_settings(**changes: Any) -> TokenizerTraining:
             "commitment_on": "encoder",
             "small_autoencoder": 1.0,
             "alignment": 1.0,
+            "texture_dropout": 0.0,
             "codebook_life": {"unquantized": 2, "revive_every": 2},
             "monitoring": MONITORING,
             **changes,

@@ -212,3 +212,30 @@ def test_a_given_tokenizer_keeps_its_codebook() -> None:
     terms = trainee.update(batch(0), 0)
     assert "codebook" in terms, "quantized from the first step"
     assert (trainee.tokenizer.codebook.embedding.weight - start).abs().max() < 0.1
+
+
+def test_texture_dropout_decodes_the_end_of_a_batch_from_the_structure_alone() -> None:
+    trainee = tokenizer_trainee(
+        texture_dropout=0.5,
+        image=image_losses(perceptual=0.0),
+        codebook_life={"unquantized": 0, "revive_every": 0},
+    )
+    assert trainee.adversary is not None
+    seen: dict[str, torch.Tensor] = {}
+    judged: list[int] = []
+    tokenizer = trainee.tokenizer
+    assert tokenizer.structure_decoder is not None
+    tokenizer.structure_decoder.register_forward_hook(lambda _m, _i, out: seen.update(s=out))
+    tokenizer.decoder.register_forward_pre_hook(lambda _m, given: seen.update(d=given[0]))
+    trainee.adversary.discriminator.register_forward_pre_hook(
+        lambda _m, given: judged.append(len(given[0]))
+    )
+    trainee.update(batch(0), trainee.settings.steps - 1)
+    assert torch.equal(seen["d"][1], seen["s"][1])
+    assert not torch.equal(seen["d"][0], seen["s"][0])
+    assert set(judged) == {1}, "images without texture are not judged"
+
+
+def test_texture_dropout_leaves_some_texture() -> None:
+    with pytest.raises(ValueError, match=r"texture_dropout is 0\.9; allowed with a batch of 2"):
+        tokenizer_trainee(texture_dropout=0.9)

@@ -1,0 +1,93 @@
+"""Model folders: what is written is read back, and what does not fit is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from tvqrap.architecture import Architecture
+from tvqrap.cli.main import app
+from tvqrap.errors import UserError
+from tvqrap.model_folder import (
+    CARD,
+    WEIGHTS,
+    fingerprint,
+    halve_model,
+    load_tokenizer,
+    read_card,
+    save_model,
+)
+from tvqrap.tokenizer import Tokenizer
+
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    torch.manual_seed(0)
+    return Tokenizer(TINY).eval()
+
+
+@pytest.fixture
+def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    save_model(tmp_path / "model", "tokenizer", tokenizer, TINY, {"steps": 3})
+    return tmp_path / "model"
+
+
+def test_saved_model_is_read_back_exactly(folder: Path, tokenizer: Tokenizer) -> None:
+    loaded = load_tokenizer(folder)
+    assert fingerprint(loaded) == fingerprint(tokenizer) == read_card(folder).fingerprint
+    assert all(
+        torch.equal(value, tokenizer.state_dict()[name])
+        for name, value in loaded.state_dict().items()
+    )
+
+
+def test_halved_model_is_half_as_large_and_nearly_the_same(
+    folder: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    card = halve_model(folder, tmp_path / "half")
+    assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.6 * (folder / WEIGHTS).stat().st_size
+    loaded = load_tokenizer(tmp_path / "half")
+    assert fingerprint(loaded) == card.fingerprint
+    assert card.about == {"steps": 3, "halved_from": read_card(folder).fingerprint}
+    hr = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert (loaded(hr, False).image - tokenizer(hr, False).image).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_changed_weight_is_refused(folder: Path, tmp_path: Path, half: bool) -> None:
+    if half:
+        halve_model(folder, tmp_path / "half")
+        folder = tmp_path / "half"
+    state = load_file(folder / WEIGHTS)
+    state["codebook.embedding.weight"][0, 0] += 0.5
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(UserError, match="fingerprints differ"):
+        load_tokenizer(folder)
+
+
+def test_weight_beyond_float16_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with torch.no_grad():
+        tokenizer.codebook.embedding.weight[0, 0] = 1e6
+    save_model(tmp_path / "model", "tokenizer", tokenizer, TINY, {})
+    with pytest.raises(UserError, match=r"codebook\.embedding\.weight has values beyond float16"):
+        halve_model(tmp_path / "model", tmp_path / "half")
+    assert not (tmp_path / "half").exists()
+
+
+def test_halve_command(folder: Path, tmp_path: Path) -> None:
+    arguments = ["halve", str(folder), "-o", str(tmp_path / "half")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "half" / CARD).read_text())["kind"] == "tokenizer"
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    onto_itself = CliRunner().invoke(app, ["halve", str(folder), "-o", str(folder), "--overwrite"])
+    assert onto_itself.exit_code == 1
+    load_tokenizer(folder)
