@@ -25,7 +25,10 @@ R = TypeVar("R")
 
 _ATTEMPTS = 2
 CONNECT_SECONDS = 10.0
+NO_WORKER_SECONDS = 120.0
+"""A run whose last worker is gone waits this long for a cluster to make room again."""
 _RELEASE_SECONDS = 5.0
+_CHECK_SECONDS = 10.0
 _PACKAGES = ("tvqrap", "pipeline")
 
 
@@ -114,7 +117,8 @@ def run_tasks(
 
     "processes" starts up to `workers` fresh processes. "ray" starts up to `workers` actors of
     `cpus` and `gpus` each, never more than fit the cluster: the one at RAY_ADDRESS, else a local
-    one for this run. UserError where not even one actor fits.
+    one for this run. Nodes may come and go: a task whose node is gone is run elsewhere, without
+    counting as tried. UserError where not even one actor fits, or none for `NO_WORKER_SECONDS`.
     """
     if workers < 1:
         raise ValueError(f"found {workers} workers, expected at least 1")
@@ -213,38 +217,73 @@ def _run_ray(
     gpus: float,
 ) -> None:
     with ray_cluster() as ray:
-        fitting = _actors_that_fit(ray, workers, cpus, gpus)
+        fitting = _actors_that_fit(ray, workers, 0, cpus, gpus, _RELEASE_SECONDS)
         if fitting == 0:
             raise UserError(
                 f"Ray: no node has {cpus:g} cpus and {gpus:g} gpus free, expected at least one; "
                 f"found {ray.available_resources()}"
             )
-        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=2)(
-            _RayWorker
-        )
+        # Ray restarts nothing: an actor that waits for room again would keep its task with it.
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_RayWorker)
         digest = code_digest()
-        actors = [remote.remote(worker, digest) for _ in range(fitting)]
-        busy: dict[Any, tuple[Any, int]] = {}
+        # Actors that are not up yet hold no task: what never finds room delays nothing.
+        starting: dict[Any, Any] = {}
+        busy: dict[Any, tuple[Any, int, frozenset[str]]] = {}
+        idle: list[Any] = []
+        lost_at_start = 0
+        last_working = time.monotonic()
 
-        def give(actor: Any, index: int) -> None:
-            busy[actor.run.remote(tasks[index])] = (actor, index)
+        def start(count: int) -> None:
+            for _ in range(count):
+                actor = remote.remote(worker, digest)
+                starting[actor.ready.remote()] = actor
 
         try:
-            for actor in actors:
-                give(actor, queue.waiting.popleft())
-            while busy:
-                for reference in ray.wait(list(busy))[0]:
-                    actor, index = busy.pop(reference)
+            start(fitting)
+            while busy or queue.waiting:
+                while idle and queue.waiting:
+                    actor, index = idle.pop(), queue.waiting.popleft()
+                    busy[actor.run.remote(tasks[index])] = (actor, index, _alive_nodes(ray))
+                died = False
+                pending = [*busy, *starting]
+                if not pending:
+                    time.sleep(1)  # every node is gone: another may come
+                for reference in ray.wait(pending, timeout=_CHECK_SECONDS)[0] if pending else []:
                     try:
                         outcome = ray.get(reference)
                     except ray.exceptions.RayError as error:
-                        # The worker died, and again in Ray's own retries.
+                        actor_lost = isinstance(error, ray.exceptions.RayActorError)
                         outcome = _Outcome(failure=(_one_line(error), ""))
-                    queue.settle(index, outcome)
-                    if queue.waiting:
-                        give(actor, queue.waiting.popleft())
+                        died = died or actor_lost
+                    else:
+                        actor_lost = False
+                    if reference in starting:
+                        actor = starting.pop(reference)
+                        lost_at_start += actor_lost
+                        if lost_at_start > _ATTEMPTS * workers:
+                            raise UserError(f"Ray: workers die as they start: {outcome.failure}")
+                    else:
+                        actor, index, nodes = busy.pop(reference)
+                        if actor_lost and nodes - _alive_nodes(ray):
+                            queue.waiting.append(index)  # the node's end says nothing of the task
+                        else:
+                            queue.settle(index, outcome)
+                    if not actor_lost:
+                        idle.append(actor)
+                if busy or idle:
+                    last_working = time.monotonic()
+                elif time.monotonic() - last_working > NO_WORKER_SECONDS:
+                    raise UserError(
+                        f"Ray: no worker for {NO_WORKER_SECONDS:.0f} s with {len(queue.waiting)} "
+                        f"tasks left, expected a node with {cpus:g} cpus and {gpus:g} gpus"
+                    )
+                held = len(busy) + len(starting) + len(idle)
+                wanted = min(workers, len(busy) + len(queue.waiting)) - held
+                if wanted > 0:
+                    patience = _RELEASE_SECONDS if died else 0
+                    start(_actors_that_fit(ray, wanted, held, cpus, gpus, patience))
         finally:
-            for actor in actors:
+            for actor in [*starting.values(), *idle, *(entry[0] for entry in busy.values())]:
                 ray.kill(actor)
 
 
@@ -254,6 +293,9 @@ class _RayWorker(_Worker[T, R]):
     def __init__(self, factory: Callable[[], Callable[[T], R]], digest: str) -> None:
         super().__init__(factory)
         self._driver_digest = digest
+
+    def ready(self) -> None:
+        """Answers once the actor has found its place."""
 
     def run(self, task: T) -> _Outcome[R]:
         if (found := code_digest()) != self._driver_digest:
@@ -307,17 +349,28 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-def _actors_that_fit(ray: Any, wanted: int, cpus: float, gpus: float) -> int:
-    """How many actors, up to `wanted`, fit what is free; each has to fit one node."""
+def _alive_nodes(ray: Any) -> frozenset[str]:
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
+def _actors_that_fit(
+    ray: Any, wanted: int, held: int, cpus: float, gpus: float, patience: float
+) -> int:
+    """How many actors, up to `wanted`, fit what is free; each has to fit one node.
+
+    `held` actors of this run are there already. Waits up to `patience` seconds where there is room
+    by the nodes' sizes: actors that ended give back what they held a moment later.
+    """
     needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need > 0}
 
     def fit(resources: dict[str, float]) -> int:
         return int(min(resources.get(name, 0) / need + 1e-9 for name, need in needs.items()))
 
-    wanted = min(wanted, sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"]))
-    deadline = time.monotonic() + _RELEASE_SECONDS
+    room = sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"]) - held
+    wanted = max(0, min(wanted, room))
+    deadline = time.monotonic() + patience
     while (free := fit(ray.available_resources())) < wanted and time.monotonic() < deadline:
-        time.sleep(0.1)  # actors of an earlier run give back what they held a moment later
+        time.sleep(0.1)
     return min(wanted, free)
 
 

@@ -9,6 +9,7 @@ is (epoch, samples seen in it), which any step of any batch size maps to.
 import contextlib
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,12 +41,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Source:
-    """Shards of one set: one folder, or several that hold the same keys (pairs beside tokens)."""
+    """Shards of one set: one folder, or several that hold the same keys (pairs beside tokens).
+
+    Samples that the extraction of tokens dropped are left out of the pairs too.
+    """
 
     folders: tuple[Path, ...]
     shards: tuple[str, ...]
     counts: tuple[int, ...]
+    """Samples in each shard that are in all folders."""
     variants: int
+    dropped: frozenset[str] = frozenset()
+    """Keys of samples that not all folders have."""
 
     @property
     def samples(self) -> int:
@@ -58,26 +65,28 @@ class Source:
         manifests = [Manifest.load(folder) for folder in folders]
         first = manifests[0]
         names = tuple(row.name for row in first.shards)
-        counts = tuple(row.samples for row in first.shards)
+        planned = _planned(first)
         for folder, other in zip(folders[1:], manifests[1:], strict=True):
-            if names != tuple(row.name for row in other.shards) or counts != tuple(
-                row.samples for row in other.shards
-            ):
+            if names != tuple(row.name for row in other.shards) or planned != _planned(other):
                 raise UserError(
                     f"{folder}: {other.samples} samples in {len(other.shards)} shards, expected "
                     f"those of {folders[0]} ({first.samples} in {len(first.shards)}): extract the "
                     "tokens again"
                 )
+        dropped = {key: shard for each in manifests for key, shard in _dropped(each).items()}
+        fewer = Counter(dropped.values())
+        counts = tuple(planned[name] - fewer[name] for name in names)
         if not first.samples:
             raise UserError(f"{folders[0]}: holds no samples")
-        return cls(folders, names, counts, int(first.params["settings"]["variants"]))
+        variants = int(first.params["settings"]["variants"])
+        return cls(folders, names, counts, variants, frozenset(dropped))
 
     def read(self, shard: int) -> list[Sample]:
         """Samples of one shard, members of all folders together, counts checked."""
         name = self.shards[shard]
         merged: list[Sample] | None = None
         for folder in self.folders:
-            samples = list(read_shard(folder / name))
+            samples = [each for each in read_shard(folder / name) if each.key not in self.dropped]
             if len(samples) != self.counts[shard]:
                 raise UserError(
                     f"{folder / name}: {len(samples)} samples, its manifest says "
@@ -94,6 +103,17 @@ class Source:
             ]
         assert merged is not None
         return merged
+
+
+def _dropped(manifest: Manifest) -> dict[str, str]:
+    """Keys that a manifest says were dropped, and the shard each would be in."""
+    return {lost["key"]: lost["shard"] for lost in manifest.extra.get("dropped", ())}
+
+
+def _planned(manifest: Manifest) -> dict[str, int]:
+    """Samples in each shard, dropped ones included."""
+    fewer = Counter(_dropped(manifest).values())
+    return {row.name: row.samples + fewer[row.name] for row in manifest.shards}
 
 
 def epoch_order(

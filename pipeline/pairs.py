@@ -184,22 +184,23 @@ def make_set(
     do not give enough crops, or where shards fail.
     """
     settings = pairs.sets[name]
-    split = split_photos(
-        [entry.photo.key for entry in survey.usable], pairs.splits, pairs.split_seed
-    )[settings.split]
-    entries = [entry for entry in survey.usable if entry.photo.key in set(split)]
-    chosen = [
-        entry
-        for entry in entries
-        if capacity(settings.rule, entry.width, entry.height, settings.size) != 0
+    split = set(
+        split_photos([entry.photo.key for entry in survey.usable], pairs.splits, pairs.split_seed)[
+            settings.split
+        ]
+    )
+    entries = [entry for entry in survey.usable if entry.photo.key in split]
+    fits = [
+        capacity(settings.rule, entry.width, entry.height, settings.size) != 0 for entry in entries
     ]
+    chosen = [entry for entry, large in zip(entries, fits, strict=True) if large]
     small = [
         Lost(
             entry.photo.name,
             f"{entry.width}x{entry.height} pixels, too small for {settings.rule} {settings.size}",
         )
-        for entry in entries
-        if entry not in chosen
+        for entry, large in zip(entries, fits, strict=True)
+        if not large
     ]
     planned = _plan(name, pairs.seed, settings, chosen)
     common = _SetTask(

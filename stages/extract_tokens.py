@@ -4,9 +4,10 @@ from pathlib import Path
 
 from pipeline.executor import ray_cluster
 from pipeline.shards import Manifest
-from pipeline.tokens import extract_set
+from pipeline.token_extraction import ShardsFailed, extract_set
 from stages.stage import Stage, run_stage
 from stages.workers import worker_count
+from tvqrap.errors import UserError
 from tvqrap.progress import progress
 
 PAIRS = Path("data/pairs")
@@ -15,27 +16,43 @@ TOKENIZER = Path("models/tokenizer")
 
 
 def extract_tokens(stage: Stage) -> None:
-    """data/pairs, models/tokenizer -> data/tokens."""
+    """data/pairs, models/tokenizer -> data/tokens.
+
+    Samples that cannot be used are left in `.scratch/quarantine`, which outlives the stage.
+    """
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sorted(PAIRS.iterdir())}
     total = sum(manifest.samples for manifest in manifests.values())
+    quarantine = stage.scratch.parent / "quarantine" / stage.scratch.name
+    failures: list[str] = []
     with ray_cluster(), progress("extract_tokens", total=total, unit="sample") as advance:
         for name in manifests:
-            manifest = extract_set(
-                PAIRS / name,
-                TOKENIZER,
-                stage.scratch,
-                settings,
-                place="ray",
-                workers=worker_count(on_ray=True),
-                on_shard=advance,
-            )
+            try:
+                manifest = extract_set(
+                    PAIRS / name,
+                    TOKENIZER,
+                    stage.scratch,
+                    settings,
+                    place="ray",
+                    workers=worker_count(on_ray=True),
+                    quarantine=quarantine,
+                    on_shard=advance,
+                )
+            except ShardsFailed as error:
+                failures.append(str(error))
+                continue
             print(
                 f"{name}: {manifest.samples} samples, codes used "
                 f"{manifest.extra['codes_used']:.1%}, perplexity "
                 f"{manifest.extra['code_perplexity']:.1f}",
                 flush=True,
             )
+            if dropped := manifest.extra["dropped"]:
+                print(f"{name}: {len(dropped)} samples dropped, kept in {quarantine / name}:")
+                for lost in dropped:
+                    print(f"  {lost['key']} ({lost['shard']}): {lost['reason']}", flush=True)
+    if failures:
+        raise UserError("; ".join(failures))
     stage.publish_sets(manifests, TOKENS)
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -97,8 +98,20 @@ class Stage:
 
 def declared_inputs(name: str, params: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Path]]:
     """(keys of params, files and folders) that dvc.yaml declares as a stage's inputs."""
+    return inputs_of(read_pipeline()[name], params)
+
+
+def read_pipeline() -> dict[str, dict[str, Any]]:
+    """The entries of dvc.yaml's stages, by name."""
     pipeline = YAML(typ="safe", pure=True).load(PIPELINE.read_text(encoding="utf-8"))
-    entry = pipeline["stages"][name]
+    stages: dict[str, dict[str, Any]] = pipeline["stages"]
+    return stages
+
+
+def inputs_of(
+    entry: Mapping[str, Any], params: Mapping[str, Any]
+) -> tuple[tuple[str, ...], list[Path]]:
+    """(keys of params, files and folders) that a stage's entry declares as its inputs."""
 
     def filled(path: str) -> Path:
         def value(match: re.Match[str]) -> str:
@@ -148,13 +161,13 @@ def _alone(name: str) -> Iterator[None]:
     holder = SCRATCH / f"{name}.pid"
     try:
         with FileLock(SCRATCH / f"{name}.lock", timeout=LOCK_SECONDS):
-            holder.write_text(str(os.getpid()))
+            holder.write_text(f"{os.getpid()} on {socket.gethostname()}")
             yield
             holder.unlink(missing_ok=True)
     except Timeout:
-        pid = holder.read_text().strip() if holder.is_file() else "unknown"
+        process = holder.read_text().strip() if holder.is_file() else "unknown"
         raise UserError(
-            f"{name} is already running here (process {pid}); wait for it or stop it first"
+            f"{name} is already running here (process {process}); wait for it or stop it first"
         ) from None
 
 

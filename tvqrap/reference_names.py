@@ -1,60 +1,66 @@
-"""Names of tensors in the authors' published checkpoints, and ours."""
+"""Names of tensors here, and in the authors' published checkpoints. Torch-free."""
 
 from __future__ import annotations
 
 import re
 
-# Authors' prefix, ours, and the layers of the authors' list that ours begins and ends with.
+PREDICTOR_PREFIXES = (
+    "lqencoder.",
+    "exactor.",
+    "blocks_fuse.",
+    "ft_layers_low.",
+    "idx_pred_layer_low.",
+)
+"""Published names that begin so are the predictor's, all others the tokenizer's."""
+
+# Our prefix, the authors', and the layer of the authors' list that is our first.
 _LISTS = (
-    ("encoder.blocks.", "encoder.texture.", 0, 12),
-    ("encoder.blocks.", "encoder.structure.", 13, 26),
-    ("generator.blocks_1.", "structure_decoder.", 0, 14),
-    ("generator.blocks_2.", "fuse.", 0, 3),
-    ("generator.blocks_3.", "decoder.", 0, 18),
-    ("lq_encoder.blocks.", "small_autoencoder.encoder.", 0, 8),
-    ("lq_generator.blocks.", "small_autoencoder.decoder.", 0, 10),
-    ("lqencoder.blocks.", "predictor.lr_encoder.texture.", 0, 9),
-    ("lqencoder.blocks.", "predictor.lr_encoder.structure.", 10, 15),
-    ("exactor.blocks.", "predictor.structure_head.", 0, 3),
-    ("blocks_fuse.", "predictor.code_head.fuse.", 0, 2),
-    ("ft_layers_low.swin_blks.", "predictor.code_head.transformer.", 0, 1),
+    ("encoder.texture.", "encoder.blocks.", 0),
+    ("encoder.structure.", "encoder.blocks.", 13),
+    ("structure_decoder.", "generator.blocks_1.", 0),
+    ("fuse.", "generator.blocks_2.", 0),
+    ("decoder.", "generator.blocks_3.", 0),
+    ("small_autoencoder.encoder.", "lq_encoder.blocks.", 0),
+    ("small_autoencoder.decoder.", "lq_generator.blocks.", 0),
+    ("predictor.lr_encoder.texture.", "lqencoder.blocks.", 0),
+    ("predictor.lr_encoder.structure.", "lqencoder.blocks.", 10),
+    ("predictor.structure_head.", "exactor.blocks.", 0),
+    ("predictor.code_head.fuse.", "blocks_fuse.", 0),
+    ("predictor.code_head.transformer.", "ft_layers_low.swin_blks.", 0),
 )
 _SINGLE = {
-    "quantize.embedding.weight": "codebook.embedding.weight",
-    "idx_pred_layer_low.0.weight": "predictor.code_head.norm.weight",
-    "idx_pred_layer_low.0.bias": "predictor.code_head.norm.bias",
-    "idx_pred_layer_low.1.weight": "predictor.code_head.score.weight",
+    "codebook.embedding.weight": "quantize.embedding.weight",
+    "predictor.code_head.norm.weight": "idx_pred_layer_low.0.weight",
+    "predictor.code_head.norm.bias": "idx_pred_layer_low.0.bias",
+    "predictor.code_head.score.weight": "idx_pred_layer_low.1.weight",
 }
 _WITHIN = (
-    # The LR encoder alone has two groups in one layer; elsewhere the group is the layer.
-    (r"^(predictor\.lr_encoder\.texture\.\d+)\.swin_blks\.(\d+)", r"\1.\2"),
-    (r"\.swin_blks\.0", ""),
-    (r"\.residual_group", ""),
-    (r"\.conv_out\.", ".shortcut."),
-    (r"\.attn\.", ".attention."),
-    (r"\.relative_position_bias_table$", ".position_bias"),
+    # The LR encoder alone has two Swin groups in one layer; elsewhere the layer is the group.
+    (r"(\.\d+)\.(?=\d+\.)", r"\1.swin_blks."),
+    (r"^(blocks_fuse\.1)\.", r"\1.swin_blks.0."),
+    (r"^(\w+\.blocks(?:_\d)?\.\d+)\.(?=blocks\.)", r"\1.swin_blks.0."),
+    (r"(swin_blks\.\d+)\.(?=blocks\.)", r"\1.residual_group."),
+    (r"\.shortcut\.", ".conv_out."),
+    (r"\.attention\.", ".attn."),
+    (r"\.position_bias$", ".relative_position_bias_table"),
 )
 
 
-def our_name(reference: str) -> str | None:
-    """What the tensor `reference` of a published checkpoint is called here.
+def reference_name(ours: str) -> str:
+    """What the published checkpoints call a tensor of the paper's `Tokenizer` or `UpscalerNetwork`.
 
-    Names of the tokenizer's parts are those in `Tokenizer`; names of the upscaler's are those in
-    `UpscalerNetwork`, where codebook, structure decoder and decoder are called the same. None for
-    tensors that are not learned (attention masks and indices).
+    Codebook, structure decoder and decoder have the same names in both networks.
 
     Raises:
-        ValueError: The published checkpoints have no such tensor.
+        ValueError: These networks have no part of that name.
     """
-    if reference.endswith((".attn_mask", ".relative_position_index")):
-        return None
-    if reference in _SINGLE:
-        return _SINGLE[reference]
-    for theirs, ours, first, last in _LISTS:
-        match = re.match(rf"{re.escape(theirs)}(\d+)(\..+)", reference)
-        if match and first <= int(match[1]) <= last:
-            name = f"{ours}{int(match[1]) - first}{match[2]}"
+    if ours in _SINGLE:
+        return _SINGLE[ours]
+    for prefix, theirs, first in _LISTS:
+        match = re.match(rf"{re.escape(prefix)}(\d+)(\..+)", ours)
+        if match:
+            name = f"{theirs}{int(match[1]) + first}{match[2]}"
             for pattern, replacement in _WITHIN:
                 name = re.sub(pattern, replacement, name)
             return name
-    raise ValueError(f"{reference!r} is no tensor of a published checkpoint")
+    raise ValueError(f"{ours!r} is no tensor of the paper's networks")

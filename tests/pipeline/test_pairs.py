@@ -14,8 +14,9 @@ from PIL import Image
 
 from pipeline.crops import Crop, cut
 from pipeline.degradation import degrade
-from pipeline.pairs import Survey, make_set, survey_photos
-from pipeline.settings import DataSettings, PairsSettings
+from pipeline.pairs import Survey, Surveyed, make_set, survey_photos
+from pipeline.photos import Photo
+from pipeline.settings import DataSettings, PairsSettings, SplitSettings
 from pipeline.shards import Lost, Manifest, decode_png, read_shard, verify_shards
 from pipeline.streams import random_stream
 from tests.pipeline.material import PAIRS, texture
@@ -276,3 +277,21 @@ def test_degradation_settings_refuse_what_cannot_be(path, value, message):
     place[path[-1]] = value
     with pytest.raises(ValueError, match=message):
         PairsSettings.model_validate(content)
+
+
+def test_planning_grows_with_the_photographs_and_not_with_their_square(pairs, data, tmp_path):
+    """As many photographs as ImageNet has would otherwise be planned for days."""
+    seed = np.random.default_rng(0)
+    entries = tuple(
+        Surveyed(Photo(f"p{number:06d}", "p0.png"), 100 if number % 2 else 40, 64, "", int(bits))
+        for number, bits in enumerate(seed.integers(0, 2**63, 30_000))
+    )
+    splits = SplitSettings(train=0.9999, val=0.00005, test=0.00005)
+    pairs = changed(count=1, size=64).model_copy(update={"splits": splits})
+    start = time.process_time()
+    manifest = make_set(
+        "train", pairs, data, Survey(entries, ()), tmp_path, place="here", workers=1
+    )
+    assert time.process_time() - start < 20
+    assert manifest.samples == 1
+    assert len(manifest.lost) == pytest.approx(15_000, abs=3)

@@ -1,76 +1,117 @@
 """Extraction on a Ray cluster that already runs, as RAY_ADDRESS names it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from pipeline.pairs import make_set, survey_photos
-from pipeline.settings import DataSettings, PairsSettings
-from tests.pipeline.material import PAIRS, texture
+from tests.pipeline.token_material import make_material
 from tvqrap.architecture import Architecture
-from tvqrap.model_folder import save_model
-from tvqrap.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[2]
-ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+ARCHITECTURE = Architecture(width=0.25, codebook=16, texture=4, structure=16)
 
-SCRIPT = """
-import os, sys
+PREPARE = """
+import os, signal, sys
 from pathlib import Path
-from ray.cluster_utils import Cluster
 from pipeline.settings import TokensSettings
-from pipeline.tokens import extract_set
+from pipeline.token_extraction import extract_set
 
 root = Path(sys.argv[1])
 settings = TokensSettings(device="cpu", batch=2, threads=1)
 
 def extract(name, **options):
-    return extract_set(root / "work/train", root / "tokenizer", root / name, settings, **options)
+    return extract_set(root / "pairs/train", root / "tokenizer", root / name, settings, **options)
+"""
+
+CLUSTER = """
+import psutil
+from tests.pipeline.cluster import two_nodes
 
 here = extract("here", place="here", workers=1)
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+cluster, second = two_nodes()
 os.environ["RAY_ADDRESS"] = cluster.address
 there = extract("there", place="ray", workers=1000)
+assert there.root == here.root
+
+killed = []
+
+def kill_a_worker(samples):
+    for process in psutil.Process().children(recursive=True):
+        if not killed and " ".join(process.cmdline()).startswith("ray::_RayWorker.run"):
+            process.kill()
+            killed.append(process.pid)
+
+assert extract("killed", place="ray", workers=2, on_shard=kill_a_worker).root == here.root
+assert killed
+
+removed = []
+
+def remove_a_node(samples):
+    if not removed:
+        cluster.remove_node(second, allow_graceful=False)
+        removed.append(second)
+
+assert extract("removed", place="ray", workers=2, on_shard=remove_a_node).root == here.root
 cluster.shutdown()
-assert there == here, (there, here)
+"""
+
+DRIVER = """
+def die(samples):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+extract("driver", place="ray", workers=2, on_shard=die)
 """
 
 
-@pytest.mark.slow
-def test_a_running_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
-    from PIL import Image
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a set of pairs of six shards, about a second's work each, and a tokenizer."""
+    root = tmp_path_factory.mktemp("cluster")
+    make_material(root, ARCHITECTURE, size=128, count=30, shard_size=5)
+    return root
 
-    (tmp_path / "photos").mkdir()
-    for number in range(8):
-        image = texture(number, 128, 140 + 5 * number)
-        Image.fromarray(image).save(tmp_path / "photos" / f"p{number}.png")
-    data = DataSettings(
-        photos=str(tmp_path / "photos"), min_side=64, max_pixels=100_000, max_lost=0.5
-    )
-    train = {**PAIRS["sets"]["train"], "size": 64, "count": 7}
-    pairs = PairsSettings.model_validate({**PAIRS, "shard_size": 3, "sets": {"train": train}})
-    survey = survey_photos(data, place="here", workers=1)
-    make_set("train", pairs, data, survey, tmp_path / "work", place="here", workers=1)
-    torch.manual_seed(0)
-    save_model(tmp_path / "tokenizer", "tokenizer", Tokenizer(ARCHITECTURE), ARCHITECTURE, {})
+
+def python(script: str, root: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs a script on the material in a process of its own, without a cluster's address."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, "-c", PREPARE + script, str(root)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_two_nodes_a_killed_worker_and_a_removed_node_give_the_same_bytes(root: Path) -> None:
+    done = python(CLUSTER, root)
     assert done.returncode == 0, done.stderr[-3000:]
-    first = {path.name: path.read_bytes() for path in (tmp_path / "here/train").iterdir()}
-    second = {path.name: path.read_bytes() for path in (tmp_path / "there/train").iterdir()}
-    assert first == second
+    for other in ("there", "killed", "removed"):
+        assert contents(root / "here/train") == contents(root / other / "train"), other
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_killed_is_taken_up_again(root: Path) -> None:
+    assert python(DRIVER, root).returncode == -signal.SIGKILL
+    row = next((root / "driver/rows/train").glob("*.json"))
+    first = root / "driver/train" / row.stem
+    assert not (root / "killed/train/manifest.json").exists()
+    written = first.stat().st_mtime_ns
+    done = python("for name in ('driver', 'whole'): extract(name, place='here', workers=1)", root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert first.stat().st_mtime_ns == written, "the finished shard was made again"
+    assert contents(root / "driver/train") == contents(root / "whole/train")
 
 
 def test_an_address_where_nothing_listens_is_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,7 +127,8 @@ def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
         )
         assert done.returncode == 1
         assert done.stderr.strip() == (
-            f"sample: sample is already running here (process {os.getpid()}); "
+            f"sample: sample is already running here (process {os.getpid()} on "
+            f"{socket.gethostname()}); "
             "wait for it or stop it first"
         )
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, verify_sets
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -20,45 +21,21 @@ _CAPTION = 30
 
 
 @app.command()
-def inspect(folder: Annotated[Path, typer.Argument(help="A set, or a folder of sets.")]) -> None:
+def inspect(folder: Folder, as_json: Json = False) -> None:
     """Say what a set of pairs holds."""
-    from pipeline.shards import Manifest
-
-    for path in _sets(folder):
-        manifest = Manifest.load(path)
-        size = sum(row.bytes for row in manifest.shards)
-        typer.echo(f"{path}: {manifest.kind}, set {manifest.set}, schema {manifest.schema}")
-        typer.echo(
-            f"  samples  {manifest.samples} in {len(manifest.shards)} shards, {size:,} bytes"
-        )
-        typer.echo(f"  root     {manifest.root}")
-        for key, value in (manifest.params.get("settings", {}) | manifest.extra).items():
-            shown = len(value) if isinstance(value, list) else value
-            typer.echo(f"  {key.replace('_', ' '):<16} {shown}")
-        typer.echo(f"  lost     {len(manifest.lost)}")
-        for lost in manifest.lost:
-            typer.echo(f"    {lost.name}: {lost.reason}")
+    inspect_sets(folder, as_json)
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A set, or a folder of sets.")],
+    folder: Folder,
     full: Annotated[
         bool, typer.Option("--full", help="Also check hashes and decode every sample.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Check shards against their manifest."""
-    from pipeline.shards import verify_shards
-
-    problems = []
-    for path in _sets(folder):
-        found = verify_shards(path, hashes=full)
-        typer.echo(f"{path}: " + (f"{len(found)} problems" if found else "sound"))
-        problems += found
-    for problem in problems:
-        typer.echo(f"  {problem}")
-    if problems:
-        raise typer.Exit(UserError.exit_code)
+    verify_sets(folder, "full" if full else "quick", as_json)
 
 
 @app.command()
@@ -114,20 +91,6 @@ def preview(
     with whole_file(output) as temporary:
         _sheet(lines).save(temporary, format="PNG")
     typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
-
-
-def _sets(folder: Path) -> list[Path]:
-    """The folder itself if it holds a manifest, else the folders in it that do."""
-    from pipeline.shards import MANIFEST
-
-    if (folder / MANIFEST).is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    if not found:
-        raise UserError(
-            f"{folder}: found no {MANIFEST}, expected a set of shards or a folder of sets"
-        )
-    return found
 
 
 def _line(name: str, hr: Any, degraded: "Degraded") -> list[tuple[str, "Image"]]:

@@ -1,0 +1,32 @@
+"""Samples that could not be used, kept with what went wrong, outside of any data set."""
+
+import json
+import traceback
+from pathlib import Path
+
+from pipeline.shards import Sample
+from tvqrap.files import write_whole
+
+
+class PoisonError(Exception):
+    """A sample that cannot be used.
+
+    The message is the reason alone and the same on every machine; what led to it is its cause.
+    """
+
+
+def quarantine(folder: Path, shard: str, sample: Sample, error: PoisonError) -> None:
+    """Writes a sample's members to `folder` under their names in the shard, then `KEY.error.json`.
+
+    That holds key, shard, reason, the error behind it and its traceback.
+    """
+    for suffix, payload in sorted(sample.members.items()):
+        write_whole(folder / f"{sample.key}.{suffix}", payload)
+    about = {
+        "key": sample.key,
+        "shard": shard,
+        "reason": str(error),
+        "error": repr(error.__cause__ or error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    write_whole(folder / f"{sample.key}.error.json", json.dumps(about, indent=1) + "\n")

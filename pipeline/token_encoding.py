@@ -1,0 +1,104 @@
+"""HR crops of a pair shard to structure and codes, in batches that follow from the shard alone."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.quarantine import PoisonError
+from pipeline.settings import TokensSettings
+from pipeline.shards import Sample, decode_png
+from tvqrap.errors import UserError
+from tvqrap.model_folder import fingerprint, load_tokenizer
+from tvqrap.training.precision import on_device
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A sample of a pair shard with its decoded HR crop, uint8 (H, W, 3)."""
+
+    sample: Sample
+    hr: NDArray[np.uint8]
+
+
+def batches(
+    samples: Iterable[Sample],
+    size: int,
+    multiple: int,
+    on_poison: Callable[[Sample, PoisonError], None],
+) -> Iterator[list[Crop]]:
+    """Crops of one shard in its order, up to `size` of one shape together.
+
+    Samples without an HR crop that decodes and whose sides are multiples of `multiple` go to
+    `on_poison` and into no batch: the others' batches are the same wherever the shard is read.
+    """
+    batch: list[Crop] = []
+    for sample in samples:
+        try:
+            crop = Crop(sample, _hr(sample, multiple))
+        except PoisonError as error:
+            on_poison(sample, error)
+            continue
+        if batch and (len(batch) == size or batch[0].hr.shape != crop.hr.shape):
+            yield batch
+            batch = []
+        batch.append(crop)
+    if batch:
+        yield batch
+
+
+def _hr(sample: Sample, multiple: int) -> NDArray[np.uint8]:
+    try:
+        hr = decode_png(sample.members["hr.png"])
+    except KeyError as error:
+        raise PoisonError("it has no hr.png") from error
+    except ValueError as error:
+        raise PoisonError("its hr.png does not decode") from error
+    height, width = hr.shape[:2]
+    if height % multiple or width % multiple:
+        raise PoisonError(f"its HR crop is {width}x{height}, expected multiples of {multiple}")
+    return hr
+
+
+class Encoder:
+    """A tokenizer on its device, for batches of HR crops, in float32."""
+
+    def __init__(self, folder: Path, expected: str, settings: TokensSettings) -> None:
+        """Loads the tokenizer of a model folder, whose fingerprint has to be `expected`.
+
+        Raises `UserError` where it is another, or where there is no such device.
+        """
+        torch.set_num_threads(settings.threads)
+        # Codes are choices between near neighbours: formats with fewer digits change some of them.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("tokens.device is 'cuda', but this worker sees no CUDA device")
+        tokenizer = load_tokenizer(folder)
+        if fingerprint(tokenizer) != expected:
+            raise UserError(f"{folder}: not the tokenizer that the extraction began with")
+        self.device = torch.device(settings.device)
+        self.tokenizer = on_device(tokenizer, self.device)
+        self.architecture = tokenizer.architecture
+
+    def images(self, batch: list[Crop]) -> Tensor:
+        """Crops of one shape as float32 (N, 3, H, W) in [-1, 1], on the device."""
+        hr = np.stack([crop.hr for crop in batch])
+        images = torch.from_numpy(hr).to(self.device).permute(0, 3, 1, 2).float()
+        return images.div_(127.5).sub_(1)
+
+    def __call__(self, batch: list[Crop]) -> tuple[NDArray[np.float32] | None, NDArray[np.int64]]:
+        """(structure (N, C, h, w), none without a structure branch; codes (N, h', w'))."""
+        structure, codes = self.tokenizer.tokenize(self.images(batch))
+        return None if structure is None else structure.cpu().numpy(), codes.cpu().numpy()
+
+
+def half_structure(structure: NDArray[np.float32]) -> NDArray[np.float16]:
+    """A structure as it is stored. Raises `PoisonError` where it does not fit 16 bits."""
+    if not np.isfinite(structure).all() or np.abs(structure).max() > np.finfo(np.float16).max:
+        raise PoisonError("its structure does not fit 16 bits")
+    return structure.astype(np.float16)

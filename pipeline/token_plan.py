@@ -1,0 +1,141 @@
+"""What an extraction will take: samples, bytes and hours, before it is started."""
+
+import time
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+
+from pipeline.photos import discover
+from pipeline.settings import TokensSettings
+from pipeline.shards import MANIFEST, Manifest, read_shard
+from tvqrap.architecture import Architecture
+from tvqrap.errors import UserError
+from tvqrap.tokenizer import Tokenizer
+from tvqrap.training.precision import on_device
+
+_BLOCK = 512
+"""Bytes of a tar header, and what a member's content is filled up to."""
+_ARRAY_HEADER = 128
+"""Bytes before the values of a `.npy`."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Samples of one HR size that are to be extracted."""
+
+    name: str
+    samples: int
+    size: int
+    """Side of the HR crop."""
+    carried: int | None
+    """Bytes per sample that come along from the pairs (LR variants, record), as members of a tar;
+    none where there are no pairs yet to measure them on."""
+
+    def token_bytes(self, architecture: Architecture) -> int:
+        """Bytes per sample of codes and structure, as members of a tar."""
+        arrays = [2 * (self.size // architecture.texture) ** 2]
+        if architecture.structure is not None:
+            side = self.size // architecture.structure
+            arrays.append(2 * prod((architecture.structure_channels, side, side)))
+        return sum(_member(_ARRAY_HEADER + values) for values in arrays)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What extracting one workload takes."""
+
+    name: str
+    samples: int
+    size: int
+    token_bytes: int
+    """Codes and structures of all samples."""
+    carried_bytes: int | None
+    """LR variants and records of all samples; none where it is not known."""
+    rate: float
+    """Samples per second of one worker."""
+    workers: int
+    hours: float
+
+
+def workloads(source: Path, size: int | None, crops: int) -> list[Workload]:
+    """What there is to extract: a manifest, a set of pairs, a folder of sets or of photographs.
+
+    Photographs count `crops` samples each, of `size`, which only they need. What samples carry
+    along is measured on the first shard of each set. Raises `UserError` where `source` is nothing
+    of all that.
+    """
+    folder = source.parent if source.name == MANIFEST else source
+    if (folder / MANIFEST).is_file():
+        sets = [folder]
+    else:
+        sets = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    if sets:
+        return [_of_pairs(path) for path in sets]
+    photos, _ = discover(folder)
+    if not photos:
+        raise UserError(f"{source}: found no {MANIFEST} and no photograph")
+    if size is None:
+        raise UserError(f"{source}: holds photographs, expected --size, the side of their HR crops")
+    return [Workload(str(source), len(photos) * crops, size, None)]
+
+
+def _of_pairs(folder: Path) -> Workload:
+    manifest = Manifest.load(folder)
+    if manifest.kind != "pairs":
+        raise UserError(f"{folder}: holds {manifest.kind}, expected pairs or photographs")
+    carried = count = 0
+    if manifest.shards:
+        for sample in read_shard(folder / manifest.shards[0].name):
+            count += 1
+            carried += sum(
+                _member(len(data)) for name, data in sample.members.items() if name != "hr.png"
+            )
+    size = int(manifest.params["settings"]["size"])
+    return Workload(manifest.set, manifest.samples, size, round(carried / max(1, count)))
+
+
+def _member(content: int) -> int:
+    return _BLOCK + -(-content // _BLOCK) * _BLOCK
+
+
+def plan(workload: Workload, architecture: Architecture, rate: float, workers: int) -> Plan:
+    """What a workload takes at `rate` samples per second and worker."""
+    samples, carried = workload.samples, workload.carried
+    return Plan(
+        name=workload.name,
+        samples=samples,
+        size=workload.size,
+        token_bytes=samples * workload.token_bytes(architecture),
+        carried_bytes=None if carried is None else samples * carried,
+        rate=rate,
+        workers=workers,
+        hours=samples / rate / workers / 3600,
+    )
+
+
+@torch.inference_mode()
+def measured_rate(
+    architecture: Architecture, settings: TokensSettings, size: int, seconds: float
+) -> float:
+    """Samples per second that one worker encodes here, after one batch to warm up.
+
+    The weights are random: the speed does not depend on them. Reading and writing shards is not
+    in it. Raises `UserError` where `tokens.device` is missing here or no crop can have this size.
+    """
+    multiple = architecture.hr_multiple
+    if size % multiple:
+        raise UserError(f"HR crops of {size}: expected a multiple of {multiple} for this network")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("tokens.device is 'cuda', but here is no CUDA device; expected --rate")
+    torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device)
+    tokenizer = on_device(Tokenizer(architecture).eval(), device)
+    images = torch.rand(settings.batch, 3, size, size, device=device) * 2 - 1
+    tokenizer.tokenize(images)[1].cpu()
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds or not done:
+        tokenizer.tokenize(images)[1].cpu()
+        done += settings.batch
+    return done / elapsed

@@ -1,0 +1,75 @@
+"""Samples of a token data set, encoded anew in the batches in which they were extracted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.settings import TokensSettings
+from pipeline.shards import Manifest, Sample, read_shard
+from pipeline.streams import random_stream
+from pipeline.token_encoding import Crop, Encoder, batches
+from pipeline.tokens import check_tokens
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """A batch of the extraction that holds drawn samples."""
+
+    shard: str
+    crops: list[Crop]
+    drawn: dict[int, Sample]
+    """Position in the batch and stored token sample of each drawn one."""
+
+
+@dataclass(frozen=True)
+class TokenSample:
+    """Random samples of a token data set, and what encodes them as they were encoded."""
+
+    encoder: Encoder
+    manifest: Manifest
+    tokens: Path
+    pairs: Path
+    positions: dict[str, list[int]]
+    """Positions of the drawn samples, by shard."""
+
+    @classmethod
+    def draw(
+        cls, tokens: Path, pairs: Path, tokenizer: Path, count: int, seed: int
+    ) -> "TokenSample":
+        """Draws up to `count` samples without replacement; equal seeds draw the same ones.
+
+        Raises `UserError` where tokens, pairs and tokenizer do not belong together, or where the
+        device that the tokens were extracted on is missing here.
+        """
+        manifest = check_tokens(tokens, tokenizer, pairs)
+        made = {key: manifest.extra[key] for key in ("device", "batch", "threads")}
+        encoder = Encoder(
+            tokenizer, manifest.extra["tokenizer"], TokensSettings.model_validate(made)
+        )
+        stream = random_stream("token sample", seed)
+        chosen = stream.permutation(manifest.samples)[:count]
+        positions: dict[str, list[int]] = {}
+        start = 0
+        for row in manifest.shards:
+            inside = chosen[(chosen >= start) & (chosen < start + row.samples)] - start
+            if len(inside):
+                positions[row.name] = sorted(inside.tolist())
+            start += row.samples
+        return cls(encoder, manifest, tokens, pairs, positions)
+
+    def batches(self) -> Iterator[DrawnBatch]:
+        """The batches that hold drawn samples, shard by shard."""
+        multiple = self.encoder.architecture.hr_multiple
+        size = self.manifest.extra["batch"]
+        for shard, positions in self.positions.items():
+            stored = list(read_shard(self.tokens / shard))
+            wanted = {stored[position].key: stored[position] for position in positions}
+            pairs = read_shard(self.pairs / shard)
+            for crops in batches(pairs, size, multiple, lambda sample, error: None):
+                drawn = {
+                    index: wanted[crop.sample.key]
+                    for index, crop in enumerate(crops)
+                    if crop.sample.key in wanted
+                }
+                if drawn:
+                    yield DrawnBatch(shard, crops, drawn)

@@ -1,0 +1,54 @@
+"""Stored tokens against the tokens that their tokenizer gives now."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.shards import decode_array
+from pipeline.token_sampling import TokenSample
+
+
+@dataclass(frozen=True)
+class Reencoded:
+    """One sample, stored and encoded anew."""
+
+    shard: str
+    key: str
+    codes: int
+    codes_differing: int
+    structure_differing: int
+    """Values of the structure that differ by more than one step of float16."""
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong in one line; none if nothing is."""
+        if self.codes_differing:
+            return (
+                f"{self.shard}: {self.key}: {self.codes_differing} of {self.codes} codes differ "
+                "from those of its HR crop"
+            )
+        if self.structure_differing:
+            return (
+                f"{self.shard}: {self.key}: {self.structure_differing} values of the structure "
+                "differ from those of its HR crop by more than float16"
+            )
+        return None
+
+
+def reencode(sample: TokenSample) -> list[Reencoded]:
+    """Encodes the drawn samples and compares: codes exactly, structure within float16."""
+    found = []
+    for batch in sample.batches():
+        structures, codes = sample.encoder(batch.crops)
+        for index, stored in batch.drawn.items():
+            kept = decode_array(stored.members["codes.npy"])
+            same_shape = kept.shape == codes[index].shape
+            differing = int((kept != codes[index]).sum()) if same_shape else kept.size
+            outside = 0
+            if structures is not None:
+                half = decode_array(stored.members["structure.npy"])
+                step = np.spacing(np.abs(half)).astype(np.float32)
+                apart = np.abs(half.astype(np.float32) - structures[index])
+                outside = int((apart > step).sum())
+            found.append(Reencoded(batch.shard, stored.key, kept.size, differing, outside))
+    return found

@@ -1,0 +1,260 @@
+"""Token extraction: what the tokenizer says, the same bytes everywhere, exactly once, resumable."""
+
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.dataset_lock import only_driver
+from pipeline.loading import Source
+from pipeline.quarantine import PoisonError
+from pipeline.settings import TokensSettings
+from pipeline.shards import Manifest, Sample, decode_array, decode_png, encode_png, read_shard
+from pipeline.token_encoding import half_structure
+from pipeline.token_extraction import Extractor, ShardsFailed, extract_set
+from pipeline.tokens import code_statistics
+from tests.pipeline.token_material import SETTINGS, SMALL, make_material, with_changes
+from tvqrap.errors import UserError
+from tvqrap.model_folder import load_tokenizer, read_card
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(folder of one pair set of seven samples in three shards, folder of a tokenizer)."""
+    return make_material(tmp_path_factory.mktemp("tokens"))
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would: nothing catches it."""
+
+
+def kill(samples: int) -> None:
+    raise Killed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def extract(material: tuple[Path, Path], out: Path, **options: Any) -> Manifest:
+    """Extracts into `out/train`."""
+    options = {"place": "here", "workers": 1, **options}
+    return extract_set(*material, out, options.pop("settings", SETTINGS), **options)
+
+
+def test_tokens_are_what_the_tokenizer_says(material: tuple[Path, Path], tmp_path: Path) -> None:
+    pairs, folder = material
+    manifest = extract(material, tmp_path)
+    tokenizer = load_tokenizer(folder)
+    source = Manifest.load(pairs)
+    assert manifest.samples == source.samples == 7
+    assert [row.name for row in manifest.shards] == [row.name for row in source.shards]
+    counts = np.zeros(SMALL.codebook, dtype=int)
+    for row in source.shards:
+        found = list(read_shard(tmp_path / "train" / row.name))
+        for pair, tokens in zip(read_shard(pairs / row.name), found, strict=True):
+            assert tokens.key == pair.key
+            assert set(tokens.members) == set(pair.members) - {"hr.png"} | {
+                "codes.npy",
+                "structure.npy",
+            }
+            assert tokens.members["lr1.png"] == pair.members["lr1.png"]
+            hr = torch.from_numpy(decode_png(pair.members["hr.png"])).permute(2, 0, 1)[None]
+            structure, codes = tokenizer.tokenize(hr.float() / 127.5 - 1)
+            stored = decode_array(tokens.members["codes.npy"])
+            assert stored.dtype == np.uint16 and stored.shape == (16, 16)
+            assert (stored == codes[0].numpy()).mean() > 0.99  # another batch, other last bits
+            assert structure is not None
+            kept = decode_array(tokens.members["structure.npy"])
+            assert kept.dtype == np.float16
+            np.testing.assert_allclose(kept, structure[0].numpy(), rtol=2e-3, atol=2e-3)
+            counts += np.bincount(stored.ravel(), minlength=SMALL.codebook)
+    assert manifest.extra["code_perplexity"] == code_statistics(counts)["code_perplexity"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_gives_the_same_bytes(
+    workers: int, material: tuple[Path, Path], tmp_path: Path, ray_cluster: Any
+) -> None:
+    extract(material, tmp_path / "here")
+    extract(material, tmp_path / "ray", place="ray", workers=workers)
+    assert contents(tmp_path / "here/train") == contents(tmp_path / "ray/train")
+
+
+def test_it_goes_on_from_finished_shards(material: tuple[Path, Path], tmp_path: Path) -> None:
+    extract(material, tmp_path / "whole")
+    done: list[int] = []
+
+    def die_after_first(samples: int) -> None:
+        done.append(samples)
+        raise Killed
+
+    with pytest.raises(Killed):
+        extract(material, tmp_path / "parts", on_shard=die_after_first)
+    assert not (tmp_path / "parts/train/manifest.json").exists()
+    first = tmp_path / "parts/train/000000.tar"
+    written = first.stat().st_mtime_ns
+    heard: list[int] = []
+    extract(material, tmp_path / "parts", on_shard=heard.append)
+    assert first.stat().st_mtime_ns == written, "the finished shard was made again"
+    assert sum(heard) == 7
+    assert contents(tmp_path / "whole/train") == contents(tmp_path / "parts/train")
+
+
+def test_a_finished_shard_that_was_damaged_is_made_again(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    extract(material, tmp_path / "whole")
+    with pytest.raises(Killed):
+        extract(material, tmp_path / "parts", on_shard=kill)
+    (tmp_path / "parts/train/000000.tar").write_bytes(b"cut")
+    extract(material, tmp_path / "parts")
+    assert contents(tmp_path / "whole/train") == contents(tmp_path / "parts/train")
+
+
+def test_a_broken_shard_is_listed_and_the_others_are_finished(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs = shutil.copytree(material[0], tmp_path / "pairs")
+    shard = pairs / "000001.tar"
+    shard.write_bytes(shard.read_bytes()[:2048])
+    with pytest.raises(ShardsFailed, match=r"1 of 3 shards failed: 000001\.tar: .*000001\.tar"):
+        extract((pairs, material[1]), tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out/train").glob("*.tar")} == {
+        "000000.tar",
+        "000002.tar",
+    }
+
+
+def test_the_manifest_says_how_tokens_were_made(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    extract(material, tmp_path)
+    content = json.loads((tmp_path / "train/manifest.json").read_text())
+    assert content["extra"]["architecture"] == SMALL.to_dict()
+    assert content["extra"]["pairs"] == Manifest.load(material[0]).root
+    for key in ("precision", "device", "batch", "threads", "codes_used"):
+        assert key in content["extra"]
+    assert content["extra"]["samples_in"] == content["samples"] == 7
+    assert content["extra"]["dropped"] == []
+
+
+def too_small(number: int, sample: Sample) -> Sample:
+    """The sample, but number 1 has an HR crop of a size that no tokenizer of ours takes."""
+    if number != 1:
+        return sample
+    return Sample(
+        sample.key, sample.members | {"hr.png": encode_png(np.zeros((24, 40, 3), np.uint8))}
+    )
+
+
+def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs = with_changes(material[0], tmp_path / "pairs", too_small)
+    key = [sample.key for sample in read_shard(pairs / "000000.tar")][1]
+    manifest = extract((pairs, material[1]), tmp_path / "out", quarantine=tmp_path / "aside")
+    assert manifest.samples == 6
+    assert manifest.extra["samples_in"] == 7
+    reason = "its HR crop is 40x24, expected multiples of 64"
+    assert manifest.extra["dropped"] == [{"shard": "000000.tar", "key": key, "reason": reason}]
+    about = json.loads((tmp_path / f"aside/train/{key}.error.json").read_text())
+    assert (about["key"], about["shard"], about["reason"]) == (key, "000000.tar", reason)
+    assert "Traceback" in about["traceback"]
+    hr = decode_png((tmp_path / f"aside/train/{key}.hr.png").read_bytes())
+    assert hr.shape == (24, 40, 3)
+    joined = Source.open(pairs, tmp_path / "out/train")
+    keys = [sample.key for shard in range(3) for sample in joined.read(shard)]
+    assert joined.samples == len(set(keys)) == 6
+    assert key not in keys
+    with pytest.raises(Killed):
+        extract((pairs, material[1]), tmp_path / "again", on_shard=kill)
+    extract((pairs, material[1]), tmp_path / "again")
+    assert contents(tmp_path / "out/train") == contents(tmp_path / "again/train")
+
+
+def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
+    def without_hr(number: int, sample: Sample) -> Sample:
+        left = {name: data for name, data in sample.members.items() if name != "hr.png"}
+        return Sample(sample.key, left) if number < 3 else sample
+
+    pairs = with_changes(material[0], tmp_path / "pairs", without_hr)
+    with pytest.raises(
+        ShardsFailed, match=r"1 of 3 shards failed: 000000\.tar: .* none of its 3 samples .*hr\.png"
+    ):
+        extract((pairs, material[1]), tmp_path / "out")
+    assert len(list((tmp_path / "out/train").glob("*.tar"))) == 2
+
+
+def test_a_pair_shard_that_is_not_its_manifests_fails(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs = shutil.copytree(material[0], tmp_path / "pairs")
+    shutil.copy(pairs / "000000.tar", pairs / "000001.tar")
+    with pytest.raises(ShardsFailed, match=r"000001\.tar: found SHA-256 .* its manifest says"):
+        extract((pairs, material[1]), tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
+def test_a_structure_that_does_not_fit_16_bits_is_poison(value: float) -> None:
+    with pytest.raises(PoisonError, match="does not fit 16 bits"):
+        half_structure(np.array([[[1.0, value]]], dtype=np.float32))
+
+
+def test_a_second_driver_is_refused_with_the_firsts_host_and_process(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with (
+        only_driver(tmp_path / "train.lock"),
+        pytest.raises(UserError, match=f"process {os.getpid()} on {socket.gethostname()} is at"),
+    ):
+        extract(material, tmp_path)
+    # A driver that was killed leaves the name behind, but not the lock.
+    (tmp_path / "train.lock.holder").write_text('{"host": "gone", "process": 1}')
+    assert extract(material, tmp_path).samples == 7
+
+
+def test_a_worker_with_other_storage_is_refused(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    extractor = Extractor(
+        tokenizer=material[1],
+        fingerprint=read_card(material[1]).fingerprint,
+        pairs=material[0],
+        out=tmp_path / "train",
+        quarantine=tmp_path / "aside",
+        settings=SETTINGS,
+        storage="the driver's",
+    )
+    (tmp_path / "train.storage").write_text("another's")
+    with pytest.raises(UserError, match=rf"{socket.gethostname()} does not see .*another's"):
+        extractor()
+
+
+def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: Path) -> None:
+    for folder in ("train", "rows/train"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / ".000000.tar.4711.tmp").write_bytes(b"half")
+    extract(material, tmp_path)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_shards_of_other_settings_are_made_again(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = TokensSettings(device="cpu", batch=3, threads=1)
+    with pytest.raises(Killed):
+        extract(material, tmp_path / "mixed", on_shard=kill)
+    heard: list[int] = []
+    extract(material, tmp_path / "mixed", settings=other, on_shard=heard.append)
+    extract(material, tmp_path / "whole", settings=other)
+    assert contents(tmp_path / "whole/train") == contents(tmp_path / "mixed/train")
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "mixed/rows/train").iterdir()]
+    whole = [json.loads(path.read_text()) for path in (tmp_path / "whole/rows/train").iterdir()]
+    assert sorted(row["plan"] for row in rows) == sorted(row["plan"] for row in whole)

@@ -1,0 +1,214 @@
+"""`tvqrap-cli tokens` on a set extracted for the test."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import stages.params
+from pipeline.settings import TokensSettings
+from pipeline.shards import Manifest, Sample, decode_array, encode_array, read_shard
+from pipeline.token_extraction import extract_set
+from tests.pipeline.token_material import SETTINGS, SMALL, make_material, with_changes
+from tvqrap.cli.tokens import app
+from tvqrap.errors import UsageError, UserError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pairs/train (7 samples of 64 in 3 shards), tokens/train and tokenizer."""
+    root = tmp_path_factory.mktemp("checkout")
+    pairs, tokenizer = make_material(root)
+    extract_set(pairs, tokenizer, root / "work", SETTINGS, place="here", workers=1)
+    shutil.move(root / "work/train", root / "tokens/train")
+    return root
+
+
+@pytest.fixture
+def changed(root: Path, tmp_path: Path) -> Path:
+    """A sound copy of the tokens in which one code of sample 4 is another."""
+
+    def change(number: int, sample: Sample) -> Sample:
+        if number != 4:
+            return sample
+        codes = decode_array(sample.members["codes.npy"]).copy()
+        codes[0, 0] = (codes[0, 0] + 1) % SMALL.codebook
+        return Sample(sample.key, sample.members | {"codes.npy": encode_array(codes)})
+
+    return with_changes(root / "tokens/train", tmp_path / "other/train", change)
+
+
+def call(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> UserError:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, UserError), result.output
+    return result.exception
+
+
+def made_from(root: Path) -> list[object]:
+    return ["--pairs", root / "pairs", "--tokenizer", root / "tokenizer"]
+
+
+def keys(folder: Path) -> list[str]:
+    return [each.key for path in sorted(folder.glob("*.tar")) for each in read_shard(path)]
+
+
+def test_inspect_serves_tokens_and_pairs(root: Path) -> None:
+    text = call("inspect", root / "tokens")
+    assert "tokens, set train" in text
+    assert "7 in 3 shards" in text
+    manifest = Manifest.load(root / "tokens/train")
+    assert manifest.extra["tokenizer"] in text
+    (found,) = json.loads(call("inspect", root / "tokens", "--json"))
+    assert found["root"] == manifest.root
+    assert found["samples"] == 7
+    assert json.loads(call("inspect", root / "pairs", "--json"))[0]["kind"] == "pairs"
+
+
+def test_verify_at_three_depths(root: Path, changed: Path, tmp_path: Path) -> None:
+    for level in ("--quick", "--full"):
+        assert "sound" in call("verify", root / "tokens", level)
+        assert "sound" in call("verify", root / "pairs", level)
+        assert "sound" in call("verify", changed, level)
+    assert "sound" in call("verify", root / "tokens", "--deep", *made_from(root))
+    found = json.loads(call("verify", changed, "--deep", *made_from(root), "--json", code=1))
+    assert not found["sound"]
+    (problem,) = found["problems"][str(changed)]
+    assert f"{keys(changed)[4]}: 1 of 256 codes differ" in problem
+
+    damaged = shutil.copytree(root / "tokens", tmp_path / "damaged")
+    shard = damaged / "train/000001.tar"
+    content = bytearray(shard.read_bytes())
+    content[600] ^= 1
+    shard.write_bytes(content)
+    assert "sound" in call("verify", damaged, "--quick")
+    assert "000001.tar" in call("verify", damaged, "--full", code=1)
+    assert "000001.tar" in call("verify", damaged, "--deep", *made_from(root), code=1)
+    assert isinstance(refused("verify", damaged, "--full", "--deep"), UsageError)
+
+
+def test_verify_deep_draws_samples_and_sees_another_structure(root: Path, tmp_path: Path) -> None:
+    def shifted(number: int, sample: Sample) -> Sample:
+        structure = decode_array(sample.members["structure.npy"]) + np.float16(0.5)
+        return Sample(sample.key, sample.members | {"structure.npy": encode_array(structure)})
+
+    other = with_changes(root / "tokens/train", tmp_path / "train", shifted)
+    found = json.loads(
+        call("verify", other, "--deep", "--samples", 2, *made_from(root), "--json", code=1)
+    )
+    problems = found["problems"][str(other)]
+    assert len(problems) == 2
+    assert "values of the structure differ" in problems[0]
+
+
+def test_stats_count_codes_and_measure_margins(root: Path, tmp_path: Path) -> None:
+    arguments = ("stats", root / "tokens", "--margins", 3, *made_from(root))
+    (found,) = json.loads(call(*arguments, "--json"))
+    counts = np.zeros(SMALL.codebook, dtype=int)
+    for path in (root / "tokens/train").glob("*.tar"):
+        for sample in read_shard(path):
+            codes = decode_array(sample.members["codes.npy"])
+            counts += np.bincount(codes.ravel(), minlength=SMALL.codebook)
+    assert found["histogram"] == counts.tolist()
+    assert found["dead"] == np.flatnonzero(counts == 0).tolist()
+    manifest = Manifest.load(root / "tokens/train")
+    assert found["perplexity"] == manifest.extra["code_perplexity"]
+    assert [row["shard"] for row in found["drift"]] == [row.name for row in manifest.shards]
+    assert all(0 <= row["divergence"] <= 1 for row in found["drift"])
+    margins = found["margins"]
+    assert margins["samples"] == 3
+    assert margins["vectors"] == 3 * 256
+    assert 0 <= margins["p1"] <= margins["p10"] <= margins["median"] <= margins["p90"] <= 1
+
+    text = call(*arguments, "-o", tmp_path)
+    assert "perplexity" in text and "margins  median" in text
+    lines = (tmp_path / "train/codes.tsv").read_text().splitlines()
+    assert lines[0] == "rank\tcode\tcount" and len(lines) == 1 + SMALL.codebook
+    assert lines[1].split("\t")[2] == str(counts.max())
+    assert len((tmp_path / "train/drift.tsv").read_text().splitlines()) == 4
+
+
+def test_stats_say_why_there_are_no_margins(root: Path, tmp_path: Path) -> None:
+    text = call("stats", root / "tokens", "--pairs", root / "pairs", "--tokenizer", tmp_path)
+    assert f"margins  none: {tmp_path}: no model there" in text
+    assert "expected tokens" in str(refused("stats", root / "pairs"))
+
+
+def test_diff_names_samples_whose_codes_differ(root: Path, changed: Path, tmp_path: Path) -> None:
+    tokens = root / "tokens"
+    same = json.loads(call("diff", tokens, tokens, "--json"))
+    assert [entry["equal"] for entry in same] == [True]
+    text = call("diff", tokens, changed.parent)
+    assert "train: 7 samples in both, 1 with other codes" in text
+    assert f"{keys(changed)[4]}: 1 of 256 codes differ" in text
+    (found,) = json.loads(call("diff", tokens / "train", changed, "--json"))
+    assert (found["equal"], found["codes_differing"], found["codes"]) == (False, 1, 7 * 256)
+
+    fewer = with_changes(
+        tokens / "train", tmp_path / "train", lambda number, sample: sample if number else None
+    )
+    (found,) = json.loads(call("diff", tokens / "train", fewer, "--json"))
+    assert found["only_first"] == keys(tokens / "train")[:1]
+    assert found["common"] == 6 and not found["differing"]
+    (tmp_path / "more").mkdir()
+    shutil.copytree(fewer, tmp_path / "more/val")
+    assert "expected the same" in str(refused("diff", tokens, tmp_path / "more"))
+
+
+def test_preview_draws_a_row_per_key(root: Path, tmp_path: Path) -> None:
+    tokens = root / "tokens/train"
+    chosen = [keys(tokens)[5], keys(tokens)[0]]
+    sheet = tmp_path / "sheet.png"
+    call("preview", *chosen, "--tokens", tokens, "-o", sheet, *made_from(root))
+    image = Image.open(sheet)
+    assert image.width == 8 + 4 * (64 + 8)
+    assert image.height >= 2 * 64
+    wrong = refused("preview", "nobody", "--tokens", tokens, "-o", sheet, *made_from(root))
+    assert "found no sample nobody" in str(wrong)
+
+
+@pytest.fixture
+def params(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fake:
+        architecture = SMALL
+        tokens = TokensSettings(device="cpu", batch=2, threads=1)
+
+    monkeypatch.setattr(stages.params, "load_params", lambda path: Fake)
+
+
+def test_plan_of_pairs_foretells_the_bytes(root: Path, params: None) -> None:
+    def planned(source: Path, *more: object) -> list[dict[str, Any]]:
+        return json.loads(call("plan", source, *more, "--json"))["plans"]
+
+    (found,) = planned(root / "pairs", "--rate", 2, "--workers", 4)
+    assert found["samples"] == 7
+    assert found["hours"] == pytest.approx(7 / 2 / 4 / 3600)
+    made = [
+        (suffix in ("codes.npy", "structure.npy"), 512 + -(-len(data) // 512) * 512)
+        for path in (root / "tokens/train").glob("*.tar")
+        for sample in read_shard(path)
+        for suffix, data in sample.members.items()
+    ]
+    assert found["token_bytes"] == sum(size for token, size in made if token)
+    # What LR images take is measured on the first shard.
+    carried = sum(size for token, size in made if not token)
+    assert found["carried_bytes"] == pytest.approx(carried, rel=0.1)
+    two = planned(root / "pairs/train/manifest.json", "--rate", 2, "--workers", 1, "--workers", 2)
+    assert [plan["workers"] for plan in two] == [1, 2]
+
+    (photos,) = planned(root / "photos", "--rate", 1, "--size", 64, "--crops", 3)
+    assert photos["samples"] == 24
+    assert photos["carried_bytes"] is None
+    assert "expected --size" in str(refused("plan", root / "photos", "--rate", 1))
+    assert "measured here" in call("plan", root / "pairs", "--seconds", 0)
+    assert "expected pairs" in str(refused("plan", root / "tokens", "--rate", 1))

@@ -1,0 +1,83 @@
+"""`tvqrap-cli import`: the authors' published checkpoints become model folders."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tvqrap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from tvqrap.model_folder import Kind
+    from tvqrap.published_checkpoint import PublishedCheckpoint
+
+
+def import_checkpoint(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT.pth", help="A published file of stage 1, 2 or 3."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Model folder to write: a tokenizer (stage 1) or an upscaler."
+        ),
+    ],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Model folder for the tokenizer that a stage-2 or 3 file carries along.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace models that are there.")] = False,
+) -> None:
+    """Turn a checkpoint that the authors published into a model folder.
+
+    Every tensor's name and shape is held against the paper's network; code in the file is not run.
+    """
+    folders = [output] if tokenizer is None else [output, tokenizer]
+    if tokenizer is not None and tokenizer.resolve() == output.resolve():
+        raise UsageError(f"--tokenizer: {tokenizer} is the folder of --output, expected another")
+
+    from tvqrap.published_checkpoint import read_published
+
+    for folder in folders:
+        _refuse_overwriting(folder, overwrite)
+    published = read_published(checkpoint)
+    if tokenizer is not None and published.upscaler is None:
+        raise UsageError(
+            f"--tokenizer: {checkpoint} is a stage-1 file, whose tokenizer goes to --output"
+        )
+    _write(output, published.kind, published)
+    if tokenizer is not None:
+        _write(tokenizer, "tokenizer", published)
+    elif published.upscaler is not None:
+        typer.echo("  --tokenizer DIR keeps the tokenizer, to extract tokens with")
+
+
+def _refuse_overwriting(folder: Path, overwrite: bool) -> None:
+    from tvqrap.model_folder import CARD, WEIGHTS
+
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file, expected a folder for the model")
+    if not overwrite and any((folder / name).exists() for name in (CARD, WEIGHTS)):
+        raise UserError(f"{folder}: holds a model already; --overwrite replaces it")
+
+
+def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint") -> None:
+    from safetensors import SafetensorError
+
+    from tvqrap.published_checkpoint import save_published
+
+    try:
+        card = save_published(folder, kind, published)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be written ({error})") from None
+    typer.echo(
+        f"{folder}: {kind} with {card.architecture.codebook} codes, from {published.key} of "
+        f"{published.file}, fingerprint {card.fingerprint[:12]}"
+    )
+    left_out = ", ".join(f"{part} {count}" for part, count in published.left_out(kind).items())
+    if left_out:
+        typer.echo(f"  tensors left out, as a model of this kind needs none of them: {left_out}")

@@ -1,0 +1,111 @@
+"""What `pairs` and `tokens` share: finding sets of shards, inspecting and verifying them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tvqrap.errors import UserError
+
+Folder = Annotated[Path, typer.Argument(help="A set, or a folder of sets.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Level = Literal["quick", "full", "deep"]
+
+
+def find_sets(folder: Path) -> list[Path]:
+    """The folder itself if it holds a manifest, else the folders in it that do."""
+    from pipeline.shards import MANIFEST
+
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise UserError(
+            f"{folder}: found no {MANIFEST}, expected a set of shards or a folder of sets"
+        )
+    return found
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def inspect_sets(folder: Path, as_json: bool) -> None:
+    """Prints what the manifests of sets of pairs or tokens say."""
+    found = [_described(path) for path in find_sets(folder)]
+    if as_json:
+        print_json(found)
+        return
+    for entry in found:
+        typer.echo(
+            f"{entry['path']}: {entry['kind']}, set {entry['set']}, schema {entry['schema']}"
+        )
+        typer.echo(
+            f"  samples  {entry['samples']} in {entry['shards']} shards, {entry['bytes']:,} bytes "
+            f"({entry['bytes'] // max(1, entry['samples']):,} per sample)"
+        )
+        typer.echo(f"  root     {entry['root']}")
+        for key, value in (entry["settings"] | entry["extra"]).items():
+            shown = len(value) if isinstance(value, list) else value
+            typer.echo(f"  {key.replace('_', ' '):<16} {shown}")
+        for lost in entry["extra"].get("dropped", []):
+            typer.echo(f"    {lost['key']} ({lost['shard']}): {lost['reason']}")
+        typer.echo(f"  lost     {len(entry['lost'])}")
+        for lost in entry["lost"]:
+            typer.echo(f"    {lost['name']}: {lost['reason']}")
+
+
+def _described(path: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from pipeline.shards import Manifest
+
+    manifest = Manifest.load(path)
+    return {
+        "path": str(path),
+        "kind": manifest.kind,
+        "set": manifest.set,
+        "schema": manifest.schema,
+        "samples": manifest.samples,
+        "shards": len(manifest.shards),
+        "bytes": sum(row.bytes for row in manifest.shards),
+        "root": manifest.root,
+        "settings": manifest.params.get("settings", {}),
+        "extra": manifest.extra,
+        "lost": [asdict(lost) for lost in manifest.lost],
+    }
+
+
+def verify_sets(
+    folder: Path,
+    level: Level,
+    as_json: bool,
+    deep: Callable[[Path], list[str]] = lambda path: [],
+) -> None:
+    """Checks sets of pairs or tokens against their manifests, prints what was found, exits with 1
+    where that is something.
+
+    `quick` looks at counts and sizes, `full` at every hash, sample and member; `deep` is the work
+    of the function of that name, after `full`, for sets that are sound so far.
+    """
+    from pipeline.shards import verify_shards
+
+    problems: dict[str, list[str]] = {}
+    for path in find_sets(folder):
+        found = verify_shards(path, hashes=level != "quick")
+        if level == "deep" and not found:
+            found = deep(path)
+        problems[str(path)] = found
+        if not as_json:
+            typer.echo(f"{path}: " + (f"{len(found)} problems" if found else "sound"))
+    sound = not any(problems.values())
+    if as_json:
+        print_json({"level": level, "sound": sound, "problems": problems})
+    else:
+        for problem in (each for found in problems.values() for each in found):
+            typer.echo(f"  {problem}")
+    if not sound:
+        raise typer.Exit(UserError.exit_code)

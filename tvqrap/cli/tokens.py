@@ -1,0 +1,338 @@
+"""`tvqrap-cli tokens`: look into token data sets, check, compare and plan them."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvqrap.cli.checkout import checkout
+from tvqrap.cli.shard_sets import (
+    Folder,
+    Json,
+    Level,
+    find_sets,
+    inspect_sets,
+    print_json,
+    verify_sets,
+)
+from tvqrap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from pipeline.token_plan import Plan
+    from pipeline.token_sampling import TokenSample
+
+app = typer.Typer(no_args_is_help=True, help="Token data sets: structure and codes of HR crops.")
+
+SHOWN = 10
+"""Lines of a list that are printed; --json has all."""
+
+Pairs = Annotated[
+    Path | None,
+    typer.Option(help="Sets of pairs the tokens were made from; the checkout's if not given."),
+]
+TokenizerFolder = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", help="Tokenizer's folder; the checkout's if not given."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed draws other samples.")]
+
+
+@app.command()
+def inspect(folder: Folder, as_json: Json = False) -> None:
+    """Say what is in sets of tokens (or pairs), and how they were made."""
+    inspect_sets(folder, as_json)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    quick: Annotated[bool, typer.Option("--quick", help="Counts and sizes (the default).")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also encode random samples anew and compare.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each set for --deep.")] = 16,
+    seed: Seed = 0,
+    pairs: Pairs = None,
+    tokenizer: TokenizerFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Check shards of tokens (or pairs) against their manifest, and tokens against their crops.
+
+    --deep needs the pairs and the tokenizer. Codes have to be equal, structure within float16.
+    """
+    if quick + full + deep > 1:
+        raise UsageError("--quick, --full and --deep: found several, expected one")
+    level: Level = "deep" if deep else "full" if full else "quick"
+
+    def reencoded(path: Path) -> list[str]:
+        from pipeline.shards import Manifest
+        from pipeline.token_verification import reencode
+
+        if Manifest.load(path).kind != "tokens":
+            return []  # pairs have nothing to encode anew
+        found = reencode(_drawn(path, pairs, tokenizer, samples, seed))
+        return [f"{path}/{sample.problem}" for sample in found if sample.problem]
+
+    verify_sets(folder, level, as_json, reencoded)
+
+
+@app.command()
+def stats(
+    folder: Folder,
+    margins: Annotated[
+        int, typer.Option(min=0, help="Samples encoded anew for distance margins; 0: none.")
+    ] = 16,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for tables that `dvc plots show` draws."),
+    ] = None,
+    pairs: Pairs = None,
+    tokenizer: TokenizerFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Say how codes spread over codebook and shards, and how clear their choice is.
+
+    Margins are (second - nearest) / second of the distances to codebook entries; drift is the
+    Jensen-Shannon divergence, in bits, of a shard's codes from those of all other shards.
+    """
+    from pipeline.token_margins import margins as measure
+    from pipeline.token_statistics import token_statistics
+
+    documents = []
+    for path in find_sets(folder):
+        found = token_statistics(path)
+        document: dict[str, Any] = {
+            "path": str(path),
+            "samples": found.samples,
+            "codes": int(found.counts.sum()),
+            "codebook": len(found.counts),
+            "usage": found.usage,
+            "perplexity": found.perplexity,
+            "dead": found.dead,
+            "histogram": found.counts.tolist(),
+            "drift": [asdict(drift) for drift in found.drift],
+            "margins": None,
+        }
+        if margins:
+            try:
+                document["margins"] = asdict(measure(_drawn(path, pairs, tokenizer, margins, seed)))
+            except UserError as error:
+                document["margins_missing"] = str(error)
+        else:
+            document["margins_missing"] = "not asked for"
+        documents.append(document)
+        if not as_json:
+            _show_statistics(document)
+        if output is not None:
+            _write_tables(output / path.name, document)
+    if as_json:
+        print_json(documents)
+
+
+def _show_statistics(found: dict[str, Any]) -> None:
+    dead, drift, margins = found["dead"], found["drift"], found["margins"]
+    typer.echo(f"{found['path']}: {found['samples']} samples, {found['codes']:,} codes")
+    typer.echo(
+        f"  usage    {found['usage']:.1%} of {found['codebook']} codes, "
+        f"perplexity {found['perplexity']:.1f}"
+    )
+    typer.echo(f"  dead     {len(dead)}" + (f": {_some(dead)}" if dead else ""))
+    counts = found["histogram"]
+    order = sorted(range(len(counts)), key=lambda code: -counts[code])[:SHOWN]
+    total = max(1, found["codes"])
+    typer.echo("  frequent " + ", ".join(f"{code} ({counts[code] / total:.1%})" for code in order))
+    if drift:
+        worst = sorted(drift, key=lambda row: -row["divergence"])
+        typer.echo(
+            f"  drift    median {worst[len(worst) // 2]['divergence']:.4f} bits, largest "
+            f"{worst[0]['divergence']:.4f} ({worst[0]['shard']}, {worst[0]['samples']} samples)"
+        )
+    if margins:
+        typer.echo(
+            f"  margins  median {margins['median']:.3f}, 10 % below {margins['p10']:.3f}, "
+            f"1 % below {margins['p1']:.4f}; {margins['close_share']:.1%} closer than 1 % "
+            f"({margins['vectors']:,} vectors of {margins['samples']} samples)"
+        )
+    else:
+        typer.echo(f"  margins  none: {found['margins_missing']}")
+
+
+def _some(values: list[int]) -> str:
+    shown = ", ".join(str(value) for value in values[:SHOWN])
+    return shown + (f" and {len(values) - SHOWN} more" if len(values) > SHOWN else "")
+
+
+def _write_tables(folder: Path, found: dict[str, Any]) -> None:
+    from tvqrap.files import write_whole
+
+    ranked = sorted(enumerate(found["histogram"]), key=lambda entry: -entry[1])
+    codes = [f"{rank}\t{code}\t{count}" for rank, (code, count) in enumerate(ranked)]
+    write_whole(folder / "codes.tsv", "\n".join(["rank\tcode\tcount", *codes]) + "\n")
+    drift = [f"{number}\t{row['divergence']:.6f}" for number, row in enumerate(found["drift"])]
+    write_whole(folder / "drift.tsv", "\n".join(["shard\tdivergence", *drift]) + "\n")
+
+
+@app.command()
+def diff(
+    first: Folder,
+    second: Folder,
+    as_json: Json = False,
+) -> None:
+    """Say which samples' codes differ between two token sets, or two folders of sets."""
+    from pipeline.token_difference import token_difference
+
+    documents = []
+    for name, ours, theirs in _same_sets(first, second):
+        found = token_difference(ours, theirs)
+        share = found.codes_differing / max(1, found.codes)
+        documents.append(
+            {
+                "set": name,
+                "equal": found.equal,
+                "codes_differing": found.codes_differing,
+                "share": share,
+                **asdict(found),
+            }
+        )
+        if as_json:
+            continue
+        changed = [sample for sample in found.differing if sample.codes_differing]
+        typer.echo(
+            f"{name}: {found.common} samples in both, {len(changed)} with other codes "
+            f"({share:.2%} of all codes), {len(found.differing) - len(changed)} with other "
+            "structure alone"
+        )
+        for folder, keys in ((ours, found.only_first), (theirs, found.only_second)):
+            if keys:
+                typer.echo(f"  only in {folder}: {len(keys)}, {', '.join(keys[:SHOWN])}")
+        changed.sort(key=lambda sample: -sample.codes_differing)
+        for sample in changed[:SHOWN]:
+            typer.echo(f"  {sample.key}: {sample.codes_differing} of {sample.codes} codes differ")
+        if len(changed) > SHOWN:
+            typer.echo(f"  and {len(changed) - SHOWN} more")
+    if as_json:
+        print_json(documents)
+
+
+def _same_sets(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
+    """(name, folder, folder) of the sets to compare: one each, or those with equal names."""
+    ours, theirs = (find_sets(folder) for folder in (first, second))
+    if ours == [first] and theirs == [second]:
+        return [(first.name, first, second)]
+    names = {path.name: path for path in ours}, {path.name: path for path in theirs}
+    if names[0].keys() != names[1].keys():
+        raise UserError(
+            f"{first} has the sets {', '.join(names[0])}, {second} has {', '.join(names[1])}, "
+            "expected the same: name one set of each"
+        )
+    return [(name, names[0][name], names[1][name]) for name in names[0]]
+
+
+@app.command()
+def preview(
+    keys: Annotated[list[str], typer.Argument(help="Keys of samples, as in the shards.")],
+    tokens: Annotated[Path, typer.Option(help="The token set that holds them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet, a PNG.")],
+    pairs: Pairs = None,
+    tokenizer: TokenizerFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Draw what is decoded from samples' tokens, beside their LR and HR."""
+    from pipeline.token_preview import token_sheet
+    from tvqrap.images import save_png
+
+    sheet = token_sheet(tokens, _pairs_of(tokens, pairs), _tokenizer(tokenizer), keys)
+    save_png(output, sheet)
+    if as_json:
+        print_json({"output": str(output), "keys": keys, "size": sheet.size})
+    else:
+        typer.echo(f"{output}: {len(keys)} samples of {tokens}")
+
+
+@app.command()
+def plan(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A manifest, a set of pairs, a folder of sets or of photographs."),
+    ],
+    workers: Annotated[
+        list[int] | None, typer.Option(min=1, help="Workers, 1 if not given; may be repeated.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Samples per second of one worker; else measured here."),
+    ] = None,
+    params: Annotated[Path, typer.Option(help="File of parameters: network, tokens.")] = Path(
+        "params.yaml"
+    ),
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Side of the HR crops of photographs.")
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Crops of each photograph.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.0, help="How long to measure.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Say how many samples and bytes an extraction makes, and how many hours it takes.
+
+    The network and the extraction's batch, threads and device are those of the parameters. The
+    rate is that of encoding on this machine, unless given.
+    """
+    from pipeline.token_plan import measured_rate, plan, workloads
+    from stages.params import load_params
+
+    settings = load_params(params)
+    architecture = settings.architecture
+    rates: dict[int, float] = {}
+    plans: list[Plan] = []
+    for work in workloads(source, size, crops):
+        if work.size not in rates:
+            rates[work.size] = rate or measured_rate(
+                architecture, settings.tokens, work.size, seconds
+            )
+        plans += [plan(work, architecture, rates[work.size], count) for count in workers or [1]]
+    how = "given" if rate else "measured here"
+    if as_json:
+        print_json({"rate": how, "plans": [asdict(each) for each in plans]})
+        return
+    for each in plans:
+        crew = f"{each.workers} worker{'s' if each.workers > 1 else ''}"
+        carried = "" if each.carried_bytes is None else f" and {_bytes(each.carried_bytes)} of LR"
+        typer.echo(
+            f"{each.name}: {each.samples:,} samples of {each.size}x{each.size}, "
+            f"{_bytes(each.token_bytes)} of tokens{carried}; {each.hours:.2f} h on "
+            f"{crew} at {each.rate:.3g} samples/s each ({how})"
+        )
+
+
+def _bytes(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.3g} {unit}"
+
+
+def _drawn(
+    tokens: Path, pairs: Path | None, tokenizer: Path | None, count: int, seed: int
+) -> "TokenSample":
+    from pipeline.token_sampling import TokenSample
+
+    return TokenSample.draw(tokens, _pairs_of(tokens, pairs), _tokenizer(tokenizer), count, seed)
+
+
+def _pairs_of(tokens: Path, pairs: Path | None) -> Path:
+    """The set of pairs of a token set: of that name among those given, or the one that was."""
+    from pipeline.shards import MANIFEST, Manifest
+
+    folder = pairs or checkout() / "data" / "pairs"
+    return folder if (folder / MANIFEST).is_file() else folder / Manifest.load(tokens).set
+
+
+def _tokenizer(folder: Path | None) -> Path:
+    return folder or checkout() / "models" / "tokenizer"
