@@ -106,7 +106,7 @@ class PerceptualDistance(nn.Module):
         return distance
 
 
-def _vgg_stages(pool: Sequence[nn.Module]) -> list[nn.Sequential]:
+def vgg_stages(pool: Sequence[nn.Module]) -> list[nn.Sequential]:
     stages = []
     inputs = 3
     for depth, widths in enumerate(_VGG_WIDTHS):
@@ -118,7 +118,7 @@ def _vgg_stages(pool: Sequence[nn.Module]) -> list[nn.Sequential]:
     return stages
 
 
-def _alex_stages() -> list[nn.Sequential]:
+def alex_stages() -> list[nn.Sequential]:
     def relu() -> nn.Module:
         return nn.ReLU(inplace=True)
 
@@ -210,7 +210,7 @@ def stlpips(backbone: Backbone) -> PerceptualDistance:
     """
     path = stlpips_weights(backbone)
     weights = _read(path)
-    stages = _alex_stages() if backbone == "alex" else _vgg_stages([nn.MaxPool2d(2, 1), Blur()])
+    stages = alex_stages() if backbone == "alex" else vgg_stages([nn.MaxPool2d(2, 1), Blur()])
     _take_constant(weights, "scaling_layer.shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), path)
     _take_constant(weights, "scaling_layer.scale", torch.tensor(_SCALE).view(1, 3, 1, 1), path)
     kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
@@ -264,7 +264,7 @@ def lpips_vgg(vgg: Path | None = None, linear: Path | None = None) -> Perceptual
     packaged = _package_file("lpips", "lpips/weights/v0.1/vgg.pth")
     linear_path = _find(linear, _LINEAR_FILE, _LINEAR_HINT, packaged)
     weights = {k: v for k, v in _read(vgg_path).items() if not k.startswith("classifier.")}
-    stages = _vgg_stages([nn.MaxPool2d(2)])
+    stages = vgg_stages([nn.MaxPool2d(2)])
     layers = [layer for stage in stages for layer in stage]
     for position, layer in enumerate(layers):
         if isinstance(layer, nn.Conv2d):

@@ -35,6 +35,18 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("codebook: 512", "codebook: 1", ["codebook", "1", "2 to 65536"]),
         ("texture: 4", "texture: 5", ["texture", "5", "4 and 8"]),
         ("structure: 16", "structure: 12", ["structure", "12", "8, 16, 32"]),
+        ("structure: 16", "structure:", ["structure", "None", "8, 16, 32, 64, 128 and none"]),
+        ("structure: 16", "structure: off", ["structure", "'off'", "128 and none"]),
+        (
+            "structure: 16",
+            "structure: 128",
+            ["pairs.sets.train.size is 64", "pairs.sets.val.size is 64", "multiples of 128"],
+        ),
+        (
+            "texture: 4",
+            "texture: 8",
+            ["train.size is 64", "texture 8", "multiples of 128 (LR of 32)"],
+        ),
         ("width: 0.25", "width: 0.4", ["width", "0.4", "0.375"]),
         ("seed: 1\n", "seed: -1\n", ["seed", "-1", "0"]),
         ("      size: 64", "      size: 100", ["pairs.sets.train.size", "100", "64"]),

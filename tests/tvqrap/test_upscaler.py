@@ -1,37 +1,58 @@
 """Upscaling images of any kind and size."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 
 from tvqrap.architecture import Architecture
+from tvqrap.blocks import Norm, Res
 from tvqrap.errors import UserError
+from tvqrap.images import to_tensor
 from tvqrap.model_folder import save_model
-from tvqrap.network import UpscalerNetwork
+from tvqrap.network import UpscalerNetwork, pad_to_multiple
+from tvqrap.shared_norms import shared_norms
 from tvqrap.upscaler import Upscaler
 
 TINY = Architecture(width=0.125, codebook=16, texture=8, structure=32)
 
 
-class Enlarging(torch.nn.Module):
-    """In a network's place: enlarges smoothly, so that what tiles do can be seen."""
+class Enlarging(nn.Module):
+    """In a network's place: enlarges plainly, so that what tiles do can be seen."""
 
     architecture = TINY
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        assert all(side % 64 == 0 for side in lr.shape[2:])
+        assert all(side % 32 == 0 for side in lr.shape[2:])
         return F.interpolate(lr, scale_factor=4, mode="nearest")
+
+
+class Normalising(Enlarging):
+    """Normalises, as the network does, before it enlarges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = Norm(4)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(torch.cat((lr, lr[:, :1]), 1))[:, :3]
+        return super().forward(normed / 4)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
+    network = UpscalerNetwork(TINY)
+    for module in network.modules():
+        if isinstance(module, Res):  # its second convolution starts at zero
+            nn.init.normal_(module.conv2.weight, std=0.02)
     path = tmp_path_factory.mktemp("model")
-    save_model(path, "upscaler", UpscalerNetwork(TINY), TINY, {})
+    save_model(path, "upscaler", network, TINY, {})
     return path
 
 
@@ -39,9 +60,17 @@ def pixels(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 70), (64, 64)])
+def scene(height: int, width: int) -> np.ndarray:
+    """Dark on one side and bright on the other, with some detail."""
+    y, x = np.mgrid[:height, :width]
+    wave = 20 * np.sin(x / 3) * np.cos(y / 5)
+    gray = 20 + 200 * x / width + wave
+    return np.stack([gray, gray * 0.9, gray * 0.7], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (64, 64), (20, 100)])
 def test_every_kind_of_image_gives_the_same_pixels(folder: Path, size: tuple[int, int]) -> None:
-    upscaler = Upscaler.from_pretrained(folder)
+    upscaler = Upscaler.from_pretrained(folder, tile=64)
     lr = pixels(*size)
     sr = upscaler(lr)
     assert sr.shape == (4 * size[0], 4 * size[1], 3) and sr.dtype == np.uint8
@@ -56,16 +85,67 @@ def test_every_kind_of_image_gives_the_same_pixels(folder: Path, size: tuple[int
     assert upscaler(tensor[None].repeat(2, 1, 1, 1)).shape == (2, 3, 4 * size[0], 4 * size[1])
 
 
-def test_other_modes_become_rgb(folder: Path) -> None:
-    upscaled = Upscaler.from_pretrained(folder)(Image.new("LA", (5, 4)))
-    assert (upscaled.mode, upscaled.size) == ("RGB", (20, 16))
+@pytest.mark.parametrize("size", [(60, 128), (1, 100), (130, 4)])
+def test_what_fits_one_tile_is_the_padded_networks_own_answer(
+    folder: Path, size: tuple[int, int]
+) -> None:
+    upscaler = Upscaler.from_pretrained(folder)
+    lr = to_tensor(pixels(*size))
+    with torch.inference_mode():
+        padded = pad_to_multiple(lr[None], 64).contiguous(memory_format=torch.channels_last)
+        expected = upscaler.network(padded)[0, :, : 4 * size[0], : 4 * size[1]].clamp(-1, 1)
+    assert torch.equal(upscaler(lr), expected)
 
 
-@pytest.mark.parametrize("size", [(100, 130), (33, 200), (65, 64)])
-def test_tiles_leave_no_seam(size: tuple[int, int]) -> None:
-    upscaler = Upscaler(Enlarging(), tile=64, overlap=16)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("mode", "same"), [("L", "L"), ("LA", "LA"), ("RGBA", "RGBA"), ("P", "RGB"), ("CMYK", "RGB")]
+)
+def test_other_modes_keep_what_they_hold(folder: Path, mode: str, same: str) -> None:
+    image = Image.new(mode, (5, 4))  # with alpha: all transparent
+    upscaled = Upscaler.from_pretrained(folder)(image)
+    assert (upscaled.mode, upscaled.size) == (same, (20, 16))
+
+
+@pytest.mark.parametrize("size", [(100, 130), (33, 200), (65, 64), (1, 300)])
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_tiles_meet_and_cover_all(size: tuple[int, int], overlap: int) -> None:
+    upscaler = Upscaler(Enlarging(), tile=64, overlap=overlap)  # type: ignore[arg-type]
     lr = pixels(*size)
     np.testing.assert_array_equal(upscaler(lr), lr.repeat(4, 0).repeat(4, 1))
+
+
+def test_tiles_are_normalised_alike() -> None:
+    network = Normalising()
+    lr = scene(128, 384)
+    whole = Upscaler(network, tile=512)(lr).astype(int)  # type: ignore[arg-type]
+    tiled = Upscaler(network, tile=128)(lr).astype(int)  # type: ignore[arg-type]
+    # On its own each tile would be as bright as the others: 60 levels and more away.
+    assert np.abs(tiled - whole).max() <= 2
+    assert isinstance(network.norm, Norm)  # as it was
+
+
+def test_a_network_in_tiles_is_close_to_the_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Upscaler.from_pretrained(folder).network
+    # The codes of random weights hang on the last bits.
+    nn.init.zeros_(network.codebook.embedding.weight)
+    lr = scene(64, 256)
+    whole = Upscaler(network, tile=256)(lr).astype(float)
+
+    def distance(tiled: Upscaler) -> float:
+        return float(np.abs(tiled(lr) - whole).mean() / whole.std())
+
+    tiled = Upscaler(network, tile=128)
+    sampled = distance(tiled)
+    with torch.inference_mode():
+        exact = shared_norms(network, to_tensor(lr)[None])
+    monkeypatch.setattr(tiled, "_shared_norms", lambda *_: exact)
+    assert distance(tiled) < 0.05
+    with torch.inference_mode():
+        other = shared_norms(network, to_tensor(lr[:, :64])[None])
+    monkeypatch.setattr(tiled, "_shared_norms", lambda *_: other)
+    assert sampled < distance(tiled)
 
 
 def test_tiles_of_different_brightness_fade_into_each_other() -> None:
@@ -74,12 +154,58 @@ def test_tiles_of_different_brightness_fade_into_each_other() -> None:
 
         def forward(self, lr: torch.Tensor) -> torch.Tensor:
             self.calls += 1
-            return torch.full((1, 3, 4 * lr.shape[2], 4 * lr.shape[3]), self.calls / 2 - 1)
+            level = 0 if lr.shape[0] > 1 or self.calls % 2 else -0.5
+            return torch.full((len(lr), 3, 4 * lr.shape[2], 4 * lr.shape[3]), level)
 
-    upscaler = Upscaler(Counting(), tile=64, overlap=16)  # type: ignore[arg-type]
-    row = upscaler(torch.zeros(3, 8, 112))[0, 0]
-    assert row[0] == -0.5 and row[-1] == 0
+    upscaler = Upscaler(Counting(), tile=128, overlap=32)  # type: ignore[arg-type]
+    row = upscaler(torch.zeros(3, 8, 192))[0, 0]
+    assert {row[0].item(), row[-1].item()} == {-0.5, 0}
     assert row.diff().abs().max() < 0.02
+
+
+def test_bands_come_from_top_to_bottom_and_work_is_counted() -> None:
+    upscaler = Upscaler(Enlarging(), tile=64)  # type: ignore[arg-type]
+    lr = pixels(200, 100)
+    seen: list[int] = []
+    bands = list(upscaler.rows(lr, seen.append))
+    assert len(bands) > 3
+    np.testing.assert_array_equal(np.concatenate(bands), lr.repeat(4, 0).repeat(4, 1))
+    assert sum(seen) == upscaler.work(200, 100)
+    assert upscaler.work(30, 40) == 64 * 64
+
+
+def test_colours_are_matched(folder: Path) -> None:
+    class Reddish(Enlarging):
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            return super().forward(lr) * 0.5 + torch.tensor([0.2, 0, 0])[:, None, None]
+
+    lr = np.full((40, 150, 3), (100, 150, 90), np.uint8)
+    kept = Upscaler(Reddish(), tile=64)(lr)  # type: ignore[arg-type]
+    matched = Upscaler(Reddish(), tile=64, colour="match")(lr)  # type: ignore[arg-type]
+    assert np.abs(kept.astype(int) - lr[0, 0]).max() > 20
+    np.testing.assert_array_equal(matched, lr.repeat(4, 0).repeat(4, 1))
+
+
+def test_bfloat16_is_close(folder: Path) -> None:
+    lr = scene(20, 100)
+    exact = Upscaler.from_pretrained(folder, tile=64)(lr).astype(float)
+    rough = Upscaler.from_pretrained(folder, tile=64, precision="bfloat16")(lr)
+    # In places another code is chosen, at random with random weights.
+    assert np.median(np.abs(rough - exact)) < 0.2 * exact.std()
+
+
+def test_memory_grows_with_the_output_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is alive between two bands is a band, whatever the height."""
+    upscaler = Upscaler(Enlarging(), tile=64)  # type: ignore[arg-type]
+    largest = 0
+
+    def watch(bands: Iterator[np.ndarray]) -> None:
+        nonlocal largest
+        for band in bands:
+            largest = max(largest, len(band))
+
+    watch(upscaler.rows(pixels(1000, 8)))
+    assert largest <= 4 * 64
 
 
 def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
@@ -95,10 +221,15 @@ def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
         upscaler(torch.zeros(4, 4))
     with pytest.raises(ValueError, match="no pixels"):
         upscaler(torch.zeros(3, 0, 4))
-    with pytest.raises(ValueError, match="pad_multiple is 48, expected a multiple of 32"):
-        Upscaler.from_pretrained(folder, pad_multiple=48)
-    with pytest.raises(ValueError, match="overlap is 40"):
-        Upscaler.from_pretrained(folder, tile=64, overlap=40)
+    for wrong, message in (
+        ({"pad_multiple": 48}, "pad_multiple is 48, expected a multiple of 32"),
+        ({"tile": 64, "overlap": 40}, "overlap is 40"),
+        ({"tile": 32}, "tile is 32, expected a multiple of 32 from 64"),
+        ({"precision": "float8"}, "precision is 'float8', expected float32 or bfloat16"),
+        ({"colour": "red"}, "colour is 'red', expected keep or match"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Upscaler.from_pretrained(folder, **wrong)
     with pytest.raises(UserError, match="no model there"):
         Upscaler.from_pretrained(tmp_path)
 

@@ -6,7 +6,16 @@ import typer
 from typer.core import TyperGroup
 
 import tvqrap
-from tvqrap.cli import evaluate, pairs, params, upscale
+from tvqrap.cli import (
+    decompose,
+    evaluate,
+    halve,
+    import_checkpoint,
+    pairs,
+    params,
+    tokens,
+    upscale,
+)
 from tvqrap.errors import UserError
 
 _CHECKOUT_PACKAGES = ("pipeline", "stages")
@@ -40,8 +49,12 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("evaluate")(evaluate.evaluate)
+app.command("import")(import_checkpoint.import_checkpoint)
+app.command("decompose")(decompose.decompose)
+app.command("halve")(halve.halve)
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(params.app, name="params")
+app.add_typer(tokens.app, name="tokens")
 
 
 def _version(wanted: bool) -> None:

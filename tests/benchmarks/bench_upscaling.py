@@ -1,0 +1,167 @@
+"""What upscaling costs, and what tiles do to the answer.
+
+    python -m tests.benchmarks.bench_upscaling speed
+    python -m tests.benchmarks.bench_upscaling tiles --model models/rap --photo PHOTO
+    python -m tests.benchmarks.bench_upscaling memory --sizes 512 1024 2048
+
+`speed`: microseconds per LR pixel by side of the image, and how much of that the kernel takes to
+map memory, with the C library's own settings and with those of the command line. `tiles`: PSNR of
+the photograph in tiles against the same upscaled whole, with tiles normalised alike and each on its
+own. `memory`: peak of a process that upscales a square to a PNG, beyond one of 64 pixels.
+Without --model: random weights of the laptop's width, for which `tiles` tells little.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tvqrap.architecture import Architecture
+from tvqrap.blocks import Res
+from tvqrap.images import read_image
+from tvqrap.memory import keep_freed_memory
+from tvqrap.model_folder import save_model
+from tvqrap.network import UpscalerNetwork
+from tvqrap.upscaler import Upscaler
+from tvqrap.upscaler_folder import load_upscaler
+
+
+def network_of(model: Path | None, width: float) -> UpscalerNetwork:
+    if model is not None:
+        return load_upscaler(model)
+    torch.manual_seed(0)
+    network = UpscalerNetwork(Architecture(width=width, codebook=512, texture=4, structure=8))
+    for module in network.modules():
+        if isinstance(module, Res):
+            torch.nn.init.normal_(module.conv2.weight, std=0.02)
+    return network
+
+
+def photo_of_side(side: int) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def speed(network: UpscalerNetwork, sizes: list[int]) -> None:
+    for kept in (False, True):
+        if kept:
+            keep_freed_memory()
+        for side in sizes:
+            upscaler = Upscaler(network, tile=max(sizes))
+            lr = photo_of_side(side)
+            upscaler(lr)
+            before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+            times = max(1, 2**16 // side**2)
+            for _ in range(times):
+                upscaler(lr)
+            wall = time.perf_counter() - start
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+            wall, user, system = (s / times / side**2 * 1e6 for s in (wall, user, system))
+            print(
+                f"{side:5} {'freed memory kept' if kept else 'as the C library has it':24} "
+                f"{wall:6.0f} us per LR pixel, of processors: {user:.0f} user, {system:.0f} system",
+                flush=True,
+            )
+
+
+class _OnItsOwn:
+    """In place of shared norms: every tile by its own statistics."""
+
+    used = nullcontext
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(one.astype(float) - other).mean()))
+
+
+def tiles(network: UpscalerNetwork, photo: Path, sizes: list[int], out: Path | None) -> None:
+    keep_freed_memory()
+    lr = np.asarray(read_image(photo))
+    whole = Upscaler(network, tile=-(-max(lr.shape) // 64) * 64)(lr)
+    for side in sizes:
+        for overlap in (0, 16, 32):
+            for alike in (False, True):
+                upscaler: Any = Upscaler(network, tile=side, overlap=overlap)
+                if not alike:
+                    upscaler._shared_norms = lambda *_: _OnItsOwn()
+                tiled = upscaler(lr)
+                shift = (tiled.astype(np.float32) - whole).mean(2)
+                coarse = Image.fromarray(shift).reduce(32)
+                print(
+                    f"tile {side}, overlap {overlap}, normalised "
+                    f"{'alike' if alike else 'each on its own'}: {psnr(tiled, whole):.2f} dB to "
+                    f"the whole, brightness of 32x32 pixels off by {np.std(coarse):.2f} levels",
+                    flush=True,
+                )
+                if out is not None:
+                    out.mkdir(parents=True, exist_ok=True)
+                    name = f"{side}-{overlap}-{'alike' if alike else 'own'}.png"
+                    Image.fromarray(tiled).save(out / name)
+
+
+def memory(model: Path, sizes: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        base = None
+        for side in (64, *sizes):
+            photo, large = Path(folder, "photo.png"), Path(folder, "large.png")
+            Image.fromarray(photo_of_side(side)).save(photo)
+            command = [sys.executable, "-m", "tests.benchmarks.bench_upscaling", "one"]
+            start = time.perf_counter()
+            process = subprocess.Popen([*command, str(photo), str(large), "--model", str(model)])
+            _, status, used = os.wait4(process.pid, 0)
+            assert status == 0
+            peak = used.ru_maxrss / 1e3
+            base = peak if base is None else base
+            print(
+                f"{side}x{side}: peak {peak:.0f} MB, {peak - base:.0f} MB beyond 64x64, "
+                f"{time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
+            large.unlink()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["speed", "tiles", "memory", "one"])
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--photo", type=Path, default=Path("data/photos/chelsea.jpg"))
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--out", type=Path, help="folder for the pictures of `tiles`")
+    options = parser.parse_args()
+    if options.what == "one":
+        from typer.testing import CliRunner
+
+        from tvqrap.cli.main import app
+
+        photo, large = map(str, options.files)
+        words = ["upscale", photo, "-o", large, "--model", str(options.model)]
+        assert CliRunner().invoke(app, words).exit_code == 0
+        return
+    network = network_of(options.model, options.width)
+    if options.what == "speed":
+        speed(network, options.sizes or [64, 128, 256, 512])
+    elif options.what == "tiles":
+        tiles(network, options.photo, options.sizes or [128, 256], options.out)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(Path(folder), "upscaler", network, network.architecture, {})
+            memory(Path(folder), options.sizes or [512, 1024, 2048])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""A photograph taken apart by a tokenizer: what structure and codes each hold.
+
+Figure 9 of the paper. Pictures are uint8 (H, W, 3), the photograph's size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tvqrap.evaluation.codes import CodeUse, code_use
+from tvqrap.images import to_tensor, to_uint8
+from tvqrap.network import pad_to_multiple
+from tvqrap.tokenizer import Tokenizer, join
+from tvqrap.training.validation import psnr
+
+Picture = NDArray[np.uint8]
+
+_FLAT = 1e-6
+"""A principal component that spreads less than this part of the first one shows nothing."""
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """One photograph and what is left of it when the decoder is given a part of its tokens."""
+
+    input: Picture
+    structure: Picture | None
+    """D(S + 0), the structure alone; none where the tokenizer has no structure branch."""
+    texture: Picture
+    """D(0 + quantized), the codes alone; without a structure branch that is the reconstruction."""
+    both: Picture | None
+    """D(S + quantized), the reconstruction; none without a structure branch."""
+    code_map: Picture
+    """Codes in the colours of `code_colours`, each a square of `Architecture.texture` pixels."""
+    use: CodeUse
+    """Of the codes that lie in the photograph; those of its padding are left out."""
+    codebook: int
+    structure_share: float | None
+    """The decoder adds S and quantized: part of their variances over the picture that is S's. 0:
+    everything is left to the codes, 1: the codes hold nothing; none without a structure branch."""
+
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        """The pictures there are, by name, in the order in which to show them."""
+        named = {
+            "input": self.input,
+            "both": self.both,
+            "structure": self.structure,
+            "texture": self.texture,
+            "codes": self.code_map,
+        }
+        return {name: picture for name, picture in named.items() if picture is not None}
+
+    def psnr(self, picture: Picture) -> float:
+        """PSNR of one of the pictures against the input, in dB over RGB; 168 for equal ones."""
+        return psnr(to_tensor(picture)[None], to_tensor(self.input)[None]).item()
+
+
+def reduce_to(photo: Image.Image, max_side: int) -> Image.Image:
+    """The photograph, its longer side area-averaged to `max_side` where it is larger."""
+    longer = max(photo.size)
+    if longer <= max_side:
+        return photo
+    width, height = (max(1, round(side * max_side / longer)) for side in photo.size)
+    return photo.resize((width, height), Image.Resampling.BOX)
+
+
+@torch.inference_mode()
+def decompose(tokenizer: Tokenizer, photo: Image.Image) -> Decomposition:
+    """Takes an RGB photograph of any size apart, as an HR image.
+
+    It is padded at the bottom and right to what the tokenizer can take, and the pictures are
+    cropped back. Raises ValueError where the tokenizer gives values that are not finite.
+    """
+    architecture = tokenizer.architecture
+    width, height = photo.size
+    hr = pad_to_multiple(to_tensor(photo)[None], architecture.hr_multiple)
+    encoded = tokenizer.encode(hr)
+    codes = tokenizer.codebook.nearest(encoded.texture)
+    quantized = tokenizer.codebook.lookup(codes)
+    decoded = encoded.decoded_structure
+
+    def picture(structure: Tensor | None, texture: Tensor | None) -> Picture:
+        image = tokenizer.decoder(join(structure, texture))
+        return to_uint8(image[0, :, :height, :width])
+
+    side = architecture.texture
+    rows, columns = -(-height // side), -(-width // side)
+    shown = codes[0, :rows, :columns].numpy()
+    colours = code_colours(tokenizer.codebook.embedding.weight)[shown]
+    share = None
+    if decoded is not None:
+        ours, theirs = (
+            part[..., :rows, :columns].var((2, 3), correction=0).sum()
+            for part in (decoded, quantized)
+        )
+        share = (ours / (ours + theirs).clamp_min(torch.finfo(ours.dtype).tiny)).item()
+    return Decomposition(
+        input=np.asarray(photo),
+        structure=None if decoded is None else picture(decoded, None),
+        texture=picture(None, quantized),
+        both=None if decoded is None else picture(decoded, quantized),
+        code_map=colours.repeat(side, 0).repeat(side, 1)[:height, :width],
+        use=code_use(shown, architecture.codebook),
+        codebook=architecture.codebook,
+        structure_share=share,
+    )
+
+
+def code_colours(entries: Tensor) -> NDArray[np.uint8]:
+    """A colour for each codebook entry (K, C): uint8 (K, 3), alike for entries that are alike.
+
+    Red, green and blue are the ranks, over 0 to 255, of the entries along their first three
+    principal components: a code has the same colour on every photograph, and a few outlying entries
+    do not press all others into one colour. The sign of a component is the one that makes its
+    largest coefficient positive; a component in which the entries do not differ is 128.
+    """
+    values = entries.detach().cpu().double().numpy()
+    values = values - values.mean(0)
+    _, directions = np.linalg.eigh(values.T @ values)
+    axes = directions[:, :-4:-1]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0)
+    components = values @ (axes * np.sign(largest))
+    spread = np.ptp(components, 0)
+    colours = np.full(components.shape, 128, np.uint8)
+    for channel in np.flatnonzero(spread > _FLAT * spread.max()):
+        different, ranks = np.unique(components[:, channel], return_inverse=True)
+        colours[:, channel] = np.rint(255 * ranks / (len(different) - 1))
+    return colours
