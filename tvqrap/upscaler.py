@@ -1,33 +1,53 @@
 """Upscaling images of any size with a trained model."""
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from tvqrap.architecture import SCALE
-from tvqrap.images import to_rgb, to_tensor, to_uint8
+from tvqrap.architecture import SCALE, Architecture
+from tvqrap.images import to_uint8
+from tvqrap.memory import free_memory
 from tvqrap.network import UpscalerNetwork, crop_upscaled, pad_to_multiple
+from tvqrap.photo import enlarged_rows, photo_of
+from tvqrap.shared_norms import SharedNorms, patch_places, shared_norms
+from tvqrap.tiles import Tiles, tile_that_fits, tiles_along
 from tvqrap.upscaler_folder import load_upscaler
 
 PAD_MULTIPLE = 64
 """Multiple that LR sides are padded to: the protocol of the published scores."""
 
+Precision = Literal["float32", "bfloat16"]
+Colour = Literal["keep", "match"]
+
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], Tensor)
+Advance = Callable[[int], None]
+"""Called with the LR pixels that the network has just seen."""
+
+_MATCH_RADIUS = 8
+"""LR pixels over which colours are compared, either way."""
+_PATCH = 128
+_LEAST_PATCHES = 4
+"""Side in LR pixels and number of the patches that tell how an image in tiles is normalised."""
+_ROUNDED_ROWS = 64
+_MAPS = 6
+"""Maps of the widest layer, at the upscaled size, that are held at a time (measured: 5)."""
 
 
 class Upscaler:
     """Enlarges images four times; the same input gives the same output on the same device.
 
     An image is padded at the bottom and right to multiples of `pad_multiple`, upscaled and cropped
-    back. One with a side over `tile` LR pixels is upscaled in overlapping tiles that fade into each
-    other; as the network normalises over all it sees, that is close to and not equal to upscaling
-    it whole.
+    back. One with a padded side over `tile` LR pixels is upscaled in overlapping tiles that fade
+    into each other. They are cut where attention has its windows and normalised with statistics of
+    the whole image, which makes that close to, and not equal to, upscaling it whole.
     """
 
     def __init__(
@@ -35,25 +55,44 @@ class Upscaler:
         network: UpscalerNetwork,
         *,
         device: str | torch.device = "cpu",
+        precision: Precision = "float32",
+        colour: Colour = "keep",
         pad_multiple: int | None = None,
-        tile: int = 512,
-        overlap: int = 32,
+        tile: int | None = None,
+        overlap: int = 16,
     ) -> None:
-        """Takes a network; `tile` and its `overlap` with the next are in LR pixels.
+        """Takes a network; `tile` and its least `overlap` with the next are in LR pixels.
 
-        `pad_multiple` is 64 if not given, or the least multiple of 64 that the network can take.
-        Raises ValueError where it is no multiple of what the network needs, or the tiles could not
-        cover an image.
+        `pad_multiple` is 64 if not given, or the least multiple of 64 that the network can take;
+        `tile` is 256, or less where memory is short. `colour="match"` gives the upscaled image the
+        colours that its LR image has over 17x17 pixels and more.
+
+        Raises ValueError for another precision or colour, where `pad_multiple` or `tile` are no
+        multiples of what the network needs, or the tiles could not cover an image.
         """
         needed = network.architecture.lr_multiple
         if pad_multiple is None:
             pad_multiple = math.lcm(PAD_MULTIPLE, needed)
         if pad_multiple < 1 or pad_multiple % needed:
             raise ValueError(f"pad_multiple is {pad_multiple}, expected a multiple of {needed}")
+        self.device = torch.device(device)
+        if tile is None:
+            per_pixel = bytes_per_pixel(network.architecture)
+            tile = tile_that_fits(_free_memory(self.device), per_pixel, needed)
+            overlap = min(overlap, tile // 2)
+        if tile < 2 * needed or tile % needed:
+            raise ValueError(f"tile is {tile}, expected a multiple of {needed} from {2 * needed}")
         if not 0 <= overlap <= tile // 2:
             raise ValueError(f"overlap is {overlap}, expected 0 to half of the tile ({tile // 2})")
-        self.network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self.device = torch.device(device)
+        for name, value, allowed in (
+            ("precision", precision, get_args(Precision)),
+            ("colour", colour, get_args(Colour)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}, expected {' or '.join(allowed)}")
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.precision = precision
+        self.colour = colour
         self.pad_multiple = pad_multiple
         self.tile = tile
         self.overlap = overlap
@@ -64,14 +103,18 @@ class Upscaler:
         folder: str | Path,
         device: str | torch.device = "cpu",
         *,
+        precision: Precision = "float32",
+        colour: Colour = "keep",
         pad_multiple: int | None = None,
-        tile: int = 512,
-        overlap: int = 32,
+        tile: int | None = None,
+        overlap: int = 16,
     ) -> Self:
         """Loads a model folder (`models/rap`, say); raises UserError where it does not hold one."""
         return cls(
             load_upscaler(Path(folder)),
             device=device,
+            precision=precision,
+            colour=colour,
             pad_multiple=pad_multiple,
             tile=tile,
             overlap=overlap,
@@ -81,17 +124,21 @@ class Upscaler:
         """Upscales a PIL image, uint8 (H, W, 3), or float (3, H, W) or (N, 3, H, W) in [-1, 1].
 
         What comes back is of the same kind, with four times the height and width: a PIL image is
-        RGB, a tensor is float32, clamped, on the tensor's device. Raises ValueError for other
-        shapes and types, and where the network gives values that are not finite.
+        L, LA, RGB or RGBA (gray stays gray, transparency is upscaled too; an EXIF orientation is
+        the caller's to apply), a tensor is float32, clamped, on the tensor's device. Raises
+        ValueError for other shapes and types, and where the network gives values that are not
+        finite.
         """
         if isinstance(image, Image.Image):
-            return Image.fromarray(to_uint8(self._upscale(to_tensor(to_rgb(image))[None])[0]))
+            photo = photo_of(image)
+            size = (SCALE * image.width, SCALE * image.height)
+            return Image.fromarray(_stacked(enlarged_rows(photo, self.rows, size), size[1]))
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise ValueError(
                     f"array is {image.dtype} {image.shape}, expected uint8 (height, width, 3)"
                 )
-            return to_uint8(self._upscale(to_tensor(image)[None])[0])
+            return _stacked(self.rows(image), SCALE * image.shape[0])
         shape = tuple(image.shape)
         if not image.is_floating_point() or image.ndim not in (3, 4) or shape[-3] != 3:
             raise ValueError(
@@ -101,54 +148,171 @@ class Upscaler:
         if not image.numel():
             raise ValueError(f"tensor of shape {shape} holds no pixels")
         batch = image.float() if image.ndim == 4 else image.float()[None]
-        upscaled = self._upscale(batch).clamp(-1, 1).to(image.device)
+        if self._fits_one_tile(*shape[-2:]):
+            upscaled = self._upscale_whole(batch)
+        else:
+            upscaled = torch.stack(
+                [torch.cat([band.clone() for band in self._bands(one)], dim=1) for one in batch]
+            )
+        upscaled = upscaled.clamp(-1, 1).to(image.device)
         return upscaled if image.ndim == 4 else upscaled[0]
 
+    def rows(
+        self, image: NDArray[np.uint8], advance: Advance | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Upscales uint8 (H, W, 3) and yields it from top to bottom: uint8 (rows, 4W, 3).
+
+        Only a band of tiles is held at a time. Raises ValueError as `__call__` does.
+        """
+        lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)
+        for band in self._bands(lr, advance):
+            # In parts: rounding takes several copies of what it rounds.
+            for part in band.split(_ROUNDED_ROWS, dim=1):
+                yield to_uint8(part)
+
+    def work(self, height: int, width: int) -> int:
+        """LR pixels that the network sees for an image of that size, padding and overlaps too."""
+        padded = self._padded(height), self._padded(width)
+        if self._fits_one_tile(height, width):
+            return padded[0] * padded[1]
+        rows, columns = (self._tiles(side) for side in padded)
+        return rows.size * len(rows.starts) * columns.size * len(columns.starts)
+
+    def _padded(self, side: int) -> int:
+        return side + -side % self.pad_multiple
+
+    def _fits_one_tile(self, height: int, width: int) -> bool:
+        return max(self._padded(height), self._padded(width)) <= max(self.tile, self.pad_multiple)
+
+    def _tiles(self, padded: int) -> Tiles:
+        return tiles_along(padded, self.tile, self.overlap, self.network.architecture.lr_multiple)
+
+    def _bands(self, lr: Tensor, advance: Advance | None = None) -> Iterator[Tensor]:
+        """(3, H, W), float in [-1, 1] or uint8, to float (3, rows, 4W) from top to bottom.
+
+        What is yielded is overwritten by what comes next.
+        """
+        height, width = lr.shape[1:]
+        if self._fits_one_tile(height, width):
+            yield self._upscale_whole(_floating(lr)[None])[0]
+            if advance is not None:
+                advance(self.work(height, width))
+            return
+        padded = self._padded(height), self._padded(width)
+        rows, columns = (self._tiles(side) for side in padded)
+        row_weights, column_weights = rows.weights(), columns.weights()
+        row_places, column_places = (
+            torch.from_numpy(_mirrored(side, end))
+            for side, end in zip((height, width), padded, strict=True)
+        )
+
+        def cut(top: int, left: int, high: int, wide: int) -> Tensor:
+            """A part of the padded image: float (3, high, wide)."""
+            part = lr[:, row_places[top : top + high]]
+            return _floating(part[:, :, column_places[left : left + wide]])
+
+        band = torch.zeros(3, SCALE * rows.size, SCALE * width)
+        norms = self._shared_norms(cut, *padded)
+        for index, top in enumerate(rows.starts):
+            fade = torch.from_numpy(row_weights[index])[:, None]
+            for left, weights in zip(columns.starts, column_weights, strict=True):
+                with norms.used():
+                    tile = self._run(cut(top, left, rows.size, columns.size)[None])[0]
+                tile = tile[..., : SCALE * (width - left)]
+                across = torch.from_numpy(weights)[: tile.shape[2]]
+                place = slice(SCALE * left, SCALE * left + tile.shape[2])
+                band[..., place] += tile * fade * across
+                if advance is not None:
+                    advance(rows.size * columns.size)
+            last = index + 1 == len(rows.starts)
+            ready = SCALE * ((height if last else rows.starts[index + 1]) - top)
+            # Below, the next tiles are still to be added.
+            yield band[:, :ready]
+            if not last:
+                rest = band[:, ready:].clone()
+                band[:, : rest.shape[1]] = rest
+                band[:, rest.shape[1] :] = 0
+
     @torch.inference_mode()
-    def _upscale(self, lr: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, 3, 4H, 4W), not clamped, whole or in tiles."""
-        height, width = lr.shape[2:]
-        rows = _starts(height, self.tile, self.overlap)
-        columns = _starts(width, self.tile, self.overlap)
-        if len(rows) == len(columns) == 1:
-            return self._upscale_whole(lr)
-        tile_height, tile_width = min(height, self.tile), min(width, self.tile)
-        fade = _fade(tile_height, self.overlap)[:, None] * _fade(tile_width, self.overlap)
-        total = lr.new_zeros((*lr.shape[:2], SCALE * height, SCALE * width), device="cpu")
-        weight = torch.zeros(total.shape[2:])
-        for top in rows:
-            for left in columns:
-                tile = self._upscale_whole(
-                    lr[..., top : top + tile_height, left : left + tile_width]
-                )
-                place = (
-                    ...,
-                    slice(SCALE * top, SCALE * (top + tile_height)),
-                    slice(SCALE * left, SCALE * (left + tile_width)),
-                )
-                total[place] += tile * fade
-                weight[place] += fade
-        return total / weight
+    def _shared_norms(
+        self, cut: Callable[[int, int, int, int], Tensor], height: int, width: int
+    ) -> SharedNorms:
+        needed = self.network.architecture.lr_multiple
+        side = max(needed, min(_PATCH, self.tile) // needed * needed)
+        # Together they take the memory of a tile.
+        most = max(_LEAST_PATCHES, (self.tile // side) ** 2)
+        places = patch_places(height, width, side, most, needed)
+        patches = torch.stack([cut(*place) for place in places])
+        with self._autocast():
+            return shared_norms(self.network, self._on_device(patches))
 
     def _upscale_whole(self, lr: Tensor) -> Tensor:
-        padded = pad_to_multiple(lr.to(self.device), self.pad_multiple)
-        sr = self.network(padded.contiguous(memory_format=torch.channels_last))
+        """(N, 3, H, W) to (N, 3, 4H, 4W), not clamped."""
+        return crop_upscaled(self._run(pad_to_multiple(lr, self.pad_multiple)), *lr.shape[2:])
+
+    @torch.inference_mode()
+    def _run(self, lr: Tensor) -> Tensor:
+        """(N, 3, H, W), sides multiples of what the network needs, to (N, 3, 4H, 4W) on the CPU."""
+        lr = self._on_device(lr)
+        with self._autocast():
+            sr = self.network(lr).float()
+        if self.colour == "match":
+            sr = match_colours(sr, lr)
         if not sr.isfinite().all():
             raise ValueError("the model gives values that are not finite")
-        return crop_upscaled(sr, *lr.shape[2:]).cpu()
+        return sr.cpu()
+
+    def _on_device(self, lr: Tensor) -> Tensor:
+        return lr.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
 
 
-def _starts(side: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along a side: evenly spread, overlapping by `overlap` or more."""
-    if side <= tile:
-        return [0]
-    count = math.ceil((side - overlap) / (tile - overlap))
-    return [round(index * (side - tile) / (count - 1)) for index in range(count)]
+def match_colours(sr: Tensor, lr: Tensor) -> Tensor:
+    """Gives (N, 3, 4H, 4W) the local mean colours of (N, 3, H, W).
+
+    What the reduced image differs in from its LR image, blurred, is taken away.
+    """
+    shift = F.avg_pool2d(sr, SCALE) - lr
+    for _ in range(2):
+        shift = F.avg_pool2d(
+            shift, 2 * _MATCH_RADIUS + 1, 1, padding=_MATCH_RADIUS, count_include_pad=False
+        )
+    return sr - F.interpolate(shift, scale_factor=SCALE, mode="bilinear")
 
 
-def _fade(tile: int, overlap: int) -> Tensor:
-    """Weights along a tile's 4x side: 1 inside, falling smoothly over the overlap, never 0."""
-    side, ramp = SCALE * tile, max(1, SCALE * overlap)
-    distance = torch.arange(side) + 0.5
-    nearest = torch.minimum(distance, side - distance) / ramp
-    return torch.sin(nearest.clamp(max=1) * (math.pi / 2)).square()
+def bytes_per_pixel(architecture: Architecture) -> int:
+    """Memory that activations take for each LR pixel at the peak, in the decoder's last level."""
+    return _MAPS * architecture.channels(128) * SCALE**2 * 4
+
+
+def _free_memory(device: torch.device) -> int | None:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+
+
+def _floating(lr: Tensor) -> Tensor:
+    """uint8 as float32 in [-1, 1]; what is floating already, as it is."""
+    return lr.float() / 127.5 - 1 if lr.dtype == torch.uint8 else lr
+
+
+def _stacked(bands: Iterator[NDArray[np.uint8]], height: int) -> NDArray[np.uint8]:
+    """Bands of rows in one array of `height` rows, without a second copy of them all."""
+    first = next(bands)
+    whole = np.empty((height, *first.shape[1:]), np.uint8)
+    whole[: len(first)] = first
+    top = len(first)
+    for band in bands:
+        whole[top : top + len(band)] = band
+        top += len(band)
+    return whole
+
+
+def _mirrored(side: int, padded: int) -> NDArray[np.int64]:
+    """Where each place of a padded side is taken from, as `pad_to_multiple` pads."""
+    places = np.arange(padded)
+    beyond = 2 * (side - 1) - places if padded - side < side else side - 1
+    mirrored: NDArray[np.int64] = np.where(places < side, places, beyond)
+    return mirrored

@@ -1,6 +1,8 @@
 """Upscaling images of any kind and size."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -194,18 +196,26 @@ def test_bfloat16_is_close(folder: Path) -> None:
     assert np.median(np.abs(rough - exact)) < 0.2 * exact.std()
 
 
-def test_memory_grows_with_the_output_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is alive between two bands is a band, whatever the height."""
+def test_a_band_is_no_higher_than_a_tile() -> None:
     upscaler = Upscaler(Enlarging(), tile=64)  # type: ignore[arg-type]
-    largest = 0
+    assert max(len(band) for band in upscaler.rows(pixels(1000, 8))) <= 4 * 64
 
-    def watch(bands: Iterator[np.ndarray]) -> None:
-        nonlocal largest
-        for band in bands:
-            largest = max(largest, len(band))
 
-    watch(upscaler.rows(pixels(1000, 8)))
-    assert largest <= 4 * 64
+@pytest.mark.slow
+def test_memory_for_a_large_photograph(tmp_path: Path) -> None:
+    network = UpscalerNetwork(Architecture(width=0.0625, codebook=16, texture=4, structure=8))
+    save_model(tmp_path, "upscaler", network, network.architecture, {})
+    peaks = []
+    for side in (64, 2048):
+        photo, large = tmp_path / f"{side}.png", tmp_path / f"{side}-large.png"
+        Image.fromarray(scene(side, side)).save(photo)
+        command = ["upscale", str(photo), "-o", str(large), "--model", str(tmp_path)]
+        code = "import sys; from tvqrap.cli.main import app; app(sys.argv[1:])"
+        process = subprocess.Popen([sys.executable, "-c", code, *command])
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        peaks.append(used.ru_maxrss * 1024)
+    assert peaks[1] - peaks[0] < 1.5e9
 
 
 def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:

@@ -1,123 +1,227 @@
-"""`tvqrap-cli upscale`: photographs in, photographs four times as wide and high out."""
+"""`tvqrap-cli upscale`: photographs in, larger photographs out."""
 
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from tvqrap.architecture import SCALE
 from tvqrap.cli.checkout import find_checkout
+from tvqrap.cli.upscale_jobs import STREAM, Job, choose_format, find_jobs
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from tvqrap.photo_files import Format, PhotoFile
     from tvqrap.upscaler import Upscaler
+
+_UNIT = 1000
+"""LR pixels that the progress counts as one."""
 
 
 def upscale(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO...", help="Images, or folders of images.")
+        list[Path],
+        typer.Argument(metavar="PHOTO...", help="Images, folders or globs; - for standard input."),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="A .png for one image; a folder for several, made if need be."
+            "-o",
+            "--output",
+            help="A file for one photograph, a folder for several; - for standard output.",
         ),
     ],
     model: Annotated[
         Path | None, typer.Option(help="Model folder; models/rap of the checkout if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    outscale: Annotated[
+        float, typer.Option(help="How many times as wide and high; resampled from 4 times.")
+    ] = SCALE,
+    colour: Annotated[
+        str, typer.Option(help="keep the model's colours, or match the photograph's.")
+    ] = "keep",
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="png, jpeg, webp or tiff; by the output's ending, else png."),
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="1 to 100, of jpeg and webp; 95 if not given.")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of tiles in LR pixels; 256, or less where memory is short."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that are there.")] = False,
 ) -> None:
-    """Enlarge photographs four times; outputs are PNGs.
+    """Enlarge photographs of any size, four times if not told otherwise.
 
-    Images that cannot be read are named at the end, and the others are done.
+    What is done already is skipped. What cannot be read is named at the end, and the rest is done.
     """
-    jobs = _jobs(inputs, output)
-    _refuse_overwriting(jobs, overwrite)
-    model_folder = model or _default_model()
-
-    from tvqrap.images import read_image, save_png
-    from tvqrap.progress import progress
-    from tvqrap.upscaler import Upscaler
-
-    upscaler = Upscaler.from_pretrained(model_folder, _device(device))
-    failed = []
-    with progress("upscale", total=len(jobs), unit="image") as advance:
-        for source, target in jobs:
-            try:
-                image = read_image(source)
-                save_png(target, _upscaled(upscaler, image, source))
-            except UserError as error:
-                failed.append(str(error))
-            except OSError as error:
-                failed.append(f"{target}: cannot be written ({error})")
-            advance()
-    if failed:
-        for line in failed:
+    form = choose_format(format_name, output)
+    if quality is not None and not form.lossy:
+        raise UsageError(f"--quality: {form.name} is without loss, expected --format jpeg or webp")
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"--quality: found {quality}, expected 1 to 100")
+    if not 0 < outscale <= 64:
+        raise UsageError(f"--outscale: found {outscale:g}, expected more than 0, at most 64")
+    found = find_jobs(inputs, output, form)
+    jobs = [job for job in found if overwrite or job.target == STREAM or not job.target.exists()]
+    if len(jobs) < len(found):
+        done = "is there" if len(found) == 1 else f"{len(found) - len(jobs)} are there"
+        typer.echo(f"{output}: {done} already, skipped; --overwrite replaces", err=True)
+    if not jobs:
+        return
+    run = _Run(form, outscale, quality)
+    sizes = run.sizes(jobs)
+    if sizes:
+        run.upscale(sizes, _upscaler(model, device, precision, colour, tile))
+    if run.failed:
+        for line in run.failed:
             typer.echo(line, err=True)
-        raise UserError(f"{len(failed)} of {len(jobs)} images could not be upscaled")
+        raise UserError(f"{len(run.failed)} of {len(jobs)} images could not be upscaled")
 
 
-def _upscaled(upscaler: "Upscaler", image: "Image", source: Path) -> "Image":
-    try:
-        return upscaler(image)
-    except ValueError as error:
-        raise UserError(f"{source}: {error}") from None
+class _Run:
+    """The work on a list of jobs; what goes wrong with one is noted and the next is done."""
+
+    def __init__(self, form: "Format", outscale: float, quality: int | None) -> None:
+        self.form = form
+        self.outscale = outscale
+        self.quality = quality
+        self.failed: list[str] = []
+        self.piped = b""
+
+    def sizes(self, jobs: list[Job]) -> list[tuple[Job, tuple[int, int]]]:
+        """The jobs that can be done, with the (width, height) of their photographs."""
+        from tvqrap.photo_files import photo_size, read_photo, refuse_unholdable
+
+        sizes = []
+        for job in jobs:
+            try:
+                if job.source == STREAM:
+                    self.piped = sys.stdin.buffer.read()
+                    height, width = read_photo(self.piped).photo.pixels.shape[:2]
+                    size = (width, height)
+                else:
+                    size = photo_size(job.source)
+                refuse_unholdable(str(job.source), self.form, self._enlarged(size))
+                sizes.append((job, size))
+            except UserError as error:
+                self.failed.append(str(error))
+        return sizes
+
+    def upscale(self, sizes: list[tuple[Job, tuple[int, int]]], upscaler: "Upscaler") -> None:
+        from tvqrap.progress import progress
+
+        total = sum(upscaler.work(height, width) for _, (width, height) in sizes)
+        finished = shown = 0
+
+        with progress("upscale", total=-(-total // _UNIT), unit="kpixel") as advance:
+
+            def seen(pixels: int) -> None:
+                nonlocal finished, shown
+                finished += pixels
+                advance(-(-finished // _UNIT) - shown, note)
+                shown = -(-finished // _UNIT)
+
+            for number, (job, (width, height)) in enumerate(sizes, 1):
+                note = f"{job.source.name} ({number} of {len(sizes)})"
+                before = finished
+                try:
+                    self._one(job, upscaler, seen)
+                except UserError as error:
+                    self.failed.append(str(error))
+                except OSError as error:
+                    self.failed.append(f"{job.target}: cannot be written ({error})")
+                # What failed half-way counts as done with.
+                seen(before + upscaler.work(height, width) - finished)
+
+    def _one(self, job: Job, upscaler: "Upscaler", seen: Callable[[int], None]) -> None:
+        from tvqrap.files import whole_file
+        from tvqrap.photo_files import read_photo
+
+        read = read_photo(self.piped if job.source == STREAM else job.source)
+        if read.frames > 1:
+            typer.echo(f"{job.source}: holds {read.frames} images, the first is upscaled", err=True)
+
+        def write(file: BinaryIO) -> None:
+            self._write(file, job, read, upscaler, seen)
+
+        if job.target == STREAM:
+            with tempfile.TemporaryFile() as waiting:
+                write(waiting)
+                waiting.seek(0)
+                shutil.copyfileobj(waiting, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+        else:
+            with whole_file(job.target) as temporary, temporary.open("wb") as file:
+                write(file)
+
+    def _write(
+        self,
+        file: BinaryIO,
+        job: Job,
+        read: "PhotoFile",
+        upscaler: "Upscaler",
+        seen: Callable[[int], None],
+    ) -> None:
+        from tvqrap.photo import enlarged_rows
+        from tvqrap.photo_files import write_photo
+
+        height, width = read.photo.pixels.shape[:2]
+        size = self._enlarged((width, height))
+        try:
+            rows = enlarged_rows(read.photo, lambda lr: upscaler.rows(lr, seen), size)
+            write_photo(file, self.form, rows, size, read.metadata, self.quality)
+        except ValueError as error:
+            raise UserError(f"{job.source}: {error}") from None
+        except (MemoryError, RuntimeError) as error:
+            # What torch raises on a CPU has no class of its own.
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise UserError(
+                f"{job.source}: memory ran out with tiles of {upscaler.tile}; a smaller --tile "
+                "needs less"
+            ) from None
+
+    def _enlarged(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Of a photograph's width and height, the output's."""
+        width, height = (max(1, round(side * self.outscale)) for side in size)
+        return width, height
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"--device: found {name!r}, expected cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device here")
-    return name
-
-
-def _default_model() -> Path:
+def default_model() -> Path:
+    """The model folder that is used where none is given."""
     root = find_checkout()
     if root is None:
         raise UsageError("--model is missing: outside a checkout there is no default model")
     return root / "models" / "rap"
 
 
-def _jobs(inputs: list[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Each image with its output."""
-    from tvqrap.images import find_images
+def _upscaler(
+    model: Path | None, device: str, precision: Any, colour: Any, tile: int | None
+) -> "Upscaler":
+    folder = model or default_model()
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
 
-    if len(inputs) == 1 and not inputs[0].is_dir() and not output.is_dir():
-        if output.suffix.lower() != ".png":
-            raise UsageError(f"{output}: expected a name that ends in .png, or an existing folder")
-        return [(inputs[0], output)]
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output}: is a file, expected a folder for several images")
-    jobs = []
-    for given in inputs:
-        if given.is_dir():
-            found = find_images(given)
-            if not found:
-                raise UserError(f"{given}: holds no images")
-            for path in found:
-                jobs.append((path, (output / path.relative_to(given)).with_suffix(".png")))
-        else:
-            jobs.append((given, (output / given.name).with_suffix(".png")))
-    sources: dict[Path, Path] = {}
-    for source, target in jobs:
-        if target in sources:
-            raise UsageError(
-                f"{target}: both {sources[target]} and {source} would be written there"
-            )
-        sources[target] = source
-    return jobs
+    import torch
 
+    from tvqrap.memory import keep_freed_memory
+    from tvqrap.upscaler import Upscaler
 
-def _refuse_overwriting(jobs: list[tuple[Path, Path]], overwrite: bool) -> None:
-    sources = {source.resolve() for source, _ in jobs}
-    for _, target in jobs:
-        if target.resolve() in sources:
-            raise UserError(f"{target}: would be written over, and is an input")
-        if target.exists() and not overwrite:
-            raise UserError(f"{target}: exists already; --overwrite replaces it")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device here")
+    keep_freed_memory()
+    try:
+        return Upscaler.from_pretrained(
+            folder, device, precision=precision, colour=colour, tile=tile
+        )
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None

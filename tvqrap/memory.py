@@ -1,0 +1,43 @@
+"""How much memory is free, and how a process keeps what it has freed."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of malloc.h
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that can be had without swapping, None where that is not known.
+
+    The least of what the machine has and what the process's control group is allowed.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        values = dict(line.split(":", 1) for line in lines)
+        free = int(values["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        allowed = int((group / "memory.max").read_text())
+        return min(free, max(0, allowed - int((group / "memory.current").read_text())))
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return free
+
+
+def keep_freed_memory() -> None:
+    """Makes the C library reuse large blocks of memory in place of returning them at once.
+
+    A network allocates and frees maps of many megabytes; with glibc's defaults each of them is
+    mapped, cleared page by page and unmapped again, which took half of the time on large images.
+    A setting of the whole process, so for programs, not for libraries. Does nothing elsewhere than
+    on Linux with glibc.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        largest = 2**31 - 1
+        mallopt(_MMAP_THRESHOLD, largest)
+        mallopt(_TRIM_THRESHOLD, largest)

@@ -1,0 +1,78 @@
+"""Writing a PNG row by row, so that a large image is never held whole."""
+
+import struct
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_COLOUR_TYPES = {1: 0, 3: 2, 2: 4, 4: 6}
+"""PNG's number for gray, RGB, gray with alpha, RGB with alpha, by channels."""
+_CHUNK = 2**22
+"""Bytes that are filtered at a time."""
+
+
+class PngWriter:
+    """Writes 8-bit rows from top to bottom; `finish` after the last makes the file complete."""
+
+    def __init__(
+        self, file: BinaryIO, width: int, height: int, channels: int, level: int = 6
+    ) -> None:
+        """Channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. `level` is zlib's, 0 to 9."""
+        self._file = file
+        self._row = width * channels
+        self._channels = channels
+        self._above = np.zeros(self._row, np.uint8)
+        self._packer = zlib.compressobj(level)
+        file.write(b"\x89PNG\r\n\x1a\n")
+        colour_type = _COLOUR_TYPES[channels]
+        self.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0))
+
+    def chunk(self, name: bytes, content: bytes) -> None:
+        """One chunk: metadata, before the first row."""
+        checksum = zlib.crc32(content, zlib.crc32(name))
+        self._file.write(struct.pack(">I", len(content)) + name + content)
+        self._file.write(struct.pack(">I", checksum))
+
+    def write(self, rows: NDArray[np.uint8]) -> None:
+        """uint8 (rows, width) or (rows, width, channels)."""
+        flat = rows.reshape(len(rows), self._row)
+        step = max(1, _CHUNK // self._row)
+        for top in range(0, len(flat), step):
+            part = flat[top : top + step]
+            packed = self._packer.compress(self._filtered(part).tobytes())
+            if packed:
+                self.chunk(b"IDAT", packed)
+            self._above = part[-1].copy()
+
+    def finish(self) -> None:
+        """Writes what is left of the rows, and the end."""
+        self.chunk(b"IDAT", self._packer.flush())
+        self.chunk(b"IEND", b"")
+
+    def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Each row by the filter that leaves the least, its number in front.
+
+        PNG's Sub (1), Up (2) and Paeth (4): the difference from the pixel to the left, above, and
+        the nearest of left, above and left + above - left above.
+        """
+        above = np.vstack([self._above, rows[:-1]])
+        left, corner = self._moved(rows), self._moved(above)
+        a, b, c = left.astype(np.int16), above.astype(np.int16), corner.astype(np.int16)
+        to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+        paeth = np.where(
+            (to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, above, corner)
+        )
+        candidates = np.stack([rows - left, rows - above, rows - paeth])
+        # Differences count as signed bytes; the least sum packs well, as libpng has it.
+        left_over = np.abs(candidates.view(np.int8).astype(np.int16)).sum(2, dtype=np.int64)
+        best = left_over.argmin(0)
+        numbers = np.array([1, 2, 4], np.uint8)[best]
+        return np.concatenate([numbers[:, None], candidates[best, np.arange(len(rows))]], axis=1)
+
+    def _moved(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Each pixel's left neighbour, 0 at the border."""
+        moved = np.zeros_like(rows)
+        moved[:, self._channels :] = rows[:, : -self._channels]
+        return moved

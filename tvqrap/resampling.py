@@ -1,0 +1,45 @@
+"""Resampling an image that comes in bands of rows, without ever holding it whole."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_LOBES = 3
+"""Of the Lanczos filter: how far it reaches, in pixels of the coarser image."""
+
+
+def resampled_rows(
+    bands: Iterator[NDArray[np.uint8]], height: int, new_size: tuple[int, int]
+) -> Iterator[NDArray[np.uint8]]:
+    """Resamples an image of `height` rows to `new_size` (width, height) with a Lanczos filter.
+
+    `bands` are uint8 (rows, width, 3) from top to bottom, as is what is yielded; the result is
+    that of resampling the whole image, first its rows and then its columns, whatever the bands.
+    """
+    factor = height / new_size[1]
+    reach = math.ceil(_LOBES * max(1.0, factor)) + 1
+    held = np.empty((0, new_size[0], 3), np.uint8)
+    first = done = 0
+    for band in bands:
+        # One direction at a time: Pillow's order, on which the last bits hang, follows the sizes.
+        held = np.concatenate([held, _resized(band, (new_size[0], len(band)), (0, len(band)))])
+        end = first + len(held)
+        ready = new_size[1] if end == height else math.floor((end - reach) / factor)
+        if ready <= done:
+            continue
+        span = (done * factor - first, min(len(held), ready * factor - first))
+        yield _resized(held, (new_size[0], ready - done), span)
+        done = ready
+        dropped = max(0, math.floor(done * factor) - reach - first)
+        held, first = held[dropped:], first + dropped
+
+
+def _resized(
+    pixels: NDArray[np.uint8], size: tuple[int, int], span: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """The rows in `span` resampled to `size`; rows beyond it are looked at, too."""
+    box = (0, span[0], pixels.shape[1], span[1])
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, box))
