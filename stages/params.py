@@ -4,15 +4,16 @@ The models are strict and hold no defaults, so this module can refuse a run but 
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.settings import DataSettings, PairsSettings, TokensSettings
-from tvqrap.architecture import SCALE, Architecture
+from tvqrap.architecture import SCALE, STRUCTURES, Architecture
 from tvqrap.errors import UsageError
 from tvqrap.evaluation.settings import EvaluationSettings
 from tvqrap.settings import Settings
@@ -25,6 +26,7 @@ from tvqrap.training.settings import (
 )
 
 PARAMS = Path("params.yaml")
+Model = TypeVar("Model", bound=Settings)
 
 
 class Params(Settings):
@@ -53,6 +55,14 @@ class Params(Settings):
         structure = None if self.structure == "none" else self.structure
         return Architecture(self.width, self.codebook, self.texture, structure)
 
+    @field_validator("structure", mode="before")
+    @classmethod
+    def _a_number_or_none(cls, value: object) -> object:
+        if value != "none" and not isinstance(value, int):
+            allowed = ", ".join(str(structure) for structure in STRUCTURES)
+            raise ValueError(f"found {value!r}; allowed are {allowed} and none")
+        return value
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         multiple = self.architecture.hr_multiple
@@ -73,13 +83,16 @@ class Params(Settings):
         for required in ("val", "test"):
             if required not in self.pairs.sets:
                 raise ValueError(f"pairs.sets has no {required!r}; training and scores need it")
-        for name, chosen in self.pairs.sets.items():
-            if chosen.size % multiple:
-                raise ValueError(
-                    f"pairs.sets.{name}.size is {chosen.size}; allowed with texture "
-                    f"{self.texture} and structure {self.structure} are multiples of {multiple} "
-                    f"(LR of {multiple // SCALE})"
-                )
+        wrong = [
+            f"pairs.sets.{name}.size is {chosen.size}"
+            for name, chosen in self.pairs.sets.items()
+            if chosen.size % multiple
+        ]
+        if wrong:
+            raise ValueError(
+                f"{', '.join(wrong)}; allowed with texture {self.texture} and structure "
+                f"{self.structure} are multiples of {multiple} (LR of {multiple // SCALE})"
+            )
         given = self.evaluation.pad_multiple
         if given % self.architecture.lr_multiple:
             raise ValueError(
@@ -104,8 +117,8 @@ class Params(Settings):
             )
 
 
-def parse_params(text: str, origin: str) -> Params:
-    """Checks the text of a params file. Raises `UsageError`, one line that starts with `origin`."""
+def read_mapping(text: str, origin: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds. Raises `UsageError`, a line that starts with `origin`."""
     try:
         data = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -114,13 +127,23 @@ def parse_params(text: str, origin: str) -> Params:
         problem = getattr(error, "problem", None) or str(error)
         raise UsageError(f"{origin}: {where}not readable as YAML: {problem}") from None
     if not isinstance(data, dict):
-        raise UsageError(f"{origin}: holds no keys; expected those of a profile")
+        raise UsageError(f"{origin}: holds no keys; expected a mapping of keys to values")
+    return data
+
+
+def checked(model: type[Model], data: Mapping[str, Any], origin: str) -> Model:
+    """Settings of what a mapping holds. Raises `UsageError`, a line that starts with `origin`."""
     try:
-        return Params.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{origin}: {_first_problem(error)}") from None
+        raise UsageError(f"{origin}: {_first_problem(error, model)}") from None
     except ValueError as error:  # an architecture that cannot be
         raise UsageError(f"{origin}: {error}") from None
+
+
+def parse_params(text: str, origin: str) -> Params:
+    """Checks the text of a params file. Raises `UsageError`, one line that starts with `origin`."""
+    return checked(Params, read_mapping(text, origin), origin)
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -134,7 +157,7 @@ def load_params(path: Path = PARAMS) -> Params:
     return parse_params(text, str(path))
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint as one line: key, what was found, what is allowed."""
     problems = error.errors(include_url=False)
     # A misspelt key is also a missing one: the misspelling is the one to name.
@@ -142,7 +165,7 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"] if not _is_branch_tag(str(part)))
     message = re.sub(r"^(Value|Assertion) error, ", "", first["msg"])
     if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key; allowed are {_siblings(first['loc'])}"
+        text = f"{key}: unknown key; allowed are {_siblings(first['loc'], model)}"
     elif first["type"] == "missing":
         text = f"{key}: missing"
     elif first["type"] == "value_error":
@@ -158,9 +181,8 @@ def _is_branch_tag(part: str) -> bool:
     return part in ("int", "str", "float") or part.startswith(("literal[", "function-"))
 
 
-def _siblings(location: tuple[Any, ...]) -> str:
-    """Names of the keys beside the one at `location`."""
-    model: type[BaseModel] = Params
+def _siblings(location: tuple[Any, ...], model: type[BaseModel]) -> str:
+    """Names of the keys beside the one at `location` in `model`."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         if field is not None:  # else a name or number inside a mapping or list, or a branch's tag

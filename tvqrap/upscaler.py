@@ -16,6 +16,7 @@ from tvqrap.architecture import SCALE, Architecture
 from tvqrap.images import to_uint8
 from tvqrap.memory import free_memory
 from tvqrap.network import UpscalerNetwork, crop_upscaled, pad_to_multiple
+from tvqrap.packaged import UPSCALER
 from tvqrap.photo import enlarged_rows, photo_of
 from tvqrap.shared_norms import SharedNorms, patch_places, shared_norms
 from tvqrap.tiles import Tiles, tile_that_fits, tiles_along
@@ -52,7 +53,7 @@ class Upscaler:
 
     def __init__(
         self,
-        network: UpscalerNetwork,
+        network: UpscalerNetwork | None = None,
         *,
         device: str | torch.device = "cpu",
         precision: Precision = "float32",
@@ -61,7 +62,9 @@ class Upscaler:
         tile: int | None = None,
         overlap: int = 16,
     ) -> None:
-        """Takes a network; `tile` and its least `overlap` with the next are in LR pixels.
+        """Takes a network, or the small one that comes with the package.
+
+        `tile` and its least `overlap` with the next are in LR pixels.
 
         `pad_multiple` is 64 if not given, or the least multiple of 64 that the network can take;
         `tile` is 256, or less where memory is short. `colour="match"` gives the upscaled image the
@@ -70,6 +73,8 @@ class Upscaler:
         Raises ValueError for another precision or colour, where `pad_multiple` or `tile` are no
         multiples of what the network needs, or the tiles could not cover an image.
         """
+        if network is None:
+            network = load_upscaler(UPSCALER)
         needed = network.architecture.lr_multiple
         if pad_multiple is None:
             pad_multiple = math.lcm(PAD_MULTIPLE, needed)

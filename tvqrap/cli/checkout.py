@@ -20,3 +20,14 @@ def checkout() -> Path:
     if folder is None:
         raise UserError(f"{Path.cwd()}: this command needs a checkout of the project, run it there")
     return folder
+
+
+def default_model(name: str) -> Path:
+    """The model folder `name` ("rap" or "tokenizer") of the checkout, or else of the package."""
+    from tvqrap.model_folder import holds_model
+    from tvqrap.packaged import WEIGHTS
+
+    root = find_checkout()
+    if root is not None and holds_model(root / "models" / name):
+        return root / "models" / name
+    return WEIGHTS / name

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvqrap.cli.checkout import find_checkout
+from tvqrap.cli.checkout import default_model
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def decompose(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="Tokenizer's folder; models/tokenizer of the checkout if not given."),
+        typer.Option(
+            help="Tokenizer's folder; if not given, models/tokenizer of a checkout, or else the package's."
+        ),
     ] = None,
     max_side: Annotated[
         int,
@@ -39,7 +41,7 @@ def decompose(
     from the codes alone, both.png from both; sheet.png shows them side by side.
     """
     _refuse_overwriting(photo, output, overwrite)
-    folder = model or _default_model()
+    folder = model or default_model("tokenizer")
 
     from tvqrap.decomposition import decompose as take_apart
     from tvqrap.decomposition import reduce_to
@@ -103,13 +105,6 @@ def _summary(parts: "Decomposition") -> str:
         f"PSNR {parts.psnr(parts.both):.2f} dB "
         f"(structure alone {parts.psnr(parts.structure):.2f} dB, codes alone {texture})"
     )
-
-
-def _default_model() -> Path:
-    root = find_checkout()
-    if root is None:
-        raise UsageError("--model is missing: outside a checkout there is no default tokenizer")
-    return root / "models" / "tokenizer"
 
 
 def _refuse_overwriting(photo: Path, output: Path, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from tvqrap.architecture import SCALE
-from tvqrap.cli.checkout import find_checkout
+from tvqrap.cli.checkout import default_model
 from tvqrap.cli.upscale_jobs import STREAM, Job, choose_format, find_jobs
 from tvqrap.errors import UsageError, UserError
 
@@ -36,7 +36,10 @@ def upscale(
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Model folder; models/rap of the checkout if not given.")
+        Path | None,
+        typer.Option(
+            help="Model folder; if not given, models/rap of a checkout, or else the package's."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -196,18 +199,10 @@ class _Run:
         return width, height
 
 
-def default_model() -> Path:
-    """The model folder that is used where none is given."""
-    root = find_checkout()
-    if root is None:
-        raise UsageError("--model is missing: outside a checkout there is no default model")
-    return root / "models" / "rap"
-
-
 def _upscaler(
     model: Path | None, device: str, precision: Any, colour: Any, tile: int | None
 ) -> "Upscaler":
-    folder = model or default_model()
+    folder = model or default_model("rap")
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
 

@@ -1,0 +1,113 @@
+"""`python -m stages.experiments`: runs and collects the paper's ablations."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.experiments.recipe import FOLDER, load_recipe, runs_of
+from tvqrap.errors import UsageError, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Run the paper's ablations, point by point, and collect their scores.",
+)
+
+Given = Annotated[
+    str, typer.Argument(metavar="RECIPE", help=f"Name of a recipe in {FOLDER}, or a YAML file.")
+]
+
+
+@app.command()
+def run(
+    recipe: Given,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many of the recipe's seeds; all if not given.")
+    ] = None,
+    points: Annotated[
+        str, typer.Option(help="Points to run, with commas between; all if not given.")
+    ] = "",
+) -> None:
+    """Run the points of a recipe that have no result yet; stop and start it as you like."""
+    from stages.experiments.running import run_recipe
+
+    _check_here()
+    name, loaded = load_recipe(recipe)
+    chosen = [point.strip() for point in points.split(",") if point.strip()]
+    runs = runs_of(loaded, name, points=chosen, seeds=seeds)
+    try:
+        failed = run_recipe(name, loaded, runs)
+    except KeyboardInterrupt:
+        typer.echo(f"{name}: stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    if failed:
+        raise UserError(f"{len(failed)} runs failed: {', '.join(failed)}")
+
+
+@app.command()
+def collect(
+    recipe: Given,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Markdown file for the table; a file with the recipe's marks keeps the rest. A "
+            "chart goes beside it. Standard output if not given.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(help="Digest of the inputs of other runs than those of the present code."),
+    ] = None,
+) -> None:
+    """Put the results of a recipe into a table, and a chart where it has one."""
+    from stages.experiments.chart import draw_chart
+    from stages.experiments.collection import collect as gather
+    from stages.experiments.table import filled, markdown_table
+    from tvqrap.files import write_whole
+
+    _check_here()
+    name, loaded = load_recipe(recipe)
+    collection = gather(loaded, runs_of(loaded, name), inputs)
+    content = [markdown_table(collection, name)]
+    if output is None:
+        typer.echo(content[0], nl=False)
+    else:
+        if loaded.chart is not None:
+            picture = output.with_name(f"{name}.png")
+            content.append(f"![{loaded.title}]({picture.name})\n")
+        text = f"### {loaded.title}\n\n" + "\n".join(content)
+        if output.exists():
+            text = filled(output.read_text(encoding="utf-8"), name, content, str(output))
+        if loaded.chart is not None:
+            draw_chart(collection, picture)
+        write_whole(output, text)
+        typer.echo(f"{output}: holds {loaded.paper} now")
+    if collection.others:
+        typer.echo(
+            f"{name}: results with other code, photographs or weights are left out; --inputs takes "
+            f"them: {', '.join(collection.others)}",
+            err=True,
+        )
+
+
+def _check_here() -> None:
+    if not (Path("dvc.yaml").is_file() and FOLDER.is_dir()):
+        raise UsageError(f"{Path.cwd()}: expected the top folder of a checkout; run it there")
+
+
+def main() -> None:
+    """Runs the command line; what users can mend is one line on standard error."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Recipes: which points of a figure or table of the paper are run, and what is shown of them.
+
+A recipe is a YAML file beside this module, or any other. Each of its points is a profile with a
+few values put in place of its own, as `dvc exp run -S key=value` does.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+from ruamel.yaml import YAML
+
+from pipeline.settings import Name
+from stages.params import Params, checked, read_mapping
+from tvqrap.errors import UsageError
+from tvqrap.settings import Settings
+
+FOLDER = Path("stages/experiments")
+PROFILES = Path("stages/profiles")
+MOST_SEEDS = 10
+
+Target = Literal["train_tokenizer", "evaluate"]
+Row = Literal["bicubic", "tokenizer", "predictor", "rap"]
+Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+
+
+class Chart(Settings):
+    """A drawing of scores against a number that the points vary, and against latent bytes."""
+
+    x: str
+    """Key of params along the axis, drawn to base 2."""
+    scores: Names
+    """Columns, one panel each."""
+    lines: Annotated[dict[str, Names], Field(min_length=1)]
+    """Title of each line, and the points along it."""
+
+
+class Recipe(Settings):
+    """One figure or table of the paper."""
+
+    title: str
+    paper: str
+    """What it is called in the paper."""
+    profile: str
+    """Name of the profile (stages/profiles) that the points change."""
+    target: Target
+    """`train_tokenizer`: tokenizers alone are trained, and their reconstruction of the test set
+    scored. `evaluate`: the whole road."""
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Strict(False),
+        Field(min_length=1, max_length=MOST_SEEDS),
+    ]
+    """Training seeds: each point is run with each of them."""
+    points: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """By name: the values that a point puts in place of the profile's, by dotted key."""
+    models: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
+    """Rows of the scores that are shown of each point."""
+    scores: Names
+    """Columns of the scores that are shown."""
+    chart: Chart | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        from tvqrap.evaluation.scores import COLUMNS  # brings torch
+
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: found {list(self.seeds)}, expected each of them once")
+        if self.target == "train_tokenizer" and self.models != ("tokenizer",):
+            raise ValueError(
+                f"models: found {', '.join(self.models)}; allowed with the target train_tokenizer "
+                "is tokenizer"
+            )
+        for key, columns in (
+            ("scores", self.scores),
+            ("chart.scores", self.chart.scores if self.chart else ()),
+        ):
+            for column in columns:
+                if column not in COLUMNS:
+                    raise ValueError(f"{key}: found {column!r}; allowed are {', '.join(COLUMNS)}")
+        for name, overrides in self.points.items():
+            if "seed" in overrides:
+                raise ValueError(f"points.{name}.seed: the seeds are listed under seeds")
+        for line, names in self.chart.lines.items() if self.chart else ():
+            for name in names:
+                if name not in self.points:
+                    raise ValueError(
+                        f"chart.lines.{line}: found {name!r}; allowed are the points: "
+                        f"{', '.join(self.points)}"
+                    )
+        return self
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Keys that any point sets, in the order of their first appearance."""
+        return tuple(dict.fromkeys(key for point in self.points.values() for key in point))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point with one seed."""
+
+    point: str
+    seed: int
+    values: Mapping[str, Any]
+    """All of its params, as YAML holds them."""
+    params: Params
+
+    @property
+    def text(self) -> str:
+        """The content of its params.yaml."""
+        stream = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.dump(dict(self.values), stream)
+        return stream.getvalue()
+
+    def value(self, key: str) -> Any:
+        """The value of a dotted key of its params."""
+        return _holder(self.values, key)[key.rsplit(".", 1)[-1]]
+
+
+def recipe_names() -> list[str]:
+    """Recipes that lie beside this module, in the checkout's own copy."""
+    return [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
+
+
+def load_recipe(given: str) -> tuple[str, Recipe]:
+    """(name, recipe) of a recipe's name or file. Raises `UsageError`, one line."""
+    path = Path(given) if given.endswith(".yaml") else FOLDER / f"{given}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"recipe {given!r} is not known, expected one of {', '.join(recipe_names())} or a file "
+            "that ends in .yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not readable: {error}") from None
+    return path.stem, checked(Recipe, read_mapping(text, str(path)), str(path))
+
+
+def runs_of(
+    recipe: Recipe, origin: str, *, points: Sequence[str] = (), seeds: int | None = None
+) -> list[Run]:
+    """The recipe's runs, all points of a seed before the next seed.
+
+    `points` and `seeds` choose some of the points and the first seeds; none of them given: all.
+    Every run's params are checked. Raises `UsageError`, one line that names point and key.
+    """
+    for name in points:
+        if name not in recipe.points:
+            raise UsageError(
+                f"--points: {name!r} is not among the points of {origin}: "
+                f"{', '.join(recipe.points)}"
+            )
+    if seeds is not None and not 1 <= seeds <= len(recipe.seeds):
+        raise UsageError(f"--seeds is {seeds}; allowed with {origin} are 1 to {len(recipe.seeds)}")
+    profile = PROFILES / f"{recipe.profile}.yaml"
+    try:
+        base = read_mapping(profile.read_text(encoding="utf-8"), str(profile))
+    except FileNotFoundError:
+        known = ", ".join(path.stem for path in sorted(PROFILES.glob("*.yaml")))
+        raise UsageError(
+            f"{origin}: profile: found {recipe.profile!r}; allowed are {known}"
+        ) from None
+    return [
+        _run(name, seed, overrides, base, f"{origin}: points.{name}")
+        for seed in recipe.seeds[:seeds]
+        for name, overrides in recipe.points.items()
+        if not points or name in points
+    ]
+
+
+def _run(
+    name: str, seed: int, overrides: Mapping[str, Any], base: Mapping[str, Any], origin: str
+) -> Run:
+    values = deepcopy(dict(base))
+    for key, value in {**overrides, "seed": seed}.items():
+        try:
+            _holder(values, key)[key.rsplit(".", 1)[-1]] = deepcopy(value)
+        except KeyError:
+            raise UsageError(
+                f"{origin}: {key} is no key of the profile; expected one such as codebook or "
+                "rap.steps"
+            ) from None
+    return Run(name, seed, values, checked(Params, values, origin))
+
+
+def _holder(values: Mapping[str, Any], key: str) -> Any:
+    """The mapping that holds the last part of a dotted key; KeyError where it does not."""
+    *parents, last = key.split(".")
+    place: Any = values
+    for part in parents:
+        if not isinstance(place, Mapping):
+            raise KeyError(key)
+        place = place[part]
+    if not isinstance(place, Mapping) or last not in place:
+        raise KeyError(key)
+    return place

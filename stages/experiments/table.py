@@ -1,0 +1,110 @@
+"""A recipe's results as a Markdown table."""
+
+from collections.abc import Sequence
+
+from stages.experiments.collection import Collection, Point
+from stages.experiments.intervals import T_95
+from tvqrap.errors import UserError
+from tvqrap.evaluation.scores import COLUMNS
+
+MISSING = "missing"
+
+
+def markdown_table(collection: Collection, name: str) -> str:
+    """The table with a note on what its numbers are; a score that is not there is `missing`."""
+    recipe = collection.recipe
+    many = len(recipe.models) > 1
+    whole_road = recipe.target == "evaluate"
+    head = ["point", *(f"`{key}`" for key in recipe.varied)]
+    head += ["codes, bytes (stored)", "structure, bytes", "tokenizer, parameters"]
+    head += ["upscaler, parameters"] if whole_road else []
+    head += ["image of"] if many else []
+    head += [_title(column) for column in recipe.scores]
+    lines = [head, ["---"] * len(head)]
+    for point in collection.points:
+        first = [point.name, *(str(point.values[key]) for key in recipe.varied)]
+        first += [
+            f"{point.latent.packed_bytes} ({point.latent.code_bytes})",
+            str(point.latent.structure_bytes),
+            _thousands(point.parameters.tokenizer),
+        ]
+        first += [_thousands(point.parameters.upscaler)] if whole_road else []
+        for model in recipe.models:
+            scores = [_score(point, model, column) for column in recipe.scores]
+            lines.append([*first, *([model] if many else []), *scores])
+            first = [""] * len(first)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{table}\n\n{_note(collection, name)}\n"
+
+
+def _title(column: str) -> str:
+    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[COLUMNS[column].better]
+    return COLUMNS[column].title + arrow
+
+
+def _thousands(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
+
+
+def _score(point: Point, model: str, column: str) -> str:
+    mean = point.mean(model, column)
+    if mean is None:
+        return MISSING
+    digits = COLUMNS[column].digits
+    half = "" if mean.half is None else f" ± {mean.half:.{digits}f}"
+    return f"{mean.value:.{digits}f}{half}"
+
+
+def _note(collection: Collection, name: str) -> str:
+    recipe = collection.recipe
+    seeds = [seed for point in collection.points for seed in point.results]
+    count = len(set(seeds))
+    interval = "one training seed, no interval"
+    if count > 1:
+        quantile = T_95[count - 2]
+        interval = (
+            f"mean ± half of the 95 % t-interval over training seeds (t = {quantile} for {count})"
+        )
+    sentences = [
+        f"{recipe.paper} of the paper in the profile `{recipe.profile}`; the paper's own numbers "
+        "are of another network, data set and schedule and are not repeated.",
+        f"Scores: {interval} on the same {collection.images} test images of {collection.side}x"
+        f"{collection.side} pixels; the interval says nothing of other photographs.",
+        "Bytes are of one such image: codes at log2 of the codebook, rounded up to whole bits (in "
+        "brackets: as stored, two bytes each); structure in float16.",
+        _missing(collection),
+        f"Made by `python -m stages.experiments collect {name}` from runs with the inputs "
+        f"`{collection.inputs}`.",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _missing(collection: Collection) -> str:
+    total = sum(len(point.results) for point in collection.points)
+    missing = [
+        f"{point.name} (seed{'s' if len(point.missing) > 1 else ''} "
+        f"{', '.join(str(seed) for seed in point.missing)})"
+        for point in collection.points
+        if point.missing
+    ]
+    if not missing:
+        return ""
+    count = sum(len(point.missing) for point in collection.points)
+    return f"**{count} of {total} runs are missing**: {', '.join(missing)}."
+
+
+def filled(page: str, name: str, content: Sequence[str], origin: str) -> str:
+    """A page with what stands between the two marks of a recipe replaced by `content`.
+
+    The marks are the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->`. Raises `UserError`
+    where one of them is missing.
+    """
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise UserError(
+            f"{origin}: expected the lines {begin.strip()} and {end.strip()}, once each and in "
+            "this order, between which the table belongs"
+        )
+    before, rest = page.split(begin)
+    after = rest.split(end)[1]
+    return before + begin + "\n" + "\n".join(content) + "\n" + end + after

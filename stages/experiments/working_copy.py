@@ -1,0 +1,167 @@
+"""A copy of the checkout's code in which DVC runs the points of a recipe, one after the other.
+
+It has params, workspace and dvc.lock of its own, so the checkout's are never touched, and shares
+the checkout's DVC cache: what a stage made once, for any recipe or for the checkout itself, comes
+back from the run-cache. There is one copy per recipe, so that the unfinished work of a stage, which
+lies in the copy's scratch folder, is found again by the next run.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from stages.params import PARAMS
+from stages.stage import SCRATCH
+from tvqrap.errors import UserError
+from tvqrap.files import write_whole
+
+COPIED = ("dvc.yaml", ".dvcignore", ".dvc/config", "pipeline", "stages", "tvqrap")
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class WorkingCopy:
+    """The copy in `root`; its log lies beside it."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        """What DVC and the stages print."""
+        return self.root.with_suffix(".log")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Holds the copy for this process. Raises `UserError` where another one has it."""
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        holder = self.root.with_suffix(".pid")
+        try:
+            with FileLock(self.root.with_suffix(".lock"), timeout=0):
+                holder.write_text(str(os.getpid()))
+                yield
+                holder.unlink(missing_ok=True)
+        except Timeout:
+            pid = holder.read_text().strip() if holder.is_file() else "unknown"
+            raise UserError(
+                f"{self.root.name} is already running here (process {pid}); wait for it or stop it"
+            ) from None
+
+    def refresh(self, checkout: Path, folders: Iterable[Path]) -> None:
+        """Makes the copy's code that of the checkout, and links `folders` of it.
+
+        What is the same stays as it is. Folders (photographs, given weights) are paths relative to
+        the checkout; absolute ones need no link.
+        """
+        for part in COPIED:
+            ours, theirs = _files(checkout / part), _files(self.root / part)
+            for name in theirs.keys() - ours.keys():
+                theirs[name].unlink()
+            for name, path in ours.items():
+                content = path.read_bytes()
+                if name not in theirs or theirs[name].read_bytes() != content:
+                    write_whole(self.root / part / name, content)
+                    shutil.copymode(path, self.root / part / name)
+        for folder in folders:
+            if not folder.is_absolute():
+                _link(self.root / folder, (checkout / folder).resolve())
+        cache = _output([sys.executable, "-m", "dvc", "cache", "dir"], checkout)
+        # Without git: DVC would find the checkout's repository, in which the copy lies, and add to
+        # its index.
+        config = f"[core]\n    no_scm = true\n    autostage = false\n[cache]\n    dir = {cache}\n"
+        write_whole(self.root / ".dvc" / "config.local", config)
+
+    def wait_for_stages(self) -> None:
+        """Waits for the stage of a run that was killed, which is still saving its work."""
+        for holder in (self.root / SCRATCH).glob("*.pid"):
+            with contextlib.suppress(psutil.Error, ValueError, OSError):
+                stage = psutil.Process(int(holder.read_text()))
+                if Path(stage.cwd()) == self.root:
+                    print(
+                        f"{self.root.name}: waiting for {holder.stem} (process {stage.pid}) of a "
+                        "run that was stopped to save its work",
+                        flush=True,
+                    )
+                    stage.wait()
+
+    def set_params(self, text: str) -> None:
+        """Writes the copy's params.yaml."""
+        write_whole(self.root / PARAMS, text)
+
+    def run(self, module: str, *arguments: str) -> None:
+        """Runs `python -m module` in the copy and adds what it prints to the log.
+
+        It ends when this process ends, however that comes about. Raises `UserError` with the line
+        that says what was wrong, where it fails.
+        """
+        command = [sys.executable, "-m", module, *arguments]
+        with self.log.open("ab") as log:
+            start = log.tell()
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_end_with_parent,
+            )
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                # The terminal has told the stage too, which saves its work; then DVC ends.
+                process.wait()
+                raise
+        if code:
+            with self.log.open("rb") as log:
+                log.seek(start)
+                said = log.read().decode(errors="replace")
+            raise UserError(f"{_complaint(said)} (see {self.log})")
+
+
+def _files(part: Path) -> dict[str, Path]:
+    """Files by their path below `part`; of a file, itself."""
+    if part.is_file():
+        return {"": part}
+    return {
+        path.relative_to(part).as_posix(): path
+        for path in part.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink():
+        if link.readlink() == target:
+            return
+        link.unlink()
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target, target_is_directory=True)
+
+
+def _output(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{' '.join(command[1:])}: {_complaint(done.stderr)}")
+    return done.stdout.strip()
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent is gone: DVC ends, and its stage with it."""
+    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _complaint(said: str) -> str:
+    """The line of an output that says why it failed: the one before DVC's own, else the last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    first = next((i for i, line in enumerate(lines) if line.startswith("ERROR:")), len(lines))
+    return (lines[first - 1] if first else lines[0]) if lines else "failed without a word"

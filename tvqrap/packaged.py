@@ -1,0 +1,10 @@
+"""The small network that comes with the package, so that it works after `pip install`."""
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Holds model folders like a run's `models`, in float16; README.md there says how they were made
+and what they reach."""
+
+UPSCALER = WEIGHTS / "rap"
+TOKENIZER = WEIGHTS / "tokenizer"
