@@ -24,7 +24,7 @@ def decompose(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Tokenizer's folder; if not given, models/tokenizer of a checkout, or else the package's."
+            help="Tokenizer's folder; a checkout's own run or the package's if not given."
         ),
     ] = None,
     max_side: Annotated[
