@@ -13,6 +13,7 @@ from stages.training import (
     VALIDATION_SAMPLES,
     from_other_photos,
     publish_model,
+    start_from,
     starting_weights,
 )
 from tvqrap.architecture import Architecture
@@ -30,9 +31,12 @@ TOKENIZER = Path("models/tokenizer")
 def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNetwork, str | None]:
     """The upscaler to train in stage 2, and the fingerprint of the weights it starts from."""
     given = starting_weights(init, ("rap", "predictor"), architecture)
+    network = UpscalerNetwork(architecture)
     if given is None:
-        return UpscalerNetwork(architecture), None
-    return load_upscaler(given), read_card(given).fingerprint
+        return network, None
+    start = load_upscaler(given)
+    start_from(start, network, same_codebook=start.architecture == architecture)
+    return network, read_card(given).fingerprint
 
 
 def train_predictor(stage: Stage) -> None:

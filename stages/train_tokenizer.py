@@ -6,10 +6,12 @@ import torch
 
 from pipeline.loading import Loader, Source, Wanted
 from stages.stage import Stage, run_stage
-from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
+from stages.training import VALIDATION_SAMPLES, publish_model, start_from, starting_weights
+from tvqrap.errors import UsageError
 from tvqrap.model_folder import load_tokenizer, read_card
 from tvqrap.tokenizer import Tokenizer
 from tvqrap.training.engine import train
+from tvqrap.training.settings import KMEANS_BATCHES
 from tvqrap.training.tokenizer import TokenizerTrainee
 
 PAIRS = Path("data/pairs")
@@ -21,7 +23,20 @@ def train_tokenizer(stage: Stage) -> None:
     settings = params.tokenizer
     given = starting_weights(params.init, ("tokenizer",), params.architecture)
     torch.manual_seed(params.seed)
-    tokenizer = Tokenizer(params.architecture) if given is None else load_tokenizer(given)
+    tokenizer = Tokenizer(params.architecture)
+    unquantized = settings.codebook_life.unquantized
+    if given is not None:
+        start = load_tokenizer(given)
+        same_codebook = start.architecture == params.architecture
+        start_from(start, tokenizer, same_codebook=same_codebook)
+        unquantized = 0
+        if not same_codebook:
+            unquantized = KMEANS_BATCHES
+            if settings.steps <= unquantized:
+                raise UsageError(
+                    f"tokenizer.steps is {settings.steps}; with a codebook of another size than "
+                    f"that of {given} it takes more than {unquantized}, which set its entries"
+                )
     wanted = Wanted(hr=True)
     validation = Loader(Source.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch)
     trainee = TokenizerTrainee(
@@ -29,7 +44,7 @@ def train_tokenizer(stage: Stage) -> None:
         settings,
         params.compute,
         seed=params.seed,
-        trained_before=given is not None,
+        unquantized=unquantized,
         validation=validation.all(VALIDATION_SAMPLES),
     )
     source = Source.open(PAIRS / settings.set)

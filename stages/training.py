@@ -13,6 +13,9 @@ from tvqrap.model_folder import Kind, holds_model, read_card, save_model
 from tvqrap.training.batch import Batch
 from tvqrap.training.history import History
 
+CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight")
+"""Weights with a row for each entry of the codebook."""
+
 VALIDATION_SAMPLES = 32
 """Samples of the set `val` that a training looks at."""
 
@@ -20,18 +23,28 @@ VALIDATION_SAMPLES = 32
 def starting_weights(init: str, names: Sequence[str], architecture: Architecture) -> Path | None:
     """The first of `init`'s model folders that is there; none where `init` holds no models.
 
-    Raises `UsageError` where `init` itself is not there, `UserError` where its model has another
-    architecture.
+    Its codebook may be of another size. Raises `UsageError` where `init` itself is not there,
+    `UserError` where its model has another architecture.
     """
     folder = Path(init)
     if not folder.is_dir():
         raise UsageError(f"init is {init!r}, which is no folder; models/none starts from scratch")
     given = next((folder / name for name in names if holds_model(folder / name)), None)
-    if given is not None and read_card(given).architecture != architecture:
-        raise UserError(
-            f"{given}: {read_card(given).architecture}, but params.yaml asks for {architecture}"
-        )
+    if given is not None:
+        found = read_card(given).architecture
+        if replace(found, codebook=architecture.codebook) != architecture:
+            raise UserError(
+                f"{given}: {found}, but params.yaml asks for {architecture}; init: models/none "
+                "starts from scratch"
+            )
     return given
+
+
+def start_from(given: nn.Module, module: nn.Module, *, same_codebook: bool) -> None:
+    """Gives `module` the weights of `given`; with another codebook, without those it sizes."""
+    kept = () if same_codebook else CODEBOOK_SIZED
+    own = {name: value for name, value in module.state_dict().items() if name in kept}
+    module.load_state_dict({**given.state_dict(), **own})
 
 
 def publish_model(

@@ -97,6 +97,7 @@ def _write(folder: Path, state: dict[str, Tensor], card: ModelCard) -> None:
     }
     with whole_file(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
     write_whole(folder / CARD, json.dumps(document, indent=2) + "\n")
 
 

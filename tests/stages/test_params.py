@@ -34,18 +34,17 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("codebook: 512", "codebook: many", ["codebook", "'many'", "integer"]),
         ("codebook: 512", "codebook: 1", ["codebook", "1", "2 to 65536"]),
         ("texture: 4", "texture: 5", ["texture", "5", "4 and 8"]),
-        ("structure: 16", "structure: 12", ["structure", "12", "8, 16, 32"]),
-        ("structure: 16", "structure:", ["structure", "None", "8, 16, 32, 64, 128 and none"]),
-        ("structure: 16", "structure: off", ["structure", "'off'", "128 and none"]),
+        ("\nstructure: 8\n", "\nstructure: 12\n", ["structure", "12", "8, 16, 32"]),
         (
-            "structure: 16",
-            "structure: 128",
-            ["pairs.sets.train.size is 64", "pairs.sets.val.size is 64", "multiples of 128"],
+            "\nstructure: 8\n",
+            "\nstructure:\n",
+            ["structure", "None", "8, 16, 32, 64, 128 and none"],
         ),
+        ("\nstructure: 8\n", "\nstructure: off\n", ["structure", "'off'", "128 and none"]),
         (
-            "texture: 4",
-            "texture: 8",
-            ["train.size is 64", "texture 8", "multiples of 128 (LR of 32)"],
+            "\nstructure: 8\n",
+            "\nstructure: 128\n",
+            ["pairs.sets.train.size is 64", "pairs.sets.val.size is 64", "multiples of 128"],
         ),
         ("width: 0.25", "width: 0.4", ["width", "0.4", "0.375"]),
         ("seed: 1\n", "seed: -1\n", ["seed", "-1", "0"]),
@@ -56,12 +55,11 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("  precision: float32", "  precision: float16", ["compute.precision", "bfloat16"]),
         ("    - 0.5\n    - 0.9", "    - 0.5\n    - 1.9", ["tokenizer.optimiser.betas.1", "1.9"]),
         ("  mse: 2.0", '  mse: "2.0"', ["tokenizer.image.mse", "'2.0'"]),
-        ("    unquantized: 200", "    unquantized: 1000", ["unquantized is 1000", "0 to 999"]),
-        ("codebook: 512", "codebook: 65536", ["codebook is 65536", "at most 16384", "k-means"]),
+        ("    unquantized: 0", "    unquantized: 1000", ["unquantized is 1000", "0 to 99"]),
         ("  pad_multiple: 64", "  pad_multiple: 24", ["pad_multiple is 24", "multiples of 16"]),
         ("seed: 1\n", "seed: 1\nseed: 2\n", ["seed"]),
         ("seed: 1\n", "seed: [1\n", ["line", "YAML"]),
-        ("init: models/none\n", "", ["init", "missing"]),
+        ("init: tvqrap/weights\n", "", ["init", "missing"]),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
@@ -75,6 +73,13 @@ def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_a_codebook_that_kmeans_could_not_fill_is_refused() -> None:
+    text = (ROOT / "stages/profiles/small.yaml").read_text()
+    with pytest.raises(UsageError, match="codebook is 65536; allowed are at most 32768") as caught:
+        parse_params(text.replace("codebook: 512", "codebook: 65536", 1), "small.yaml")
+    assert "k-means" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "just words", "seed: 1\n"])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tvqrap.codebook import Quantized
+from tvqrap.errors import UserError
 from tvqrap.losses import ImageLoss, adaptive_weight
 from tvqrap.tokenizer import Tokenizer, join
 from tvqrap.training.adversary import adversary_for
@@ -38,10 +39,12 @@ class TokenizerTrainee:
         compute: Compute,
         *,
         seed: int,
-        trained_before: bool,
+        unquantized: int,
         validation: Sequence[Batch],
     ) -> None:
-        """`trained_before`: the weights were given, so the codebook is one to keep."""
+        """`unquantized`: first steps without quantization; k-means on the texture of the last of
+        them then sets the codebook's entries. 0: the entries are ones to keep.
+        """
         self.settings = settings
         self.compute = compute
         self.seed = seed
@@ -60,7 +63,7 @@ class TokenizerTrainee:
             tokenizer.architecture.width,
             self.device,
         )
-        self.unquantized = 0 if trained_before else settings.codebook_life.unquantized
+        self.unquantized = unquantized
         self.validation = [as_image(batch.hr, self.device) for batch in validation]
         entries = tokenizer.architecture.codebook
         self.used = torch.zeros(entries, dtype=torch.int64, device=self.device)
@@ -130,6 +133,11 @@ class TokenizerTrainee:
             generator = torch.Generator().manual_seed(self.seed)
             vectors = torch.cat([*self.texture_seen, _vectors(texture.detach())])
             self.texture_seen = []
+            if len(vectors) < len(self.used):
+                raise UserError(
+                    f"codebook is {len(self.used)}; allowed are at most {len(vectors)}, the "
+                    "texture vectors that k-means starts it from (tokenizer.batch, crop size)"
+                )
             limit = KMEANS_VECTORS_PER_ENTRY * len(self.used)
             chosen = torch.randperm(len(vectors), generator=generator)[:limit]
             vectors = vectors[chosen.to(vectors.device)]

@@ -119,12 +119,13 @@ def tokenizer_trainee(
     architecture: Architecture = ARCHITECTURE, trained_before: bool = False, **changes: Any
 ) -> TokenizerTrainee:
     torch.manual_seed(0)
+    settings = tokenizer_settings(**changes)
     return TokenizerTrainee(
         Tokenizer(architecture),
-        tokenizer_settings(**changes),
+        settings,
         COMPUTE,
         seed=0,
-        trained_before=trained_before,
+        unquantized=0 if trained_before else settings.codebook_life.unquantized,
         validation=[batch(1000, architecture)],
     )
 
