@@ -123,12 +123,13 @@ def test_what_cannot_be_used_is_one_line(model: Path, photo: Path, tmp_path: Pat
     assert run(photo, "-o", out, "--model", model, "--max-side", 3).exit_code == 2
 
 
-def test_outside_a_checkout_a_model_is_asked_for(
+def test_outside_a_checkout_it_takes_the_packages_tokenizer(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = run(photo, "-o", "out")
-    assert result.exit_code == 2 and "--model is missing" in result.output
+    assert result.exit_code == 0, result.output
+    assert "of 512 codes" in result.output
 
 
 def test_a_failure_on_the_way_leaves_nothing(

@@ -311,11 +311,20 @@ class TestChoices:
         assert result.exit_code == 2 and message in result.output, result.output
         assert len(result.output.splitlines()) == 1
 
+    def test_without_a_choice_it_is_the_packages_model(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        photo = image("a.png", 20, 12)
+        result = CliRunner().invoke(app, ["upscale", str(photo), "-o", "b.png"])
+        assert result.exit_code == 0, result.output
+        with Image.open(photo) as given, Image.open("b.png") as written:
+            expected = np.asarray(Upscaler()(given.convert("RGB")))
+            assert np.array_equal(np.asarray(written.convert("RGB")), expected)
+
     def test_no_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         photo = str(image("a.png", 2, 2))
-        result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png"])
-        assert result.exit_code == 2 and "--model is missing" in result.output
         result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png", "--model", "nothing"])
         assert result.exit_code == 1 and "no model there" in result.output
         Path("empty").mkdir()

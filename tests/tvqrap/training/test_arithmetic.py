@@ -151,8 +151,9 @@ def test_a_step_that_is_run_costs_what_was_counted(case: str) -> None:
     ):
         trainee.update(given, 2)
     assert sum(cost.operations.values()) == counter.get_total_flops()
-    # Beside the networks' own, a step keeps a few maps for its losses.
-    assert 0.95 * cost.kept < sum(kept.values()) < 1.6 * cost.kept
+    # Beside the networks' own, a step keeps a few maps for its losses; what it frees on the way
+    # (the perceptual network's, say) can be counted as one with what takes its place.
+    assert 0.85 * cost.kept < sum(kept.values()) < 1.6 * cost.kept
     assert_numbers(trainee, cost)
 
 
