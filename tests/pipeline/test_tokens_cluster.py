@@ -106,7 +106,7 @@ def test_a_driver_that_was_killed_is_taken_up_again(root: Path) -> None:
     assert python(DRIVER, root).returncode == -signal.SIGKILL
     row = next((root / "driver/rows/train").glob("*.json"))
     first = root / "driver/train" / row.stem
-    assert not (root / "killed/train/manifest.json").exists()
+    assert not (root / "driver/train/manifest.json").exists()
     written = first.stat().st_mtime_ns
     done = python("for name in ('driver', 'whole'): extract(name, place='here', workers=1)", root)
     assert done.returncode == 0, done.stderr[-3000:]
