@@ -1,0 +1,50 @@
+"""Weights that a training starts from: whose they may be, and what is taken of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.training import start_from, starting_weights
+from tvqrap.architecture import Architecture
+from tvqrap.errors import UsageError, UserError
+from tvqrap.model_folder import save_model
+from tvqrap.network import UpscalerNetwork
+from tvqrap.tokenizer import Tokenizer
+
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    save_model(tmp_path / "tokenizer", "tokenizer", Tokenizer(TINY), TINY, {})
+    return tmp_path
+
+
+def test_given_weights_may_have_another_codebook_and_nothing_else(given: Path) -> None:
+    for architecture in (TINY, replace(TINY, codebook=8)):
+        found = starting_weights(str(given), ("rap", "tokenizer"), architecture)
+        assert found == given / "tokenizer"
+    with pytest.raises(UserError, match="models/none"):
+        starting_weights(str(given), ("tokenizer",), replace(TINY, structure=16))
+    assert starting_weights(str(given), ("rap", "predictor"), TINY) is None
+    with pytest.raises(UsageError, match="no folder"):
+        starting_weights(str(given / "nothing"), ("rap",), TINY)
+
+
+@pytest.mark.parametrize("network", [Tokenizer, UpscalerNetwork])
+def test_another_codebook_keeps_its_own_rows_and_takes_the_rest(
+    network: type[Tokenizer] | type[UpscalerNetwork],
+) -> None:
+    torch.manual_seed(0)
+    start, other = network(TINY), network(replace(TINY, codebook=8))
+    own = {name: value.clone() for name, value in other.state_dict().items()}
+    start_from(start, other, same_codebook=False)
+    taken = start.state_dict()
+    for name, value in other.state_dict().items():
+        source = own if value.shape != taken[name].shape else taken
+        assert torch.equal(value, source[name]), name
+    same = network(TINY)
+    start_from(start, same, same_codebook=True)
+    assert all(torch.equal(value, taken[name]) for name, value in same.state_dict().items())
