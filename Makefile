@@ -26,7 +26,7 @@ setup: .venv/ready
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --python .venv/bin/python --constraints constraints.txt \
 		--overrides overrides.txt \
-		--editable '.[evaluation]' --group pipeline --group dev
+		--editable '.[evaluation,export]' --group pipeline --group dev
 	touch .venv/ready
 
 .uv/bin/uv:
@@ -37,5 +37,5 @@ setup: .venv/ready
 constraints:
 	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --upgrade \
 		--overrides overrides.txt \
-		--python-version 3.11 --extra evaluation --group pipeline --group dev \
+		--python-version 3.11 --extra evaluation --extra export --group pipeline --group dev \
 		pyproject.toml --output-file constraints.txt
