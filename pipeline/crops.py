@@ -11,6 +11,7 @@ centre  the shorter side reduced to the crop's size by antialiased bicubic; the 
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import permutations
 
 import cv2
 import numpy as np
@@ -30,6 +31,8 @@ class Crop:
     """In the photograph's pixels; for `centre` in those of the reduced photograph."""
     flip: bool
     """Mirrored, left for right, after cutting."""
+    channels: tuple[int, int, int] = (0, 1, 2)
+    """Which of the photograph's channels become red, green and blue, after cutting."""
 
 
 def capacity(rule: CropRule, width: int, height: int, size: int) -> int | None:
@@ -47,6 +50,7 @@ def plan_crop(
     height: int,
     size: int,
     flips: bool,
+    recolour: float,
     index: int,
     identity: tuple[int | str, ...],
 ) -> Crop:
@@ -59,9 +63,11 @@ def plan_crop(
         raise ValueError(f"a {width}x{height} photograph has no crop {index} of {rule} {size}")
     rng = random_stream(*identity, index)
     flip = bool(rng.random() < 0.5) and flips
+    channels = _drawn_channels(recolour, random_stream(*identity, "channels", index))
     if rule == "centre":
         offset = _spread_offset(available or 1, index)
-        return Crop(offset, 0, size, flip) if width >= height else Crop(0, offset, size, flip)
+        left, top = (offset, 0) if width >= height else (0, offset)
+        return Crop(left, top, size, flip, channels)
     short = min(width, height)
     side = size
     if rule == "square":
@@ -69,7 +75,7 @@ def plan_crop(
     elif rule == "zoom":
         side = min(short, round(math.exp(rng.uniform(math.log(size), math.log(short)))))
     left, top = (int(rng.integers(max(length - side, 0) + 1)) for length in (width, height))
-    return Crop(left, top, side, flip)
+    return Crop(left, top, side, flip, channels)
 
 
 def cut(photo: np.ndarray, rule: CropRule, size: int, crop: Crop) -> np.ndarray:
@@ -82,7 +88,15 @@ def cut(photo: np.ndarray, rule: CropRule, size: int, crop: Crop) -> np.ndarray:
         part = np.pad(part, [*missing, (0, 0)], mode="reflect")
     if crop.side != size:
         part = cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(part[:, ::-1] if crop.flip else part)
+    if crop.flip:
+        part = part[:, ::-1]
+    return np.ascontiguousarray(part[..., crop.channels])
+
+
+def _drawn_channels(recolour: float, rng: np.random.Generator) -> tuple[int, int, int]:
+    """The channels in order, or with probability `recolour` one of the five other orders."""
+    orders = list(permutations(range(3)))
+    return orders[int(rng.integers(1, len(orders))) if rng.random() < recolour else 0]
 
 
 def _reduce(photo: np.ndarray, size: int) -> np.ndarray:

@@ -285,6 +285,7 @@ def _plan(
                     entry.height,
                     settings.size,
                     settings.flips,
+                    settings.recolour,
                     index,
                     (seed, name, "crop", entry.photo.key),
                 )
@@ -409,6 +410,7 @@ def _make_sample(common: _SetTask, planned: _Planned, photo: np.ndarray) -> Samp
         "crop": planned.index,
         "box": planned.box,
         "flip": planned.crop.flip,
+        "channels": planned.crop.channels,
         "degradations": records,
     }
     members["json"] = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()

@@ -234,6 +234,10 @@ class SetSettings(Settings):
     """LR images per HR crop."""
     flips: bool
     """Whether each crop is mirrored with probability 1/2."""
+    recolour: Share
+    """How often a crop's red, green and blue change places (the RGB permutation of CutBlur, CVPR
+    2020): photographs have little green against magenta, so that a short training never learns
+    it."""
     degradation: Name
 
 

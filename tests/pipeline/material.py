@@ -80,6 +80,7 @@ PAIRS: dict[str, Any] = {
             "count": 18,
             "variants": 2,
             "flips": True,
+            "recolour": 0.5,
             "degradation": "train",
         },
         "test": {
@@ -89,6 +90,7 @@ PAIRS: dict[str, Any] = {
             "count": 4,
             "variants": 1,
             "flips": False,
+            "recolour": 0.0,
             "degradation": "train",
         },
     },

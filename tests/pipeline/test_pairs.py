@@ -58,7 +58,7 @@ def test_samples_are_what_their_records_say(pairs, data, tmp_path):
             hr = decode_png(sample.members["hr.png"])
             left, top, right, _ = (int(value) for value in about["box"])
             photo = np.asarray(Image.open(Path(data.photos, about["photo"])))
-            crop = Crop(left, top, right - left, about["flip"])
+            crop = Crop(left, top, right - left, about["flip"], tuple(about["channels"]))
             np.testing.assert_array_equal(hr, cut(photo, "zoom", 32, crop))
             key = Path(about["photo"]).stem
             assert sample.key == f"{key}_{about['crop']:05d}"
