@@ -9,7 +9,7 @@ repro: .venv/ready
 	.venv/bin/dvc repro
 
 test: .venv/ready lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow --timeout 1500

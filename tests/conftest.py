@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+# Before torch is imported: threads of several test processes on the same cores wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 # Before ray is imported anywhere: with tokens, a later cluster of another address would be refused.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
