@@ -24,7 +24,7 @@ setup: .venv/ready
 # Interrupted or outdated environments are completed, never trusted: the stamp comes last.
 .venv/ready: pyproject.toml constraints.txt overrides.txt $(filter .uv/%,$(UV))
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python .venv/bin/python --constraints constraints.txt \
+	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python --constraints constraints.txt \
 		--overrides overrides.txt \
 		--editable '.[evaluation,export]' --group pipeline --group dev
 	touch .venv/ready

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -22,11 +22,14 @@ from stages.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
 from tvqrap.errors import UserError
 from tvqrap.evaluation.bootstrap import Resampling
-from tvqrap.evaluation.codes import code_use
-from tvqrap.evaluation.metrics import Scorer
 from tvqrap.evaluation.pictures import SheetRow, contact_sheet
-from tvqrap.evaluation.scores import protocol, summarise, write_scores
-from tvqrap.evaluation.scoring import Case, ImageScores, score_cases
+from tvqrap.evaluation.plain import enlarge
+from tvqrap.evaluation.report import REPORT, Page, write_report
+from tvqrap.evaluation.results import Results, refuse_losses
+from tvqrap.evaluation.scorer import Scorer
+from tvqrap.evaluation.scores import padding
+from tvqrap.evaluation.scoring import Case, score_cases
+from tvqrap.evaluation.spool import Spool
 from tvqrap.evaluation.table import score_table
 from tvqrap.files import write_whole
 from tvqrap.images import save_png, to_tensor, to_uint8
@@ -42,6 +45,9 @@ TOKENS = Path("data/tokens/test")
 TOKENIZER = Path("models/tokenizer")
 UPSCALERS = {"predictor": Path("models/predictor"), "rap": Path("models/rap")}
 OUT = Path("evaluation")
+ROW = "tokenizer"
+"""The tokenizer's row of the table, which sees HR."""
+PAGE_PICTURES = 8
 
 TIMED_RUNS = 3
 
@@ -75,58 +81,68 @@ def evaluate(stage: Stage) -> None:
     first = next(images)
     timing = _timing(models, first)
 
-    rows: list[ImageScores] = []
-    codes: dict[str, list[NDArray[np.integer]]] = {}
     sheet: dict[str, SheetRow] = {}
     cases = (partial(models.case, image) for image in chain([first], images))
-    with progress("evaluate", total=pairs.samples, unit="image") as advance:
-        for scored in score_cases(cases, Scorer(settings.metrics)):
-            rows += scored.rows
-            for model, chosen in scored.case.codes.items():
-                codes.setdefault(model, []).append(chosen.reshape(-1))
-            if scored.case.photo not in sheet and len(sheet) < settings.pictures:
-                sheet[scored.case.photo] = _sheet_row(scored.case)
-            advance()
-
+    scorer = Scorer(settings.metrics)
     resampling = Resampling(settings.bootstrap_samples, settings.confidence, settings.seed)
-    totals = {}
-    for model, of_images in codes.items():
-        use = code_use(np.concatenate(of_images), tokenizer.architecture.codebook)
-        totals[model] = {"code_usage": use.usage, "code_perplexity": use.perplexity}
-    summary = summarise(rows, totals, resampling)
-    about = protocol(
-        settings.metrics,
-        resampling,
-        pad_multiple=settings.pad_multiple,
-        data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
-        models={
-            name: read_card(folder).fingerprint
-            for name, folder in {"tokenizer": TOKENIZER, **UPSCALERS}.items()
-        },
-    )
     out = stage.scratch / OUT.name
-    write_scores(out, summary, rows, about)
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(scorer, resampling, Spool(Path(folder)))
+        with progress("evaluate", total=pairs.samples, unit="image") as advance:
+            for scored in score_cases(cases, scorer):
+                results.add(scored)
+                if scored.case.photo not in sheet and len(sheet) < settings.pictures:
+                    sheet[scored.case.photo] = _sheet_row(scored.case)
+                advance()
+        summary = results.summary(tokenizer.architecture.codebook)
+        about = results.write(
+            out,
+            summary,
+            data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
+            models={
+                "bicubic": {"kind": "Pillow's bicubic"},
+                ROW: {"kind": "its own reconstruction", **_model(TOKENIZER)},
+                **{
+                    name: {
+                        "kind": "tvqrap",
+                        **_model(folder),
+                        "padding": padding(settings.pad_multiple),
+                        "tiling": None,
+                    }
+                    for name, folder in UPSCALERS.items()
+                },
+            },
+        )
+        page = Page(
+            "Scores of the test set",
+            f"{summary.images} images of {len({row.photo for row in results.rows})} photographs; "
+            f"SHA-256 of the pairs: {pairs.root[:12]}",
+            focus="rap",
+            ceiling=ROW,
+            pictures=PAGE_PICTURES,
+        )
+        write_report(out / REPORT, page, results, summary, about)
     if sheet:
         save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
     write_whole(out / "timing.json", json.dumps(timing, indent=2) + "\n")
     stage.publish(out, OUT)
-    Console().print(score_table(summary, "Test set", ceiling="tokenizer"))
-    if summary.failures:
-        worst = summary.failures[0]
-        raise UserError(
-            f"{len(summary.failures)} scores are missing (see {OUT}/scores.json), the first: "
-            f"{worst.metric} of {worst.image} by {worst.model}: {worst.reason}"
-        )
+    Console().print(score_table(summary, "Test set", ceiling=ROW))
+    refuse_losses(summary, OUT)
+
+
+def _model(folder: Path) -> dict[str, str]:
+    return {"fingerprint": read_card(folder).fingerprint}
 
 
 def _test_images(pairs: Manifest) -> Iterator[TokenizedPair]:
     """Pairs joined with their tokens by key."""
+    pair_home, token_home = pairs.home(PAIRS), Manifest.load(TOKENS).home(TOKENS)
     for row in pairs.shards:
-        token_samples = {sample.key: sample for sample in read_shard(TOKENS / row.name)}
-        for pair in read_shard(PAIRS / row.name):
+        token_samples = {sample.key: sample for sample in read_shard(token_home / row.name)}
+        for pair in read_shard(pair_home / row.name):
             token = token_samples.get(pair.key)
             if token is None:
-                raise UserError(f"{TOKENS / row.name}: {pair.key} is missing")
+                raise UserError(f"{token_home / row.name}: {pair.key} is missing")
             structure = token.members.get("structure.npy")
             yield TokenizedPair(
                 key=pair.key,
@@ -149,7 +165,7 @@ class Models:
     def case(self, image: TokenizedPair) -> Case:
         """All that the models make of one pair."""
         made = {
-            "bicubic": self.bicubic(image.lr),
+            "bicubic": enlarge(image.lr, "bicubic"),
             "tokenizer": _pixels(self.decode(image.codes, image.structure)),
         }
         known: dict[str, dict[str, float]] = {}
@@ -159,12 +175,6 @@ class Models:
             made[name] = _pixels(upscaled)
             known[name] = {"code_accuracy": float((codes[name] == image.codes).mean())}
         return Case(image.key, image.photo, image.hr, image.lr, made, known, codes)
-
-    @staticmethod
-    def bicubic(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pillow's bicubic enlargement of uint8 (H, W, 3)."""
-        size = (SCALE * lr.shape[1], SCALE * lr.shape[0])
-        return np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC))
 
     @torch.inference_mode()
     def decode(self, codes: NDArray[np.uint16], structure: NDArray[np.float16] | None) -> Tensor:
@@ -209,7 +219,7 @@ def _sheet_row(case: Case) -> SheetRow:
 def _timing(models: Models, image: TokenizedPair) -> dict[str, dict[str, float]]:
     """Parameters, and the median time to make one image after a first one, alone on the machine."""
     runs: dict[str, tuple[torch.nn.Module | None, Callable[[], object]]] = {
-        "bicubic": (None, lambda: models.bicubic(image.lr)),
+        "bicubic": (None, lambda: enlarge(image.lr, "bicubic")),
         "tokenizer": (models.tokenizer, lambda: models.decode(image.codes, image.structure)),
     }
     for name, network in models.upscalers.items():

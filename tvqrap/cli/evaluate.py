@@ -1,241 +1,271 @@
 """`tvqrap-cli evaluate`: scores of upscalers and of finished images."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from tvqrap.evaluation.contenders import Contender
+    from tvqrap.evaluation.metrics import MetricName
 
-    from tvqrap.evaluation.folders import Matched
-    from tvqrap.evaluation.scoring import Case
-    from tvqrap.upscaler import Upscaler
-
-BICUBIC = "bicubic"
+PLAIN = ("bicubic", "lanczos")
 DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe"
 BOOTSTRAP_SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
-PICTURES = 6
+SHEET = 6
+SHEET_SIDE = 1024
+"""The contact sheet shows images up to this side; the page has parts of larger ones."""
 
 
 def evaluate(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL...", help="Model folders, `bicubic`, or folders of finished images."
+            metavar="MODEL...",
+            help="Model folders, `bicubic`, `lanczos`, upscalers that spandrel knows (.pth, "
+            ".safetensors), or folders of finished images; NAME=MODEL gives a name.",
         ),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
-    gt: Annotated[Path | None, typer.Option(help="Folder of HR images.")] = None,
-    lq: Annotated[Path | None, typer.Option(help="Folder of LR images of the same names.")] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="Folder of pair shards, in place of --gt and --lq.")
     ] = None,
-    metrics: Annotated[str, typer.Option(help="Metrics, with commas between.")] = DEFAULT_METRICS,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the results.")
+    ] = None,
+    gt: Annotated[Path | None, typer.Option(help="Folder of HR images.")] = None,
+    lq: Annotated[
+        Path | None,
+        typer.Option(help="Folder of LR images of the same names; alone: no-reference metrics."),
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Folder of pair shards.")] = None,
+    realsr: Annotated[
+        Path | None, typer.Option(help="RealSR V3 as released, or a folder of its images.")
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Metrics, with commas between; `tvqrap-cli metrics` lists them.")
+    ] = DEFAULT_METRICS,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the metrics' weights, in place of the usual ones."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for the upscalers.")] = "cpu",
+    tile: Annotated[
+        int,
+        typer.Option(
+            help="LR images larger than a square of this side are upscaled in tiles of it."
+        ),
+    ] = 256,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Two results (scores.json) to compare, in place of models."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
 ) -> None:
-    """Score upscalers: metrics.json, scores.json, per_image.csv and a picture."""
-    if (gt is None) == (pairs is None):
-        raise UsageError("expected either --gt (with --lq for models) or --pairs")
-    if pairs is not None and lq is not None:
-        raise UsageError("--lq goes with --gt, not with --pairs")
+    """Score upscalers: metrics.json, scores.json, per_image.csv, report.html and a picture."""
+    if compare is not None:
+        if models or gt or lq or pairs or realsr:
+            raise UsageError("--compare: takes two results and neither models nor images")
+        from tvqrap.cli.compare import compare_results
+
+        compare_results(*compare, output)
+        return
+    if not models:
+        raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
+    if output is None:
+        raise UsageError("--output is missing: a folder for the results")
+    if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
+        raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
     if (output / "metrics.json").exists() and not overwrite:
         raise UserError(f"{output}: holds results already; --overwrite replaces them")
     named = _named(models)
     upscalers, finished = _sort(named)
     if pairs is not None and finished:
-        raise UsageError(f"{next(iter(finished.values()))}: finished images need --gt")
-    if gt is not None and lq is None and len(finished) < len(named):
-        raise UsageError("--lq is missing: models and bicubic need LR images")
-
-    from tvqrap.upscaler import PAD_MULTIPLE, Upscaler
-
-    loaded = {
-        name: None if folder is None else Upscaler.from_pretrained(folder)
-        for name, folder in upscalers.items()
-    }
+        raise UsageError(f"{next(iter(finished.values()))}: finished images need --gt or --lq")
+    if gt is not None and lq is None and upscalers:
+        raise UsageError("--lq is missing: upscalers need LR images")
+    makers = Makers(list(named), _contenders(upscalers, device, tile), finished)
     if pairs is not None:
-        total, cases, data = _pair_cases(pairs, loaded)
+        tests = from_shards(pairs, makers)
+    elif realsr is not None:
+        tests = from_realsr(realsr, makers)
     else:
-        assert gt is not None
-        total, cases, data = _folder_cases(gt, lq, loaded, finished, list(named))
+        tests = from_folders(gt, lq, makers)
+    if not tests.has_hr:
+        names = _without_hr(names, metrics != DEFAULT_METRICS)
+    _run(tests, makers, names, weights, output, str(pairs or realsr or gt or lq))
 
+
+def _run(
+    tests: TestSet,
+    makers: Makers,
+    names: "list[MetricName]",
+    weights: Path | None,
+    output: Path,
+    source: str,
+) -> None:
     from rich.console import Console
 
     from tvqrap.evaluation.bootstrap import Resampling
-    from tvqrap.evaluation.metrics import Scorer
     from tvqrap.evaluation.pictures import SheetRow, contact_sheet
-    from tvqrap.evaluation.scores import protocol, summarise, write_scores
-    from tvqrap.evaluation.scoring import ImageScores, score_cases
+    from tvqrap.evaluation.report import Page, write_report
+    from tvqrap.evaluation.results import Results, refuse_losses
+    from tvqrap.evaluation.scorer import Scorer
+    from tvqrap.evaluation.scoring import score_cases
+    from tvqrap.evaluation.spool import Spool
     from tvqrap.evaluation.table import score_table
     from tvqrap.images import save_png
-    from tvqrap.model_folder import read_card
     from tvqrap.progress import progress
 
+    scorer = Scorer(names, weights)
+    for name, reason in scorer.missing.items():
+        typer.echo(f"{name}: missing: {reason}", err=True)
     resampling = Resampling(BOOTSTRAP_SAMPLES, CONFIDENCE, SEED)
-    rows: list[ImageScores] = []
     sheet: dict[str, SheetRow] = {}
-    with progress("evaluate", total=total, unit="image") as advance:
-        for scored in score_cases(cases, Scorer(names)):
-            case = scored.case
-            rows += scored.rows
-            pictures = [p for p in (*case.made.values(), case.hr) if not isinstance(p, str)]
-            if len(sheet) < PICTURES and case.photo not in sheet and len(pictures) > len(named):
-                sheet[case.photo] = SheetRow(case.image, [p for p in pictures if p is not None])
-            advance()
-    summary = summarise(rows, {}, resampling)
-    about = protocol(
-        names,
-        resampling,
-        pad_multiple=PAD_MULTIPLE,
-        data=data,
-        models={
-            name: named[name] if folder is None else read_card(folder).fingerprint
-            for name, folder in {**dict.fromkeys(named), **upscalers}.items()
-        },
-    )
+    columns = [*makers.order, *(["HR"] if tests.has_hr else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(scorer, resampling, Spool(Path(folder)))
+        with progress("evaluate", total=tests.images, unit="image") as advance:
+            for scored in score_cases(tests.cases, scorer):
+                results.add(scored)
+                case = scored.case
+                shown = [*case.made.values(), *([case.hr] if tests.has_hr else [])]
+                cells = [p for p in shown if p is not None and not isinstance(p, str)]
+                fits = all(max(cell.shape) <= SHEET_SIDE for cell in cells)
+                fits = fits and len(cells) == len(columns)
+                if fits and len(sheet) < SHEET and case.photo not in sheet:
+                    sheet[case.photo] = SheetRow(case.image, cells)
+                advance()
+        summary = results.summary()
+        about = results.write(output, summary, data=tests.data, models=makers.protocol())
+        page = Page(f"Evaluation on {source}", _described(tests), _focus(makers))
+        write_report(output / "report.html", page, results, summary, about)
     if sheet:
-        picture = contact_sheet([*named, "HR"], list(sheet.values()))
+        picture = contact_sheet(columns, list(sheet.values()))
         save_png(output / "pictures" / "sheet.png", picture)
-    write_scores(output, summary, rows, about)
-    Console().print(score_table(summary, f"{total} images"))
-    if summary.failures:
-        for failure in summary.failures[:10]:
-            line = f"{failure.model}: {failure.image}: {failure.metric}: {failure.reason}"
-            typer.echo(line, err=True)
-        raise UserError(f"{len(summary.failures)} scores are missing, see {output / 'scores.json'}")
+    Console().print(score_table(summary, f"{tests.images} images"))
+    typer.echo(f"{output / 'report.html'}: the page", err=True)
+    for failure in summary.failures[:10]:
+        line = f"{failure.model}: {failure.image}: {failure.metric}: {failure.reason}"
+        typer.echo(line, err=True)
+    for note in results.notes[:10]:
+        typer.echo(f"note: {note}", err=True)
+    refuse_losses(summary, output)
 
 
-def _metric_names(given: str) -> list[Any]:
+def _metric_names(given: str) -> "list[MetricName]":
     from tvqrap.evaluation.metrics import METRICS
 
     names = [name.strip() for name in given.split(",") if name.strip()]
+    known: dict[str, MetricName] = {name: name for name in METRICS}
     for name in names:
-        if name not in METRICS:
+        if name not in known:
             raise UsageError(f"--metrics: {name!r} is not known, expected of {', '.join(METRICS)}")
     if not names:
         raise UsageError(f"--metrics: none given, expected of {', '.join(METRICS)}")
-    return list(dict.fromkeys(names))
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _without_hr(names: "list[MetricName]", chosen: bool) -> "list[MetricName]":
+    """The metrics that need no HR; those that do are refused where they were asked for by name."""
+    from tvqrap.evaluation.metrics import METRICS, without_reference
+
+    kept = without_reference(names)
+    dropped = [name for name in names if name not in kept]
+    if dropped and chosen:
+        raise UsageError(
+            f"--metrics: {', '.join(dropped)} need HR images, which LR alone has not; expected of "
+            f"{', '.join(without_reference(METRICS))}"
+        )
+    typer.echo(f"LR images alone: {', '.join(dropped)} need HR and are left out", err=True)
+    return kept
 
 
 def _named(models: list[str]) -> dict[str, str]:
-    """What was given by a short name: a folder's own name where that is unique."""
-    short = [Path(given).name for given in models]
-    named: dict[str, str] = {}
-    for given, name in zip(models, short, strict=True):
-        name = name if short.count(name) == 1 else given
-        if name in named:
-            raise UsageError(f"{given}: is given twice")
-        named[name] = given
-    return named
+    """What was given by a short name: NAME= or a path's last part where that is unique."""
+    pairs = []
+    for given in models:
+        name, equals, path = given.partition("=")
+        named = bool(equals and name and path and "/" not in name)
+        pairs.append((name, path) if named else ("", given))
+    short = [name or Path(given).name for name, given in pairs]
+    found: dict[str, str] = {}
+    for (given_name, given), name in zip(pairs, short, strict=True):
+        name = given_name or (name if short.count(name) == 1 else given)
+        if name in found:
+            raise UsageError(f"{name}: is given twice")
+        if name in ("LR", "LR, bicubic", "HR"):
+            raise UsageError(f"{name}: is what the page calls LR and HR, expected another name")
+        found[name] = given
+    return found
 
 
-def _sort(named: Mapping[str, str]) -> tuple[dict[str, Path | None], dict[str, Path]]:
-    """Upscalers (None for bicubic) and folders of finished images."""
-    upscalers: dict[str, Path | None] = {}
+def _sort(named: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path]]:
+    """Upscalers, and folders of finished images."""
+    upscalers: dict[str, str] = {}
     finished: dict[str, Path] = {}
     for name, given in named.items():
         path = Path(given)
-        if given == BICUBIC:
-            upscalers[name] = None
-        elif not path.is_dir():
-            raise UserError(f"{given}: expected `bicubic`, a model folder or a folder of images")
-        elif (path / "model.json").is_file():
-            upscalers[name] = path
-        else:
+        if given in PLAIN or path.is_file() or (path / "model.json").is_file():
+            upscalers[name] = given
+        elif path.is_dir():
             finished[name] = path
+        else:
+            raise UserError(
+                f"{given}: expected {' or '.join(PLAIN)}, a model folder, a file of weights or a "
+                "folder of images"
+            )
     return upscalers, finished
 
 
-def _made(lr: "NDArray[np.uint8]", upscaler: "Upscaler | None") -> "NDArray[np.uint8] | str":
-    import numpy as np
-    from PIL import Image
+def _contenders(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str, Contender]":
+    if not upscalers:
+        return {}
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
+    if tile < 64 or tile % 64:
+        raise UsageError(f"--tile: found {tile}, expected a multiple of 64")
 
-    if upscaler is None:
-        size = (4 * lr.shape[1], 4 * lr.shape[0])
-        return np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC))
-    try:
-        return upscaler(lr)
-    except ValueError as error:
-        return str(error)
+    import torch
 
+    from tvqrap.evaluation.contenders import model_folder, plain
+    from tvqrap.evaluation.other_upscalers import SUFFIXES, other_upscaler
 
-def _pair_cases(
-    pairs: Path, upscalers: "Mapping[str, Upscaler | None]"
-) -> "tuple[int, Iterator[Callable[[], Case]], dict[str, Any]]":
-    import json
-
-    from pipeline.shards import Manifest, Sample, decode_png, read_shard
-    from tvqrap.evaluation.scoring import Case
-
-    manifest = Manifest.load(pairs)
-    if manifest.kind != "pairs":
-        raise UserError(f"{pairs}: holds {manifest.kind}, expected pairs")
-
-    def case(sample: Sample) -> Case:
-        lr, hr = decode_png(sample.members["lr0.png"]), decode_png(sample.members["hr.png"])
-        made = {name: _made(lr, upscaler) for name, upscaler in upscalers.items()}
-        return Case(sample.key, json.loads(sample.members["json"])["photo"], hr, lr, made)
-
-    def cases() -> "Iterator[Callable[[], Case]]":
-        for row in manifest.shards:
-            for sample in read_shard(pairs / row.name):
-                yield partial(case, sample)
-
-    return manifest.samples, cases(), {"set": manifest.set, "pairs": manifest.root}
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device here")
+    found: dict[str, Contender] = {}
+    for name, given in upscalers.items():
+        path = Path(given)
+        if given == "bicubic":
+            found[name] = plain("bicubic")
+        elif given == "lanczos":
+            found[name] = plain("lanczos")
+        elif path.is_dir():
+            try:
+                found[name] = model_folder(path, device, tile)
+            except ValueError as error:
+                raise UsageError(f"--{error} for {given}") from None
+        elif path.suffix.lower() in SUFFIXES:
+            found[name] = other_upscaler(path, device, tile)
+        else:
+            raise UserError(f"{given}: expected a file that ends in {' or '.join(SUFFIXES)}")
+    return found
 
 
-def _folder_cases(
-    gt: Path,
-    lq: Path | None,
-    upscalers: "Mapping[str, Upscaler | None]",
-    finished: Mapping[str, Path],
-    order: list[str],
-) -> "tuple[int, Iterator[Callable[[], Case]], dict[str, Any]]":
-    from tvqrap.evaluation.folders import fingerprint, match_folders
-    from tvqrap.evaluation.scoring import Case
-
-    matched = match_folders(gt, lq, finished)
-
-    def case(files: "Matched") -> "Case":
-        hr, lr = _read(files.hr), None if files.lr is None else _read(files.lr)
-        made: dict[str, NDArray[np.uint8] | str] = {}
-        for name in order:
-            if isinstance(hr, str):
-                made[name] = hr
-            elif name in finished:
-                made[name] = _read(files.finished[name])
-            elif lr is None or isinstance(lr, str):
-                made[name] = lr or "no LR"
-            else:
-                made[name] = _made(lr, upscalers[name])
-        return Case(
-            image=files.name,
-            photo=files.name,
-            hr=None if isinstance(hr, str) else hr,
-            lr=None if isinstance(lr, str) else lr,
-            made=made,
-        )
-
-    data = {"images": len(matched), "gt": fingerprint([files.hr for files in matched])}
-    if lq is not None:
-        data["lq"] = fingerprint([files.lr for files in matched if files.lr is not None])
-    return len(matched), (partial(case, files) for files in matched), data
+def _focus(makers: Makers) -> str:
+    """The model that the page's images are picked for: the last that is no plain enlargement."""
+    own = [
+        name
+        for name in makers.order
+        if name not in makers.contenders
+        or not str(makers.contenders[name].about["kind"]).startswith("Pillow")
+    ]
+    return (own or makers.order)[-1]
 
 
-def _read(path: Path) -> "NDArray[np.uint8] | str":
-    """An image's pixels, or why it cannot be read."""
-    import numpy as np
-
-    from tvqrap.images import read_image
-
-    try:
-        return np.asarray(read_image(path))
-    except UserError as error:
-        return str(error)
+def _described(tests: TestSet) -> str:
+    fingerprints = [f"{k} {v[:12]}" for k, v in tests.data.items() if len(str(v)) == 64]
+    kind = "HR and LR" if tests.has_hr else "LR alone, metrics without reference"
+    return f"{tests.images} images, {kind}; SHA-256: {', '.join(fingerprints)}"

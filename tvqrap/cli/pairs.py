@@ -83,7 +83,7 @@ def preview(
         photo, image = images[row % len(images)]
         height, width = image.shape[:2]
         rule: CropRule = "full" if capacity("zoom", width, height, size) == 0 else "zoom"
-        crop = plan_crop(rule, width, height, size, False, row, (seed, photo.key))
+        crop = plan_crop(rule, width, height, size, False, 0.0, row, (seed, photo.key))
         hr = cut(image, rule, size, crop)
         rng = random_stream(seed, photo.key, row)
         degraded = degrade(hr, settings.pairs.degradations[degradation], rng, steps=True)
@@ -91,6 +91,55 @@ def preview(
     with whole_file(output) as temporary:
         _sheet(lines).save(temporary, format="PNG")
     typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
+
+
+@app.command("imagenet-test")
+def imagenet_test(
+    source: Annotated[Path, typer.Argument(help="Folder of photographs (ImageNet validation).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for gt/ and lq/.")],
+    params: Annotated[Path, typer.Option(help="File of parameters.")] = Path("params.yaml"),
+    count: Annotated[
+        int | None, typer.Option(min=1, help="So many, drawn at random; all if not given.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="Side of HR, a multiple of 4.")] = 256,
+    degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "test",
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice and the degradation.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a test set that is there.")] = False,
+) -> None:
+    """Build a test set as ImageNet-Test was made: short side to 256, centre crop, degradation.
+
+    For `evaluate --gt DIR/gt --lq DIR/lq`. What cannot be used is named, and the rest is done.
+    """
+    from pipeline.imagenet_test import ABOUT, make_test_set
+    from stages.params import load_params
+    from stages.workers import worker_count
+    from tvqrap.architecture import SCALE
+    from tvqrap.progress import progress
+
+    if size % SCALE:
+        raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")
+    known = load_params(params).pairs.degradations
+    if degradation not in known:
+        raise UsageError(
+            f"--degradation: found {degradation!r}, expected one of {', '.join(known)}"
+        )
+    if any((output / name).exists() for name in ("gt", "lq", ABOUT)) and not overwrite:
+        raise UserError(f"{output}: holds a test set already; --overwrite replaces it")
+    made, lost = make_test_set(
+        source,
+        output,
+        count=count,
+        size=size,
+        degradation=known[degradation],
+        seed=seed,
+        workers=worker_count(),
+        progress=progress,
+    )
+    typer.echo(f"{output}: {made} pairs, HR {size}x{size}, degradation {degradation}, seed {seed}")
+    for entry in lost:
+        typer.echo(f"{source / entry.name}: {entry.reason}", err=True)
+    if lost:
+        raise UserError(f"{len(lost)} of {made + len(lost)} photographs could not be used")
 
 
 def _line(name: str, hr: Any, degraded: "Degraded") -> list[tuple[str, "Image"]]:

@@ -1,35 +1,38 @@
-"""Image quality metrics: what they are called, which way is better, and how they are computed.
+"""Image quality metrics: what they are called, which way is better, and what they need.
 
-Only metrics that need no download are here. All are pyiqa's, on 8-bit RGB images scaled to [0, 1];
-ST-LPIPS is computed by `tvqrap.perceptual`, which gives the same numbers, lets the features of a
-reference be used again, and reads its weights without unpickling.
-
+All are pyiqa's, on 8-bit RGB images scaled to [0, 1], with pyiqa's options where none are given:
+those of Tables 1, 2, 6 and 7 of the paper, and those that need no weights beside the packages'.
 Importing this module needs neither torch nor pyiqa.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
+from typing import Any, Literal, get_args
 
 MetricName = Literal[
     "psnr_y",
     "ssim_y",
+    "psnr_rgb",
+    "ssim_rgb",
     "ms_ssim",
+    "cw_ssim",
     "fsim",
     "vsi",
     "gmsd",
     "vif",
     "nlpd",
+    "mad",
     "stlpips_alex",
     "stlpips_vgg",
     "piqe",
+    "lpips",
+    "dists",
+    "clipiqa",
+    "musiq",
+    "maniqa",
+    "maniqa_pipal",
+    "niqe",
+    "fid",
 ]
 
 
@@ -47,24 +50,71 @@ class Metric:
     """Options given to pyiqa; all others are its defaults."""
     reference: bool = True
     """Whether it compares with HR; a metric without looks at the image alone."""
+    weights: tuple[str, ...] = ()
+    """Names of the files that it needs and no package carries: `metric_weights.SOURCES`."""
+    of_set: bool = False
+    """Whether it is one number of a whole set of images, that no image has."""
+    one_at_a_time: bool = False
+    """Whether pyiqa's network keeps something between layers that threads must not share."""
 
 
 _ON_Y = {"test_y_channel": True, "color_space": "ycbcr"}
+_ALEXNET, _VGG16 = "alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"
 
 METRICS: dict[MetricName, Metric] = {
     "psnr_y": Metric("PSNR-Y", "psnr", "higher", 2, _ON_Y),
     "ssim_y": Metric("SSIM-Y", "ssim", "higher", 4, _ON_Y),
+    "psnr_rgb": Metric("PSNR-RGB", "psnr", "higher", 2),
+    "ssim_rgb": Metric("SSIM-RGB", "ssimc", "higher", 4),
     "ms_ssim": Metric("MS-SSIM", "ms_ssim", "higher", 4),
+    "cw_ssim": Metric("CW-SSIM", "cw_ssim", "higher", 4),
     "fsim": Metric("FSIM", "fsim", "higher", 4),
     "vsi": Metric("VSI", "vsi", "higher", 4),
     "gmsd": Metric("GMSD", "gmsd", "lower", 4),
     "vif": Metric("VIF", "vif", "higher", 4),
     "nlpd": Metric("NLPD", "nlpd", "lower", 4),
+    "mad": Metric("MAD", "mad", "lower", 2),
     "stlpips_alex": Metric("ST-LPIPS alex", "stlpips", "lower", 4),
     "stlpips_vgg": Metric("ST-LPIPS vgg", "stlpips-vgg", "lower", 4),
     "piqe": Metric("PIQE", "piqe", "lower", 2, reference=False),
+    "lpips": Metric(
+        "LPIPS", "lpips", "lower", 4, weights=("LPIPS_v0.1_alex-df73285e.pth", _ALEXNET)
+    ),
+    "dists": Metric("DISTS", "dists", "lower", 4, weights=("DISTS_weights-f5e65c96.pth", _VGG16)),
+    "clipiqa": Metric("CLIP-IQA", "clipiqa", "higher", 4, reference=False, weights=("RN50.pt",)),
+    "musiq": Metric(
+        "MUSIQ", "musiq", "higher", 2, reference=False, weights=("musiq_koniq_ckpt-e95806b9.pth",)
+    ),
+    "maniqa": Metric(
+        "MANIQA",
+        "maniqa",
+        "higher",
+        4,
+        reference=False,
+        weights=("ckpt_koniq10k.pt",),
+        one_at_a_time=True,
+    ),
+    "maniqa_pipal": Metric(
+        "MANIQA-PIPAL",
+        "maniqa-pipal",
+        "higher",
+        4,
+        reference=False,
+        weights=("MANIQA_PIPAL-ae6d356b.pth",),
+        one_at_a_time=True,
+    ),
+    "niqe": Metric(
+        "NIQE", "niqe", "lower", 3, reference=False, weights=("niqe_modelparameters.mat",)
+    ),
+    "fid": Metric(
+        "FID", "fid", "lower", 2, weights=("pt_inception-2015-12-05-6726825d.pth",), of_set=True
+    ),
 }
 assert tuple(METRICS) == get_args(MetricName)
+
+VERDICT: tuple[MetricName, ...] = ("stlpips_vgg", "fsim")
+"""The metrics that are looked at first: a model is better where it is better in both, and to the
+eye."""
 
 
 @dataclass(frozen=True)
@@ -75,129 +125,12 @@ class Score:
     reason: str = ""
 
 
-def pyiqa_version() -> str | None:
-    """The version of the installed pyiqa; None where it is missing."""
-    try:
-        return metadata.version("pyiqa")
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An HR image, with what the metrics computed of it once."""
-
-    pixels: "NDArray[np.uint8]"
-    image: "Tensor"
-    features: "dict[str, list[Tensor]]"
-
-
-class Scorer:
-    """Computes chosen metrics on the CPU; a metric that cannot be had is kept with its reason.
-
-    May be used from several threads at once.
-    """
-
-    def __init__(self, names: Sequence[MetricName]) -> None:
-        self.names = tuple(names)
-        self.missing: dict[str, str] = {}
-        """Metrics that no image can be given, and why."""
-        self._metrics: dict[str, Callable[[Tensor, Reference | None], Tensor]] = {}
-        self._perceptual: dict[str, Any] = {}
-        for name in self.names:
-            try:
-                if name == "stlpips_alex" or name == "stlpips_vgg":
-                    self._add_stlpips(name)
-                else:
-                    self._add_pyiqa(name)
-            except Exception as error:  # whatever a metric's own code raises
-                self.missing[name] = _reason(error)
-
-    def _add_stlpips(self, name: Literal["stlpips_alex", "stlpips_vgg"]) -> None:
-        from tvqrap.perceptual import stlpips
-
-        distance = stlpips("alex" if name == "stlpips_alex" else "vgg")
-        self._perceptual[name] = distance
-
-        def measure(image: "Tensor", reference: Reference | None) -> "Tensor":
-            assert reference is not None
-            return distance(image * 2 - 1, reference.features[name])
-
-        self._metrics[name] = measure
-
-    def _add_pyiqa(self, name: MetricName) -> None:
-        if pyiqa_version() is None:
-            raise ModuleNotFoundError(
-                "pyiqa is not installed; `pip install tvqrap[evaluation]` brings it"
-            )
-        import pyiqa
-        import torch
-
-        metric = METRICS[name]
-        network = pyiqa.create_metric(metric.pyiqa, device=torch.device("cpu"), **metric.options)
-
-        def measure(image: "Tensor", reference: Reference | None) -> "Tensor":
-            if reference is None or not metric.reference:
-                return network(image)
-            return network(image, reference.image)
-
-        self._metrics[name] = measure
-
-    def reference(self, pixels: "NDArray[np.uint8]") -> Reference:
-        """Prepares an HR image, uint8 (H, W, 3), for any number of `score` calls."""
-        import torch
-
-        image = _unit_tensor(pixels)
-        with torch.inference_mode():
-            features = {
-                name: distance.features(image * 2 - 1)
-                for name, distance in self._perceptual.items()
-            }
-        return Reference(pixels, image, features)
-
-    def score(self, pixels: "NDArray[np.uint8]", reference: Reference | None) -> dict[str, Score]:
-        """Scores one image, uint8 (H, W, 3), by every metric; never raises for an image's sake.
-
-        Without a reference, or with one of another size, the metrics that need it say so.
-        """
-        import torch
-
-        image = _unit_tensor(pixels)
-        scores: dict[str, Score] = {}
-        for name in self.names:
-            if name in self.missing:
-                scores[name] = Score(None, self.missing[name])
-                continue
-            if METRICS[name].reference:
-                if reference is None:
-                    scores[name] = Score(None, "needs HR")
-                    continue
-                if reference.pixels.shape != pixels.shape:
-                    scores[name] = Score(None, _size_reason(pixels, reference.pixels))
-                    continue
-            try:
-                with torch.inference_mode():
-                    value = float(self._metrics[name](image, reference).reshape(()))
-                finite = math.isfinite(value)
-                scores[name] = Score(value) if finite else Score(None, f"gave {value}")
-            except Exception as error:  # whatever a metric's own code raises
-                scores[name] = Score(None, _reason(error))
-        return scores
-
-
-def _unit_tensor(pixels: "NDArray[np.uint8]") -> "Tensor":
-    """uint8 (H, W, 3) as float32 (1, 3, H, W) in [0, 1]."""
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
-
-
-def _size_reason(ours: "NDArray[np.uint8]", theirs: "NDArray[np.uint8]") -> str:
-    (h, w), (hr_h, hr_w) = ours.shape[:2], theirs.shape[:2]
-    return f"{w}x{h} image against {hr_w}x{hr_h} HR"
-
-
-def _reason(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
+    """An error as a reason: its class and the first line of what it says."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def without_reference(names: Iterable[MetricName]) -> list[MetricName]:
+    """Those of the metrics that look at an image alone."""
+    return [name for name in names if not METRICS[name].reference]

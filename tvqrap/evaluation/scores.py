@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tvqrap.evaluation.bootstrap import Interval, Resampling, mean_interval
-from tvqrap.evaluation.metrics import METRICS, pyiqa_version
+from tvqrap.evaluation.metrics import METRICS, Score
+from tvqrap.evaluation.pyiqa_metric import pyiqa_version
 from tvqrap.evaluation.scoring import ImageScores
 from tvqrap.files import write_whole
+
+METRICS_FILE, SCORES, PER_IMAGE = "metrics.json", "scores.json", "per_image.csv"
+"""Names of the files of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Failure:
 
     model: str
     image: str
+    """Empty for a number of the whole set."""
     metric: str
     reason: str
 
@@ -58,6 +63,13 @@ class Summary:
     images: int
     """Images that each model was given."""
     failures: tuple[Failure, ...]
+    missing: Mapping[str, str]
+    """Metrics that could not be had at all, and why."""
+
+    @property
+    def lost(self) -> int:
+        """Scores that were asked for and are not there; a missing metric counts once."""
+        return len(self.failures) + len(self.missing)
 
     def mean(self, model: str, column: str) -> float | None:
         """A model's number in a column; None where it has none."""
@@ -68,12 +80,14 @@ class Summary:
 
 def summarise(
     rows: Sequence[ImageScores],
-    totals: Mapping[str, Mapping[str, float]],
+    totals: Mapping[str, Mapping[str, Score]],
     resampling: Resampling,
+    missing: Mapping[str, str],
 ) -> Summary:
     """Means with bootstrap intervals, models and columns in the order of their first appearance.
 
-    A score that is missing stays out of its mean and is listed among the failures.
+    `totals` are numbers of the whole set, by model and column. A score that is missing stays out of
+    its mean and is listed among the failures, unless its metric is missing altogether.
     """
     models = list(dict.fromkeys(row.model for row in rows))
     columns = list(dict.fromkeys(name for row in rows for name in row.scores))
@@ -88,44 +102,50 @@ def summarise(
                     values.setdefault(row.photo, []).append(score.value)
             if values:
                 intervals[model][column] = mean_interval(values, resampling)
-    failures = tuple(
+    failures = [
         Failure(row.model, row.image, name, score.reason)
         for row in rows
         for name, score in row.scores.items()
-        if score.value is None
-    )
+        if score.value is None and name not in missing
+    ]
+    failures += [
+        Failure(model, "", name, score.reason)
+        for model, numbers in totals.items()
+        for name, score in numbers.items()
+        if score.value is None and name not in missing
+    ]
     columns += dict.fromkeys(name for numbers in totals.values() for name in numbers)
+    found = {
+        model: {name: score.value for name, score in numbers.items() if score.value is not None}
+        for model, numbers in totals.items()
+    }
     images = len({row.image for row in rows})
-    return Summary(tuple(columns), intervals, totals, images, failures)
+    return Summary(tuple(columns), intervals, found, images, tuple(failures), dict(missing))
 
 
 def protocol(
-    metrics: Sequence[str],
+    metrics: Mapping[str, Any],
     resampling: Resampling,
     *,
-    pad_multiple: int,
     data: Mapping[str, Any],
     models: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that the scores depend on; `data` and `models` say what was scored, by fingerprints."""
+    """All that the scores depend on; `data` and `models` say what was scored, by fingerprints.
+
+    How an upscaler pads and tiles its LR images stands with each model.
+    """
     import torch
 
     import tvqrap
 
     return {
-        "metrics": {
-            name: {"pyiqa": METRICS[name].pyiqa, "options": METRICS[name].options}
-            for name in METRICS
-            if name in metrics
-        },
+        "metrics": dict(metrics),
         "pixels": "8-bit RGB, no border cropped",
         "mean": "over photographs, of the mean over each photograph's images",
         "interval": {
             "method": "percentile bootstrap over photographs",
             **asdict(resampling),
         },
-        "padding": {"multiple": pad_multiple, "mode": "reflect", "where": "bottom and right"},
-        "tiling": None,
         "versions": {
             "tvqrap": tvqrap.__version__,
             "pyiqa": pyiqa_version(),
@@ -134,6 +154,11 @@ def protocol(
         "data": dict(data),
         "models": dict(models),
     }
+
+
+def padding(multiple: int) -> dict[str, Any]:
+    """How our upscalers pad LR images, as a result says it."""
+    return {"multiple": multiple, "mode": "reflect", "where": "bottom and right"}
 
 
 def _round(value: float | None, column: str) -> float | None:
@@ -158,7 +183,11 @@ def _per_image(summary: Summary, rows: Sequence[ImageScores]) -> str:
 
 
 def write_scores(
-    folder: Path, summary: Summary, rows: Sequence[ImageScores], protocol: Mapping[str, Any]
+    folder: Path,
+    summary: Summary,
+    rows: Sequence[ImageScores],
+    protocol: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes metrics.json, scores.json and per_image.csv, each whole or not at all."""
     means = {
@@ -176,8 +205,10 @@ def write_scores(
             for model, intervals in summary.intervals.items()
         },
         "totals": summary.totals,
+        "missing": summary.missing,
         "failures": [asdict(failure) for failure in summary.failures],
+        "notes": list(notes),
     }
-    write_whole(folder / "per_image.csv", _per_image(summary, rows))
-    write_whole(folder / "scores.json", json.dumps(details, indent=2) + "\n")
-    write_whole(folder / "metrics.json", json.dumps(means, indent=2) + "\n")
+    write_whole(folder / PER_IMAGE, _per_image(summary, rows))
+    write_whole(folder / SCORES, json.dumps(details, indent=2) + "\n")
+    write_whole(folder / METRICS_FILE, json.dumps(means, indent=2) + "\n")

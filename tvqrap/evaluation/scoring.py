@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tvqrap.evaluation.metrics import Score, Scorer
+from tvqrap.evaluation.metrics import Score
+from tvqrap.evaluation.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Case:
     """By model: numbers that are known already (code accuracy), by column."""
     codes: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
     """By model: the codes that its image was decoded from."""
+    notes: tuple[str, ...] = ()
+    """What was done to the image's files before they could be scored, a line each."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def _score(scorer: Scorer, make: Callable[[], Case]) -> Scored:
     for model, made in case.made.items():
         scores: dict[str, Score] = {}
         if isinstance(made, str):
-            scores.update({name: Score(None, made) for name in scorer.names})
+            scores.update({name: Score(None, made) for name in scorer.of_images})
         else:
             scores.update(scorer.score(made, reference))
         scores.update({name: Score(value) for name, value in case.known.get(model, {}).items()})

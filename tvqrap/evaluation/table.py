@@ -18,7 +18,7 @@ def score_table(summary: Summary, title: str, ceiling: str | None = None) -> Tab
         table.add_column(model, justify="right", overflow="fold")
     for column in summary.columns:
         arrow = {"higher": " ↑", "lower": " ↓", None: ""}[COLUMNS[column].better]
-        best = _best(summary, column, ceiling)
+        best = best_of(summary, column, ceiling)
         cells = [_cell(summary, model, column, model == best) for model in summary.intervals]
         table.add_row(COLUMNS[column].title + arrow, *cells)
     return table
@@ -28,7 +28,7 @@ def _cell(summary: Summary, model: str, column: str, best: bool) -> str:
     value, digits = summary.mean(model, column), COLUMNS[column].digits
     if value is None:
         failed = any(f.model == model and f.metric == column for f in summary.failures)
-        return "failed" if failed else "–"
+        return "missing" if column in summary.missing else "failed" if failed else "–"
     text = f"[bold]{value:.{digits}f} *[/bold]" if best else f"{value:.{digits}f}"
     interval = summary.intervals[model].get(column)
     if interval is None:
@@ -39,13 +39,24 @@ def _cell(summary: Summary, model: str, column: str, best: bool) -> str:
     return text
 
 
-def _best(summary: Summary, column: str, ceiling: str | None) -> str | None:
+def best_of(summary: Summary, column: str, ceiling: str | None = None) -> str | None:
+    """The model with the best mean in a column; None where there is nothing to compare.
+
+    A model that lost some of the images takes no part: its mean is one of other images.
+    """
     better = COLUMNS[column].better
     values = {
         model: value
         for model in summary.intervals
-        if model != ceiling and (value := summary.mean(model, column)) is not None
+        if model != ceiling
+        and (value := summary.mean(model, column)) is not None
+        and _is_whole(summary, model, column)
     }
     if better is None or len(values) < 2:
         return None
     return (max if better == "higher" else min)(values, key=values.__getitem__)
+
+
+def _is_whole(summary: Summary, model: str, column: str) -> bool:
+    interval = summary.intervals[model].get(column)
+    return interval is None or interval.images == summary.images

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from tvqrap.evaluation.bootstrap import Resampling
-from tvqrap.evaluation.metrics import Score, Scorer
+from tvqrap.evaluation.metrics import Score
+from tvqrap.evaluation.scorer import Scorer
 from tvqrap.evaluation.scores import protocol, summarise, write_scores
 from tvqrap.evaluation.scoring import Case, ImageScores, score_cases
 from tvqrap.evaluation.table import score_table
@@ -35,8 +36,9 @@ def rows() -> list[ImageScores]:
 
 def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
     scored = rows()
-    summary = summarise(scored, {"rap": {"code_usage": 0.5}}, RESAMPLING)
-    about = protocol(["psnr_y"], RESAMPLING, pad_multiple=64, data={"set": "test"}, models={})
+    summary = summarise(scored, {"rap": {"code_usage": Score(0.5)}}, RESAMPLING, {})
+    metrics = Scorer(["psnr_y"]).protocol()
+    about = protocol(metrics, RESAMPLING, data={"set": "test"}, models={})
     write_scores(tmp_path, summary, scored, about)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "bicubic": {"psnr_y": 26.0, "piqe": 77.5},
@@ -58,21 +60,36 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_never_worked_is_null(tmp_path: Path) -> None:
-    scored = [ImageScores("rap", "a", "a", {"fsim": Score(None, "not installed")})]
-    summary = summarise(scored, {}, RESAMPLING)
+    scored = [
+        ImageScores("rap", name, name, {"fsim": Score(None, "not installed")}) for name in "ab"
+    ]
+    summary = summarise(scored, {}, RESAMPLING, {"fsim": "not installed"})
+    assert summary.failures == () and summary.lost == 1
     write_scores(tmp_path, summary, scored, {})
+    details = json.loads((tmp_path / "scores.json").read_text())
+    assert details["missing"] == {"fsim": "not installed"}
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"rap": {"fsim": None}}
 
 
 def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(score_table(summarise(rows(), {}, RESAMPLING), "Test set"))
+    summary = summarise(rows(), {}, RESAMPLING, {})
+    console.print(score_table(summary, "Test set"))
     text = console.export_text()
-    assert "26.06 *" in text and "52.50 *" in text and "2 of 3 images" in text
+    assert "52.50 *" in text and "2 of 3 images" in text
     assert "…" not in text
-    unmarked = score_table(summarise(rows(), {}, RESAMPLING), "Test set", ceiling="rap")
+    # Its mean is one of other images.
+    assert "26.06" in text and "26.06 *" not in text
+    unmarked = score_table(summary, "Test set", ceiling="rap")
     console.print(unmarked)
     assert "*" not in console.export_text()
+
+
+def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
+    summary = summarise(rows(), {"rap": {"fid": Score(None, "2 of 3 images")}}, RESAMPLING, {})
+    assert summary.mean("rap", "fid") is None
+    last = summary.failures[-1]
+    assert (last.model, last.image, last.metric, last.reason) == ("rap", "", "fid", "2 of 3 images")
 
 
 @pytest.mark.parametrize("workers", [1, 3])

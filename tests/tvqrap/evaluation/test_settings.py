@@ -26,7 +26,7 @@ def test_a_complete_section_is_taken() -> None:
     [
         ("metrics", []),
         ("metrics", ["psnr_y", "psnr_y"]),
-        ("metrics", ["musiq"]),
+        ("metrics", ["nothing"]),
         ("confidence", 1.0),
         ("bootstrap_samples", 0),
         ("pad_multiple", "64"),

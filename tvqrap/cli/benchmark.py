@@ -1,0 +1,106 @@
+"""`tvqrap-cli benchmark`: what upscaling costs, side by side."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tvqrap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from tvqrap.evaluation.cost import Measured
+
+DEFAULT = ("package", "paper", "rrdb", "swinir", "dat", "hat")
+SIDES = "64,128"
+
+
+def benchmark(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="Model folders, files that spandrel knows, or untrained networks of the published "
+            "sizes: paper (ours), rrdb, swinir, dat, hat; package is the one that comes along. "
+            "All of the names, if none is given.",
+        ),
+    ] = None,
+    sides: Annotated[str, typer.Option(help="Sides of square LR images.")] = SIDES,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each, after one more.")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Arithmetic threads; torch's choice if not given.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write the numbers as JSON.")
+    ] = None,
+) -> None:
+    """Measure milliseconds, parameters, arithmetic and peak memory of upscaling one image.
+
+    Prints a Markdown table. The networks take turns; numbers are medians of the rounds.
+    """
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in sides.split(",")):
+        raise UsageError(f"--sides: found {sides!r}, expected numbers with commas between")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
+    import torch
+
+    from tvqrap.evaluation.cost import measure
+    from tvqrap.memory import keep_freed_memory
+    from tvqrap.packaged import UPSCALER
+    from tvqrap.progress import progress
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device here")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    given = list(dict.fromkeys(models or DEFAULT))
+    lengths = [int(part) for part in sides.split(",")]
+    names = {str(UPSCALER) if name == "package" else name: name for name in given}
+    total = len(names) * len(lengths) * (rounds + 2)
+    with progress("benchmark", total=total, unit="run") as advance:
+        found = measure(list(names), lengths, rounds=rounds, device=device, advance=advance)
+    for line in _markdown(found, names, rounds, device):
+        typer.echo(line)
+    if output is not None:
+        from tvqrap.files import write_whole
+
+        write_whole(output, json.dumps(asdict(found), indent=2) + "\n")
+
+
+def _markdown(found: "Measured", names: dict[str, str], rounds: int, device: str) -> "list[str]":
+    cpu = device == "cpu"
+    lines = [
+        f"| | LR | ms |{' ms of a core |' if cpu else ''} parameters | GFLOP | peak memory "
+        f"| share of the {'core' if cpu else 'machine'} |",
+        f"|---|---|---|{'---|' if cpu else ''}---|---|---|---|",
+    ]
+    for cost in found.costs:
+        core = cost.processor_milliseconds
+        lines.append(
+            f"| {names[cost.model]} | {cost.side}x{cost.side} | {cost.milliseconds:.0f} "
+            + (f"| {core:.0f} " if core is not None else "")
+            + f"| {cost.parameters / 1e6:.1f} M | {cost.operations / 1e9:.1f} "
+            f"| {cost.peak_bytes / 2**20:.0f} MiB | {100 * cost.share:.0f} % |"
+        )
+    rate = f"{found.operations_per_second / 1e9:.0f} GFLOP/s measured{' of a core' if cpu else ''}"
+    end = f"median of {rounds}, load {os.getloadavg()[0]:.1f}"
+    return [*lines, "", f"{_machine(device)}, {rate}, {end}"]
+
+
+def _machine(device: str) -> str:
+    import torch
+
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        pass  # elsewhere than on Linux
+    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"

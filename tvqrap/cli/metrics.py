@@ -1,0 +1,97 @@
+"""`tvqrap-cli metrics`: which metrics can be had here, and fetching what they need."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tvqrap.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from tvqrap.evaluation.metrics import MetricName
+
+
+def metrics(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="METRIC...", help="All, if none is given.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download the weights that are missing.")
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the weights, to look in and to fetch to."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List the metrics: what they are, which can be used here, and why the others cannot."""
+    from tvqrap.evaluation.metric_weights import fetch_weights
+    from tvqrap.evaluation.metrics import METRICS
+
+    for name in names or ():
+        if name not in METRICS:
+            raise UsageError(f"{name!r} is not known, expected of {', '.join(METRICS)}")
+    chosen: list[MetricName] = [name for name in METRICS if not names or name in names]
+    failed = []
+    if fetch:
+        for name in chosen:
+            try:
+                for path in fetch_weights(name, weights):
+                    typer.echo(f"{path}: fetched for {name}", err=True)
+            except UserError as error:
+                failed.append(f"{name}: {error}")
+    problems = {name: _problem(name, weights) for name in chosen}
+    if as_json:
+        document = {
+            name: {"title": METRICS[name].title, "usable": problem is None, "reason": problem}
+            for name, problem in problems.items()
+        }
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        _print(problems, weights)
+    if failed:
+        raise UserError(f"{failed[0]} ({len(failed)} metrics could not be fetched)")
+
+
+def _problem(name: "MetricName", weights: Path | None) -> str | None:
+    """Why a metric cannot be used; None where it can."""
+    from tvqrap.evaluation.metric_weights import find_weights
+    from tvqrap.evaluation.pyiqa_metric import pyiqa_version
+
+    try:
+        if name == "stlpips_alex" or name == "stlpips_vgg":
+            from tvqrap.perceptual import stlpips_weights
+
+            stlpips_weights("alex" if name == "stlpips_alex" else "vgg")
+        elif pyiqa_version() is None:
+            return "pyiqa is not installed; `pip install tvqrap[evaluation]` brings it"
+        else:
+            find_weights(name, weights)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _print(problems: "dict[MetricName, str | None]", weights: Path | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from tvqrap.evaluation.metric_weights import folders
+    from tvqrap.evaluation.metrics import METRICS
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("metric", "", "better", "needs", ""):
+        table.add_column(title, overflow="fold")
+    for name, problem in problems.items():
+        metric = METRICS[name]
+        needs = "HR, whole set" if metric.of_set else "HR" if metric.reference else "–"
+        state = "usable" if problem is None else problem.partition("; ")[0].partition(", not")[0]
+        table.add_row(name, metric.title, metric.better, needs, state)
+    Console().print(table)
+    lacking = [name for name, problem in problems.items() if problem is not None]
+    if lacking:
+        places = ", ".join(str(folder) for folder in folders(weights))
+        typer.echo(f"Not found in {places}.")
+        typer.echo(f"tvqrap-cli metrics --fetch {' '.join(lacking)}: fetches the weights")

@@ -1,0 +1,192 @@
+"""Two results on the same images by the same protocol: what differs, with paired intervals."""
+
+import csv
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvqrap.errors import UserError
+from tvqrap.evaluation.bootstrap import Interval, Resampling
+from tvqrap.evaluation.comparison import Value, Verdict, paired_difference, values_of, verdict
+from tvqrap.evaluation.metrics import METRICS, Score
+from tvqrap.evaluation.scores import COLUMNS, METRICS_FILE, PER_IMAGE, SCORES
+from tvqrap.evaluation.scoring import ImageScores
+
+_SHOWN = 60
+"""Characters of a value in a message."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result as it was written."""
+
+    path: Path
+    protocol: Mapping[str, Any]
+    rows: tuple[ImageScores, ...]
+
+    @property
+    def models(self) -> list[str]:
+        """In their order."""
+        return list(dict.fromkeys(row.model for row in self.rows))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One metric of one model in both results, over the images that have it in both."""
+
+    model: str
+    metric: str
+    first: float
+    second: float
+    difference: Interval
+    """Of the second less the first."""
+    verdict: Verdict
+    """Of the second."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What differs between two results."""
+
+    images: int
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+
+
+def read_result(path: Path) -> Result:
+    """Reads scores.json (or the folder that holds it) with per_image.csv beside it.
+
+    Raises UserError where they are missing or not what they should be.
+    """
+    folder = path if path.is_dir() else path.parent
+    scores = folder / SCORES if path.is_dir() or path.name == METRICS_FILE else path
+    try:
+        protocol = json.loads(scores.read_text(encoding="utf-8"))["protocol"]
+        protocol["metrics"], protocol["data"], protocol["models"]
+        with (folder / PER_IMAGE).open(encoding="utf-8", newline="") as file:
+            rows = tuple(_row(line) for line in csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not found, expected a result of evaluate") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{scores}: not a result of evaluate ({error!r})") from None
+    return Result(scores, protocol, rows)
+
+
+def _row(line: dict[str, str]) -> ImageScores:
+    scores = {
+        name: Score(float(value)) if value else Score(None, "missing")
+        for name, value in line.items()
+        if name in COLUMNS
+    }
+    return ImageScores(line["model"], line["image"], line["photo"], scores)
+
+
+def compare(first: Result, second: Result) -> Compared:
+    """Metrics of the models that both have, or of the only model of each.
+
+    Raises UserError, naming what differs, for results on other images, or by another protocol:
+    other options or weights of metrics, another pyiqa, other averages; or where our models were
+    padded or tiled otherwise. Versions that do not touch a metric may differ.
+    """
+    _refuse_differences(first, second)
+    notes = []
+    pairs = [(name, name) for name in first.models if name in second.models]
+    if not pairs and len(first.models) == len(second.models) == 1:
+        pairs = [(first.models[0], second.models[0])]
+        notes.append(f"A is {first.models[0]}, B is {second.models[0]}")
+    if not pairs:
+        raise UserError(
+            f"{second.path}: has {', '.join(second.models)}, expected one of the models of "
+            f"{first.path}: {', '.join(first.models)}"
+        )
+    notes += _other_versions(first, second)
+    resampling = _resampling(first)
+    entries = []
+    for ours, theirs in pairs:
+        for metric in METRICS:
+            before = values_of(first.rows, ours, metric)
+            after = values_of(second.rows, theirs, metric)
+            common = [image for image in before if image in after]
+            if not common:
+                continue
+            asked = {row.image for row in first.rows if row.model == ours}
+            if len(common) < len(asked):
+                notes.append(f"{ours}: {metric} over {len(common)} of {len(asked)} images")
+            difference = paired_difference(after, before, resampling)
+            assert difference is not None
+            entries.append(
+                Entry(
+                    ours if ours == theirs else f"{ours}, {theirs}",
+                    metric,
+                    _mean(before, common),
+                    _mean(after, common),
+                    difference,
+                    verdict(difference, METRICS[metric].better),
+                )
+            )
+    images = len({row.image for row in first.rows})
+    return Compared(images, tuple(entries), tuple(notes))
+
+
+def _mean(values: Mapping[str, Value], images: list[str]) -> float:
+    """Over photographs, as all means."""
+    photos: dict[str, list[float]] = {}
+    for image in images:
+        photos.setdefault(values[image].photo, []).append(values[image].value)
+    return statistics.fmean(statistics.fmean(crops) for crops in photos.values())
+
+
+def _resampling(result: Result) -> Resampling:
+    try:
+        about = result.protocol["interval"]
+        return Resampling(about["samples"], about["confidence"], about["seed"])
+    except KeyError as error:
+        raise UserError(f"{result.path}: not a result of evaluate ({error!r})") from None
+
+
+def _refuse_differences(first: Result, second: Result) -> None:
+    for name, find in (
+        ("data", lambda p: p["data"]),
+        ("pixels", lambda p: p.get("pixels")),
+        ("mean", lambda p: p.get("mean")),
+        ("pyiqa", lambda p: p["versions"]["pyiqa"]),
+    ):
+        _refuse_difference(name, find(first.protocol), find(second.protocol), first, second)
+    metrics = [result.protocol["metrics"] for result in (first, second)]
+    for name in metrics[0].keys() & metrics[1].keys():
+        _refuse_difference(name, metrics[0][name], metrics[1][name], first, second)
+    images = [{row.image for row in result.rows} for result in (first, second)]
+    if images[0] != images[1]:
+        alone = sorted(images[0] ^ images[1])
+        raise UserError(
+            f"{second.path}: not the images of {first.path}: {', '.join(alone[:10])} "
+            f"{'are' if len(alone) > 1 else 'is'} in one alone"
+        )
+    for model in first.models:
+        ours, theirs = (r.protocol["models"].get(model) for r in (first, second))
+        if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("kind") == "tvqrap":
+            for how in ("padding", "tiling"):
+                if theirs.get("kind") == "tvqrap":
+                    name = f"{how} of {model}"
+                    _refuse_difference(name, ours.get(how), theirs.get(how), first, second)
+
+
+def _refuse_difference(name: str, ours: Any, theirs: Any, first: Result, second: Result) -> None:
+    if ours != theirs:
+        a, b = (json.dumps(value)[:_SHOWN] for value in (ours, theirs))
+        raise UserError(
+            f"{second.path}: {name} is {b}, in {first.path} it is {a}; scores of different "
+            "protocols cannot be compared"
+        )
+
+
+def _other_versions(first: Result, second: Result) -> list[str]:
+    ours, theirs = first.protocol["versions"], second.protocol["versions"]
+    return [
+        f"{name}: {version} in A, {theirs.get(name)} in B"
+        for name, version in ours.items()
+        if theirs.get(name) != version
+    ]
