@@ -3,7 +3,9 @@
 The stream of samples is endless: epoch after epoch, each in its own order, with no sample lost or
 doubled at the joints. Within an epoch the shards are shuffled, read in blocks, and the samples
 shuffled within each block, so that storage sees whole files in sequence. A position in the stream
-is (epoch, samples seen in it), which any step of any batch size maps to.
+is (epoch, samples seen in it), which any step of any batch size maps to. Workers that train
+together deal the samples of each batch among them: all take the same steps, together with the same
+batches as one alone. Each reads every shard and decodes its own samples.
 """
 
 import contextlib
@@ -14,15 +16,16 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.shards import Manifest, Sample, decode_array, decode_png, read_shard
+from pipeline.storage import Location
 from pipeline.streams import random_stream
 from tvqrap.errors import UserError
 from tvqrap.training.batch import Batch
+from tvqrap.training.part import WHOLE, Part
 
 BLOCK_SHARDS = 8
 """Shards held in memory and mixed at a time."""
@@ -46,7 +49,8 @@ class Source:
     Samples that the extraction of tokens dropped are left out of the pairs too.
     """
 
-    folders: tuple[Path, ...]
+    folders: tuple[Location, ...]
+    """Where the shards are, on disk or in a store."""
     shards: tuple[str, ...]
     counts: tuple[int, ...]
     """Samples in each shard that are in all folders."""
@@ -60,7 +64,7 @@ class Source:
         return sum(self.counts)
 
     @classmethod
-    def open(cls, *folders: Path) -> "Source":
+    def open(cls, *folders: Location) -> "Source":
         """Reads the manifests. Raises `UserError` where they do not list the same shards."""
         manifests = [Manifest.load(folder) for folder in folders]
         first = manifests[0]
@@ -79,7 +83,10 @@ class Source:
         if not first.samples:
             raise UserError(f"{folders[0]}: holds no samples")
         variants = int(first.params["settings"]["variants"])
-        return cls(folders, names, counts, variants, frozenset(dropped))
+        homes = tuple(
+            manifest.home(folder) for folder, manifest in zip(folders, manifests, strict=True)
+        )
+        return cls(homes, names, counts, variants, frozenset(dropped))
 
     def read(self, shard: int) -> list[Sample]:
         """Samples of one shard, members of all folders together, counts checked."""
@@ -149,13 +156,19 @@ class _Place:
 
 
 class Loader:
-    """Batches of one set."""
+    """Batches of one set, or the part of each that is a worker's."""
 
-    def __init__(self, source: Source, wanted: Wanted, *, seed: int, batch: int) -> None:
+    def __init__(
+        self, source: Source, wanted: Wanted, *, seed: int, batch: int, part: Part = WHOLE
+    ) -> None:
+        """`batch`: samples of a whole batch, a multiple of the parts."""
+        if batch % part.of:
+            raise ValueError(f"a batch of {batch} cannot be dealt to {part.of} workers")
         self.source = source
         self.wanted = wanted
         self.seed = seed
         self.batch = batch
+        self.part = part
         self._held: dict[int, list[Sample]] = {}
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
@@ -174,9 +187,9 @@ class Loader:
                 with ThreadPoolExecutor(DECODING_THREADS) as pool:
                     places = self._places(step * self.batch)
                     while not stopped.is_set():
-                        samples = [
-                            (place, self._sample(place)) for place in islice(places, self.batch)
-                        ]
+                        batch = islice(places, self.batch)
+                        ours = islice(batch, self.part.index, None, self.part.of)
+                        samples = [(place, self._sample(place)) for place in ours]
                         put(_batch(list(pool.map(self._decode, samples))))
             except BaseException as error:
                 put(error)

@@ -6,12 +6,16 @@ import torch
 
 from pipeline.loading import Loader, Source, Wanted
 from pipeline.tokens import check_tokens
-from stages.stage import Stage, run_stage
+from stages.continuing import go_on, keep
+from stages.launch import run_training
+from stages.stage import Stage
+from stages.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model
 from tvqrap.model_folder import read_card
+from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.engine import train
 from tvqrap.training.rap import RapTrainee
-from tvqrap.upscaler_folder import load_upscaler
+from tvqrap.upscaler_folder import check_frozen_parts, load_upscaler
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -19,37 +23,45 @@ TOKENIZER = Path("models/tokenizer")
 PREDICTOR = Path("models/predictor")
 
 
-def finetune_rap(stage: Stage) -> None:
+def finetune_rap(stage: Stage, workers: Workers) -> None:
     """data/pairs, data/tokens, models/predictor -> models/rap, curves/rap."""
     params = stage.params
     settings = params.rap
     torch.manual_seed(params.seed)
     # Where predictor training was skipped, models/predictor is what `init` gave.
     network = load_upscaler(PREDICTOR)
+    check_frozen_parts(network, PREDICTOR, TOKENIZER)
     code_level = bool(settings.structure or settings.code)
     wanted = Wanted(hr=True, lr=True, tokens=code_level)
 
-    def loader(name: str, batch: int) -> Loader:
+    def loader(name: str, workers: Workers) -> Loader:
         folders = [PAIRS / name]
         if code_level:
             check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
-        return Loader(Source.open(*folders), wanted, seed=params.seed, batch=batch)
+        source = Source.open(*folders)
+        return Loader(source, wanted, seed=params.seed, batch=settings.batch, part=workers.part)
 
     trainee = RapTrainee(
         network,
         settings,
         params.compute,
-        validation=loader("val", settings.batch).all(VALIDATION_SAMPLES),
+        validation=loader("val", ALONE).all(VALIDATION_SAMPLES),
+        workers=workers,
     )
+    go_on(stage, settings, "rap", workers)
     history = train(
         trainee,
         title="finetune_rap",
         steps=settings.steps,
-        batches=loader(settings.set, settings.batch).batches,
+        batches=loader(settings.set, workers).batches,
         monitoring=settings.monitoring,
-        checkpoints=stage.scratch,
+        folder=stage.scratch,
+        workers=workers,
+        report=tensorboard(stage, workers),
     )
+    if not workers.first:
+        return
     network.predictor.load_state_dict(trainee.average.module.state_dict())
     publish_model(
         stage,
@@ -61,7 +73,8 @@ def finetune_rap(stage: Stage) -> None:
         steps=settings.steps,
         started_from=read_card(PREDICTOR).fingerprint,
     )
+    keep(stage, "rap")
 
 
 if __name__ == "__main__":
-    run_stage("finetune_rap", finetune_rap)
+    run_training("finetune_rap", finetune_rap)

@@ -8,7 +8,10 @@ import torch
 
 from pipeline.loading import Loader, Source, Wanted
 from pipeline.tokens import check_tokens
-from stages.stage import Stage, run_stage
+from stages.continuing import go_on, keep
+from stages.launch import run_training
+from stages.stage import Stage
+from stages.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
     from_other_photos,
@@ -20,10 +23,12 @@ from tvqrap.architecture import Architecture
 from tvqrap.model_folder import read_card
 from tvqrap.network import UpscalerNetwork
 from tvqrap.training.batch import Batch
+from tvqrap.training.distributed import Workers
 from tvqrap.training.engine import train
 from tvqrap.training.predictor import PredictorTrainee
 from tvqrap.upscaler_folder import load_frozen_parts, load_upscaler
 
+PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
 TOKENIZER = Path("models/tokenizer")
 
@@ -39,23 +44,31 @@ def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNe
     return network, read_card(given).fingerprint
 
 
-def train_predictor(stage: Stage) -> None:
-    """data/tokens, models/tokenizer -> models/predictor, curves/predictor."""
+def train_predictor(stage: Stage, workers: Workers) -> None:
+    """data/tokens, models/tokenizer -> models/predictor, curves/predictor.
+
+    The HR images of the pairs are looked at for validation alone.
+    """
     params = stage.params
     settings = params.predictor
     wanted = Wanted(lr=True, tokens=True)
     torch.manual_seed(params.seed)
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
-    check_tokens(TOKENS / "val", TOKENIZER)
+    check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
     loaders, entropies = [], []
     for phase in settings.phases:
         manifest = check_tokens(TOKENS / phase.set, TOKENIZER)
         entropies.append(manifest.extra["code_entropy"])
         source = Source.open(TOKENS / phase.set)
-        loaders.append(Loader(source, wanted, seed=params.seed, batch=phase.batch))
+        loaders.append(
+            Loader(source, wanted, seed=params.seed, batch=phase.batch, part=workers.part)
+        )
     validation = Loader(
-        Source.open(TOKENS / "val"), wanted, seed=params.seed, batch=VALIDATION_SAMPLES
+        Source.open(PAIRS / "val", TOKENS / "val"),
+        Wanted(hr=True, lr=True, tokens=True),
+        seed=params.seed,
+        batch=VALIDATION_SAMPLES,
     ).all(VALIDATION_SAMPLES)
     trainee = PredictorTrainee(
         network,
@@ -64,6 +77,7 @@ def train_predictor(stage: Stage) -> None:
         validation=validation,
         others=from_other_photos(validation),
         code_entropy=entropies[0],
+        workers=workers,
     )
 
     def batches(step: int) -> Generator[Batch, None, None]:
@@ -77,14 +91,19 @@ def train_predictor(stage: Stage) -> None:
                 step = end
             first = end
 
+    go_on(stage, settings, "predictor", workers)
     history = train(
         trainee,
         title="train_predictor",
         steps=trainee.steps,
         batches=batches,
         monitoring=settings.monitoring,
-        checkpoints=stage.scratch,
+        folder=stage.scratch,
+        workers=workers,
+        report=tensorboard(stage, workers),
     )
+    if not workers.first:
+        return
     network.predictor.load_state_dict(trainee.average.module.state_dict())
     publish_model(
         stage,
@@ -96,7 +115,8 @@ def train_predictor(stage: Stage) -> None:
         steps=trainee.steps,
         started_from=started_from,
     )
+    keep(stage, "predictor")
 
 
 if __name__ == "__main__":
-    run_stage("train_predictor", train_predictor)
+    run_training("train_predictor", train_predictor)

@@ -5,11 +5,15 @@ from pathlib import Path
 import torch
 
 from pipeline.loading import Loader, Source, Wanted
-from stages.stage import Stage, run_stage
+from stages.continuing import go_on, keep
+from stages.launch import run_training
+from stages.stage import Stage
+from stages.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, start_from, starting_weights
 from tvqrap.errors import UsageError
 from tvqrap.model_folder import load_tokenizer, read_card
 from tvqrap.tokenizer import Tokenizer
+from tvqrap.training.distributed import Workers
 from tvqrap.training.engine import train
 from tvqrap.training.settings import KMEANS_BATCHES
 from tvqrap.training.tokenizer import TokenizerTrainee
@@ -17,7 +21,7 @@ from tvqrap.training.tokenizer import TokenizerTrainee
 PAIRS = Path("data/pairs")
 
 
-def train_tokenizer(stage: Stage) -> None:
+def train_tokenizer(stage: Stage, workers: Workers) -> None:
     """pairs -> models/tokenizer, curves/tokenizer."""
     params = stage.params
     settings = params.tokenizer
@@ -46,17 +50,23 @@ def train_tokenizer(stage: Stage) -> None:
         seed=params.seed,
         unquantized=unquantized,
         validation=validation.all(VALIDATION_SAMPLES),
+        workers=workers,
     )
     source = Source.open(PAIRS / settings.set)
-    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch)
+    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch, part=workers.part)
+    go_on(stage, settings, "tokenizer", workers)
     history = train(
         trainee,
         title="train_tokenizer",
         steps=settings.steps,
         batches=loader.batches,
         monitoring=settings.monitoring,
-        checkpoints=stage.scratch,
+        folder=stage.scratch,
+        workers=workers,
+        report=tensorboard(stage, workers),
     )
+    if not workers.first:
+        return
     publish_model(
         stage,
         "tokenizer",
@@ -67,7 +77,8 @@ def train_tokenizer(stage: Stage) -> None:
         steps=settings.steps,
         started_from=None if given is None else read_card(given).fingerprint,
     )
+    keep(stage, "tokenizer")
 
 
 if __name__ == "__main__":
-    run_stage("train_tokenizer", train_tokenizer)
+    run_training("train_tokenizer", train_tokenizer)

@@ -1,5 +1,6 @@
 """What the training stages share: weights to start from, validation samples, what they publish."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from tvqrap.architecture import Architecture
 from tvqrap.errors import UsageError, UserError
 from tvqrap.model_folder import Kind, holds_model, read_card, save_model
 from tvqrap.training.batch import Batch
+from tvqrap.training.engine import PICTURES
 from tvqrap.training.history import History
 
 CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight")
@@ -18,6 +20,8 @@ CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight
 
 VALIDATION_SAMPLES = 32
 """Samples of the set `val` that a training looks at."""
+PUBLISHED_PICTURES = 4
+"""Of those that a training took of them, how many are published."""
 
 
 def starting_weights(init: str, names: Sequence[str], architecture: Architecture) -> Path | None:
@@ -69,10 +73,20 @@ def publish_model(
         "started_from": started_from,
     }
     model, curves = stage.scratch / "model", stage.scratch / "curves"
-    save_model(model, kind, module, architecture, about)
+    save_model(model, kind, module.float(), architecture, about)
     history.write(curves)
+    for picture in _spread(sorted((stage.scratch / PICTURES).glob("*.png"))):
+        (curves / PICTURES).mkdir(exist_ok=True)
+        shutil.copy(picture, curves / PICTURES)
     stage.publish(model, Path("models") / name)
     stage.publish(curves, Path("curves") / name)
+
+
+def _spread(pictures: Sequence[Path]) -> list[Path]:
+    """Some of the pictures: the first, the last and what lies evenly between."""
+    last = len(pictures) - 1
+    chosen = {round(last * n / (PUBLISHED_PICTURES - 1)) for n in range(PUBLISHED_PICTURES)}
+    return [pictures[index] for index in sorted(chosen) if index >= 0]
 
 
 def from_other_photos(batches: Sequence[Batch]) -> list[Batch]:

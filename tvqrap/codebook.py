@@ -46,9 +46,10 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def _nearest(self, vectors: Tensor) -> Tensor:
         """Codes (M) of vectors (M, C)."""
-        entries = self.embedding.weight.float()
+        wide = torch.promote_types(vectors.dtype, torch.float32)
+        entries = self.embedding.weight.to(wide)
         with torch.autocast(vectors.device.type, enabled=False):
-            parts = vectors.float().split(max(1, _CHUNK // len(entries)))
+            parts = vectors.to(wide).split(max(1, _CHUNK // len(entries)))
             return torch.cat([_nearest_rows(part, entries) for part in parts])
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ class Codebook(nn.Module):
         if len(vectors) < len(entries):
             raise ValueError(f"k-means needs {len(entries)} vectors or more; found {len(vectors)}")
         start = torch.randperm(len(vectors), generator=generator)[: len(entries)]
-        vectors = vectors.float()
+        vectors = vectors.to(entries.dtype)
         entries.copy_(vectors[start.to(vectors.device)])
         for _ in range(iterations):
             codes = self._nearest(vectors)

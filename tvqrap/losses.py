@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tvqrap.training.part import WHOLE, Part
 from tvqrap.training.settings import ImageLosses
 
 ADAPTIVE_LIMIT = 1e4
@@ -79,36 +80,43 @@ class ImageLoss(nn.Module):
         target: Tensor,
         discriminator: Callable[[Tensor], Tensor] | None,
         judged: int | None = None,
+        part: Part = WHOLE,
     ) -> ImageGradient:
         """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
 
-        The perceptual network and the discriminator see the first `judged` images (none: all).
+        The images are a part of a batch, the losses what they contribute to the batch's. The
+        perceptual network and the discriminator see the batch's first `judged` images (none: all).
         """
         settings = self.settings
+        whole = len(image) * part.of
+        judged = judged or whole
         leaf = image.detach().requires_grad_()
         terms: dict[str, Tensor] = {}
         total = leaf.new_zeros(())
         with torch.enable_grad():
-            terms["mse"] = F.mse_loss(leaf, target)
+            terms["mse"] = F.mse_loss(leaf, target) / part.of
             total = total + settings.mse * terms["mse"]
             if settings.l1:
-                terms["l1"] = F.l1_loss(leaf, target)
+                terms["l1"] = F.l1_loss(leaf, target) / part.of
                 total = total + settings.l1 * terms["l1"]
             if settings.gradient:
-                terms["gradient"] = gradient_loss(leaf, target)
+                terms["gradient"] = gradient_loss(leaf, target) / part.of
                 total = total + settings.gradient * terms["gradient"]
             if settings.chroma:
-                terms["chroma"] = chroma_loss(leaf, target)
+                terms["chroma"] = chroma_loss(leaf, target) / part.of
                 total = total + settings.chroma * terms["chroma"]
             if self.perceptual is not None and settings.perceptual.weight:
-                share = max(1, round(settings.perceptual.share * len(leaf)))
-                count = min(share, judged or len(leaf))
-                terms["perceptual"] = self.perceptual(leaf[:count], target[:count]).mean()
+                seen = min(max(1, round(settings.perceptual.share * whole)), judged)
+                terms["perceptual"] = leaf.new_zeros(())
+                if count := part.leading(seen):
+                    distance = self.perceptual(leaf[:count], target[:count]).mean()
+                    terms["perceptual"] = distance * part.weight(seen)
                 total = total + settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None
             if discriminator is not None:
-                terms["adversarial"] = hinge_generator_loss(discriminator(leaf[:judged]))
+                outputs = discriminator(leaf[: part.leading(judged)])
+                terms["adversarial"] = hinge_generator_loss(outputs) * part.weight(judged)
                 (adversarial,) = torch.autograd.grad(terms["adversarial"], leaf)
         return ImageGradient(
             reconstruction, adversarial, {name: term.detach() for name, term in terms.items()}

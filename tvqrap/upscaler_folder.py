@@ -3,8 +3,10 @@
 Apart from `tvqrap.model_folder` so that training a tokenizer does not depend on the predictor.
 """
 
+import copy
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from tvqrap.errors import UserError
@@ -49,3 +51,19 @@ def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelCard:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
     return card
+
+
+def check_frozen_parts(network: UpscalerNetwork, predictor: Path, tokenizer: Path) -> None:
+    """Proves that the tokenizer inside a predictor is the one that made the tokens.
+
+    Raises `UserError` where a tensor of the upscaler that was read from `predictor` is another
+    than that of the model folder `tokenizer`.
+    """
+    expected = copy.deepcopy(network)
+    load_frozen_parts(tokenizer, expected)
+    wanted = expected.state_dict()
+    for name, value in network.state_dict().items():
+        if not torch.equal(value, wanted[name]):
+            raise UserError(
+                f"{predictor}: its {name} is not that of {tokenizer}; train the predictor again"
+            )

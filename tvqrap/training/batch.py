@@ -1,9 +1,12 @@
 """What one training step is given."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from tvqrap.training.part import Part
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,26 @@ class Batch:
     codes: Tensor | None = None
     """int64 (N, H/t, W/t)."""
 
+    def dealt(self, index: int, of: int) -> "Batch":
+        """Samples `index`, `index + of` ... of this batch."""
+        if of == 1:
+            return self
+        members = (self.hr, self.lr, self.structure, self.codes)
+        return Batch(
+            self.keys[index::of],
+            *(None if member is None else member[index::of].contiguous() for member in members),
+        )
 
-def as_image(stored: Tensor | None, device: torch.device) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1], channels last in memory."""
+    def parts(self, count: int, ours: Part) -> Iterator[tuple[Part, "Batch"]]:
+        """This batch, which is the part `ours` of a step's, in `count` parts of the step's."""
+        for index in range(count):
+            yield Part(index * ours.of + ours.index, count * ours.of), self.dealt(index, count)
+
+
+def as_image(
+    stored: Tensor | None, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """uint8 (N, H, W, 3) -> `dtype` (N, 3, H, W) in [-1, 1], channels last in memory."""
     assert stored is not None, "this stage reads images that its loader did not load"
-    return stored.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    image = stored.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype)
+    return image.div_(127.5).sub_(1)

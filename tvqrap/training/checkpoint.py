@@ -13,7 +13,8 @@ from tvqrap.errors import UserError
 KEPT = 2
 
 
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(steps done, file) of a folder's checkpoints, the newest last."""
     found = []
     for path in folder.glob("step-*.pt"):
         match = re.fullmatch(r"step-(\d+)\.pt", path.name)
@@ -39,13 +40,13 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: checkpoint not written ({error}); the last one is kept") from None
-    for _, old in _checkpoints(folder)[:-KEPT]:
+    for _, old in checkpoints(folder)[:-KEPT]:
         old.unlink()
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """The newest readable checkpoint as (steps done, state); none where there is none."""
-    for step, path in reversed(_checkpoints(folder)):
+    for step, path in reversed(checkpoints(folder)):
         try:
             return step, torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:

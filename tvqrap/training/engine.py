@@ -2,12 +2,14 @@
 
 A stage hands over a `Trainee` (its networks and one update) and a source of batches. Everything
 that fixes the trajectory is in the trainee's state or follows from the step number, so a run
-that was stopped anywhere goes on to the same weights.
+that was stopped anywhere goes on to the same weights. Where several workers train together, all run
+this loop in step with the same state; the first alone writes and reports.
 """
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,25 +18,37 @@ import torch
 from torch import Tensor
 
 from tvqrap.errors import UserError
+from tvqrap.images import save_png
 from tvqrap.progress import progress
 from tvqrap.training.batch import Batch
 from tvqrap.training.checkpoint import load_checkpoint, save_checkpoint
-from tvqrap.training.history import History
+from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.history import History, Row
 from tvqrap.training.interruption import Interrupted, stop_between_steps
 from tvqrap.training.settings import Monitoring
+from tvqrap.training.validation import Validation
 
 ROWS_OF_CURVE = 200
+PICTURES = "pictures"
+"""Folder beside the checkpoints: a picture of each validation, named after its step."""
 
 
 class Trainee(Protocol):
     """What a stage trains."""
 
     def update(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        """One step (from 0): changes the weights, returns scalars to record."""
+        """One step (from 0) on this worker's part of its batch: changes the weights.
+
+        Returns scalars to record, of the whole batch.
+        """
         ...
 
-    def validate(self) -> Mapping[str, float]:
-        """Scores of the averaged weights on fixed validation samples."""
+    def health(self) -> tuple[Mapping[str, float], str | None]:
+        """Numbers about the steps since the last look, to record, and a warning if need be."""
+        ...
+
+    def validate(self) -> Validation:
+        """Scores and a picture of what the averaged weights make of fixed validation samples."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -53,28 +67,35 @@ def train(
     steps: int,
     batches: Callable[[int], Generator[Batch, None, None]],
     monitoring: Monitoring,
-    checkpoints: Path,
+    folder: Path,
+    workers: Workers = ALONE,
+    report: Callable[[str, Row], None] | None = None,
 ) -> History:
-    """Runs `steps` steps, from the newest checkpoint in `checkpoints` if there is one.
+    """Runs `steps` steps, from the newest checkpoint in `folder` if there is one.
 
-    `batches(step)` yields the batches from step `step` on. On SIGINT or SIGTERM the state is
-    saved and `Interrupted` raised. Raises `UserError` naming step and term where a loss is not
-    finite; the checkpoints before it stay.
+    `batches(step)` yields this worker's part of the batches from step `step` on. `report(kind,
+    row)` is given each row of the curves. On SIGINT or SIGTERM, whichever worker it reaches, the
+    state is saved and `Interrupted` raised. Raises `UserError` naming step and term where a loss is
+    not finite; the checkpoints before it stay.
     """
+    say = print if workers.first else _nothing
     history = History()
     window: dict[str, float] = {}
     counted = first = 0
-    resumed = load_checkpoint(checkpoints)
+    resumed = load_checkpoint(folder)
     if resumed is not None:
         first, saved = resumed
         trainee.load_state(saved["trainee"])
         history = History(**saved["history"])
         window, counted = saved["window"], saved["counted"]
-        print(f"{title}: goes on after step {first}", flush=True)
+        say(f"{title}: goes on after step {first}", flush=True)
+    workers.agree("checkpoint", f"{first:016x}")
 
     def save(step: int) -> None:
+        if not workers.first:
+            return
         save_checkpoint(
-            checkpoints,
+            folder,
             step,
             {
                 "trainee": trainee.state(),
@@ -84,37 +105,73 @@ def train(
             },
         )
 
+    def record(kind: str, rows: list[Row], row: Row) -> None:
+        rows.append(row)
+        if report is not None and workers.first:
+            report(kind, row)
+
+    def validate(step: int) -> dict[str, float]:
+        # On every worker: nobody waits for the first, and the curves are in the state of all.
+        seen = trainee.validate()
+        if workers.first:
+            save_png(folder / PICTURES / f"{step:09d}.png", seen.picture)
+        record("validation", history.validation, {"step": step, **seen.scores})
+        return seen.scores
+
     record_every = max(1, steps // ROWS_OF_CURVE)
+    warned = False
     if first == 0 and not history.validation:
-        history.validation.append({"step": 0, **trainee.validate()})
+        validate(0)
     if first >= steps:
         return history
     with (
         closing(batches(first)) as source,
         stop_between_steps() as stop,
-        progress(title, total=steps, unit="step", done=first) as advance,
+        _progress(title, steps, first, workers) as advance,
     ):
+        samples, started = 0, time.monotonic()
         for step in range(first, steps):
-            terms = _checked(trainee.update(next(source), step), title, step)
+            batch = next(source)
+            terms = _checked(trainee.update(batch, step), title, step)
             for name, value in terms.items():
                 window[name] = window.get(name, 0.0) + value
             counted += 1
+            samples += len(batch.keys) * workers.count
             done = step + 1
             if done % record_every == 0 or done == steps:
                 means = {name: total / counted for name, total in window.items()}
-                history.steps.append({"step": done, **means})
+                health, warning = trainee.health()
+                record("steps", history.steps, {"step": done, **means, **health})
                 window, counted = {}, 0
+                rate = samples / (time.monotonic() - started)
+                record("speed", history.speed, {"step": done, "samples_per_second": rate})
+                if warning and not warned:
+                    warned = True
+                    say(f"{title}: step {done}: warning: {warning}", flush=True)
             if done % monitoring.validate_every == 0 or done == steps:
-                scores = trainee.validate()
-                history.validation.append({"step": done, **scores})
-                print(f"{title}: step {done}: {_written(scores)}", flush=True)
+                say(f"{title}: step {done}: {_written(validate(done))}", flush=True)
+            if done % record_every == 0:  # what is measured are steps, not looks at them
+                samples, started = 0, time.monotonic()
             advance(1, note=_written(terms, limit=4))
-            if stop.signal_number is not None:
+            if signal_number := workers.largest(stop.signal_number or 0):
                 save(done)
-                raise Interrupted(stop.signal_number)
+                raise Interrupted(signal_number)
             if done % monitoring.checkpoint_every == 0 or done == steps:
                 save(done)
     return history
+
+
+def _nothing(*_: object, **__: object) -> None:
+    pass
+
+
+@contextmanager
+def _progress(title: str, steps: int, done: int, workers: Workers) -> Iterator[Callable[..., None]]:
+    if not workers.first:
+        yield _nothing
+        return
+    with progress(title, total=steps, unit="step", done=done) as advance:
+        yield advance
 
 
 def _checked(terms: Mapping[str, Tensor], title: str, step: int) -> dict[str, float]:

@@ -1,11 +1,15 @@
 """Curves of a training: rows of numbers over steps, as TSV for plots."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tvqrap.files import write_whole
 
 Row = dict[str, float]
+
+SOMETIMES = ("adaptive_weight", "judged_real", "judged_fake")
+"""Terms that are a column of the steps also where they were not used, so that plots find them."""
 
 
 @dataclass
@@ -15,14 +19,23 @@ class History:
     steps: list[Row] = field(default_factory=list)
     """Terms averaged over the steps since the row before."""
     validation: list[Row] = field(default_factory=list)
+    """Scores of the averaged weights on validation samples."""
+    speed: list[Row] = field(default_factory=list, compare=False)
+    """Samples per second over the same steps: no two runs have the same."""
 
     def write(self, folder: Path) -> None:
-        """Writes `steps.tsv` and `validation.tsv`, each whole or not at all."""
-        for name, rows in (("steps", self.steps), ("validation", self.validation)):
+        """Writes `steps.tsv`, `validation.tsv`, `speed.tsv`, and the last row of each in
+        `metrics.json`; each file whole or not at all.
+        """
+        for name, rows in asdict(self).items():
             columns = list(dict.fromkeys(column for row in rows for column in row)) or ["step"]
+            if name == "steps":
+                columns = list(dict.fromkeys([*columns, *SOMETIMES]))
             lines = ["\t".join(columns)]
             lines += ["\t".join(_cell(row.get(column)) for column in columns) for row in rows]
             write_whole(folder / f"{name}.tsv", "\n".join(lines) + "\n")
+        last = {name: rows[-1] for name, rows in asdict(self).items() if rows}
+        write_whole(folder / "metrics.json", json.dumps(last, indent=2) + "\n")
 
 
 def _cell(value: float | None) -> str:

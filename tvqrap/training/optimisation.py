@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from tvqrap.training.distributed import Workers
 from tvqrap.training.settings import Optimiser
 
 COSINE_END = 0.02
@@ -20,23 +21,35 @@ def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
     return rate
 
 
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, settings: Optimiser, step: int, steps: int
+) -> None:
+    """Gives an optimiser the learning rate of step `step` (from 0) of `steps`."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(settings, step, steps)
+
+
 def adam(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Adam:
     """Adam over the parameters that are trained."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return torch.optim.Adam(trained, settings.learning_rate, settings.betas, fused=True)
 
 
-def apply_gradients(optimiser: torch.optim.Optimizer, settings: Optimiser) -> Tensor:
-    """Clips and applies the gradients at hand; returns their norm before clipping."""
+def apply_gradients(
+    optimiser: torch.optim.Optimizer, clip: float | None, workers: Workers
+) -> Tensor:
+    """Adds up the workers' gradients, clips and applies them; returns their norm before that."""
     parameters = [
         parameter
         for group in optimiser.param_groups
         for parameter in group["params"]
         if parameter.grad is not None
     ]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-    if settings.clip is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
+    gradients = [parameter.grad for parameter in parameters]
+    workers.add(gradients)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimiser.step()
     optimiser.zero_grad()
     return norm

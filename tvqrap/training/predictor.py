@@ -13,11 +13,17 @@ from torch.nn import functional as F
 
 from tvqrap.network import UpscalerNetwork
 from tvqrap.predictor import Prediction
+from tvqrap.tokenizer import join
 from tvqrap.training.batch import Batch, as_image
+from tvqrap.training.code_usage import CodeUsage
+from tvqrap.training.compilation import compile_blocks
+from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
-from tvqrap.training.optimisation import adam, apply_gradients, learning_rate
-from tvqrap.training.precision import autocast, device_of, on_device
+from tvqrap.training.optimisation import adam, apply_gradients, set_learning_rate
+from tvqrap.training.part import add_terms
+from tvqrap.training.precision import autocast, device_of, full, on_device, weights_format
 from tvqrap.training.settings import Compute, PredictorTraining
+from tvqrap.training.validation import ImageScores, Validation, picture
 
 
 def structure_loss(prediction: Prediction, batch: Batch) -> Tensor | None:
@@ -25,17 +31,49 @@ def structure_loss(prediction: Prediction, batch: Batch) -> Tensor | None:
     if prediction.structure is None:
         return None
     assert batch.structure is not None, "the batch has no structure"
-    target = batch.structure.to(prediction.structure.device, torch.float32)
-    return F.mse_loss(prediction.structure.float(), target)
+    found = full(prediction.structure)
+    return F.mse_loss(found, batch.structure.to(found.device, found.dtype))
 
 
 def code_loss(prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the codes in nats, and the share of codes predicted right."""
     assert batch.codes is not None, "the batch has no codes"
     codes = batch.codes.to(prediction.logits.device)
-    logits = prediction.logits.float()
+    logits = full(prediction.logits)
     accuracy = (logits.detach().argmax(1) == codes).float().mean()
     return F.cross_entropy(logits, codes), accuracy
+
+
+def code_level_losses(
+    prediction: Prediction, batch: Batch, *, code: float, structure: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum of the code-level losses, and each term."""
+    cross_entropy, accuracy = code_loss(prediction, batch)
+    loss = code * cross_entropy
+    terms = {"cross_entropy": cross_entropy.detach(), "code_accuracy": accuracy}
+    distance = structure_loss(prediction, batch)
+    if distance is not None:
+        loss = loss + structure * distance
+        terms["structure"] = distance.detach()
+    return loss, terms
+
+
+def chosen_codes(prediction: Prediction) -> Tensor:
+    """Histogram of the best-scored codes, int64 (codebook)."""
+    codes = prediction.logits.detach().argmax(1).flatten()
+    return codes.bincount(minlength=prediction.logits.shape[1])
+
+
+def decoded(network: UpscalerNetwork, prediction: Prediction) -> Tensor:
+    """The image (N, 3, H, W) of the best-scored codes."""
+    entries = network.codebook.lookup(prediction.logits.argmax(1))
+    return network.decoder(join(prediction.decoded_structure, entries))
+
+
+def _add_scores(sums: dict[str, float], prediction: Prediction, batch: Batch) -> None:
+    _, terms = code_level_losses(prediction, batch, code=1, structure=1)
+    for name, value in terms.items():
+        sums[name] = sums.get(name, 0.0) + value.item() * len(batch.keys)
 
 
 class PredictorTrainee:
@@ -50,6 +88,7 @@ class PredictorTrainee:
         validation: Sequence[Batch],
         others: Sequence[Batch],
         code_entropy: float,
+        workers: Workers = ALONE,
     ) -> None:
         """What to train, and what to compare it with.
 
@@ -59,59 +98,74 @@ class PredictorTrainee:
         """
         self.settings = settings
         self.compute = compute
-        self.device = device_of(compute)
-        self.network = on_device(network, self.device).train()
+        self.workers = workers
+        self.device, self.dtype = device_of(compute), weights_format(compute)
+        self.network = on_device(network, self.device, self.dtype).train()
         self.network.freeze()
         self.average = WeightsAverage(self.network.predictor, settings.optimiser.ema)
+        if compute.compile:
+            compile_blocks(self.network)
         self.optimiser = adam(self.network.predictor.parameters(), settings.optimiser)
         self.steps = sum(phase.steps for phase in settings.phases)
         self.validation = validation
         self.others = others
         self.code_entropy = code_entropy
+        self.scores = ImageScores(self.device, self.dtype)
+        self.usage = CodeUsage(network.architecture.codebook, self.device)
 
     def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One step on LR images and the tokens of their HR images."""
         settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(settings.optimiser, step, self.steps)
-        with autocast(self.compute):
-            prediction = self.network.predict(as_image(batch.lr, self.device))
-        cross_entropy, accuracy = code_loss(prediction, batch)
-        loss = settings.code * cross_entropy
-        terms = {"cross_entropy": cross_entropy.detach(), "code_accuracy": accuracy}
-        structure = structure_loss(prediction, batch)
-        if structure is not None:
-            loss = loss + settings.structure * structure
-            terms["structure"] = structure.detach()
-        loss.backward()
-        terms["gradient_norm"] = apply_gradients(self.optimiser, settings.optimiser)
+        set_learning_rate(self.optimiser, settings.optimiser, step, self.steps)
+        terms: dict[str, Tensor] = {}
+        counts = torch.zeros_like(self.usage.window)
+        for part, samples in batch.parts(self.compute.accumulate, self.workers.part):
+            with autocast(self.compute):
+                prediction = self.network.predict(as_image(samples.lr, self.device, self.dtype))
+            loss, found = code_level_losses(
+                prediction, samples, code=settings.code, structure=settings.structure
+            )
+            (loss / part.of).backward()
+            add_terms(terms, {name: term / part.of for name, term in found.items()})
+            counts += chosen_codes(prediction)
+        self.workers.add([counts])
+        self.usage.add(counts)
+        terms = self.workers.add_terms(terms)
+        terms["gradient_norm"] = apply_gradients(
+            self.optimiser, settings.optimiser.clip, self.workers
+        )
         self.average.update(self.network.predictor)
         return terms
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Scores of the averaged predictor, also when it is fed other photographs' LR images."""
-        scores = self._scores(self.validation)
-        scores["cross_entropy_other_photo"] = self._scores(self.others)["cross_entropy"]
-        scores["code_entropy"] = self.code_entropy
-        return scores
+    def health(self) -> tuple[dict[str, float], str | None]:
+        """Codes chosen since the last look; few of them are no reason for a warning."""
+        return self.usage.look(), None
 
-    def _scores(self, batches: Sequence[Batch]) -> dict[str, float]:
+    @torch.no_grad()
+    def validate(self) -> Validation:
+        """Scores of the averaged predictor, also when it is fed other photographs' LR images."""
+        pairs: list[tuple[Tensor, Tensor]] = []
         sums: dict[str, float] = {}
-        count = 0
-        for batch in batches:
+        for batch in self.validation:
+            prediction = self._predict(batch)
+            _add_scores(sums, prediction, batch)
             with autocast(self.compute):
-                lr = as_image(batch.lr, self.device)
-                prediction = self.average.module(lr, self.network.structure_decoder)
-            cross_entropy, accuracy = code_loss(prediction, batch)
-            scores = {"cross_entropy": cross_entropy, "code_accuracy": accuracy}
-            structure = structure_loss(prediction, batch)
-            if structure is not None:
-                scores["structure"] = structure
-            count += len(batch.keys)
-            for name, value in scores.items():
-                sums[name] = sums.get(name, 0.0) + value.item() * len(batch.keys)
-        return {name: total / count for name, total in sums.items()}
+                image = decoded(self.network, prediction)
+            pairs.append((full(image), as_image(batch.hr, self.device, self.dtype)))
+        others: dict[str, float] = {}
+        for batch in self.others:
+            _add_scores(others, self._predict(batch), batch)
+        count = sum(len(batch.keys) for batch in self.validation)
+        scores = {name: total / count for name, total in sums.items()}
+        scores["cross_entropy_other_photo"] = others["cross_entropy"] / count
+        scores["code_entropy"] = self.code_entropy
+        lr = as_image(self.validation[0].lr, self.device, self.dtype)
+        return Validation({**scores, **self.scores(pairs)}, picture(lr, *pairs[0]))
+
+    def _predict(self, batch: Batch) -> Prediction:
+        with autocast(self.compute):
+            lr = as_image(batch.lr, self.device, self.dtype)
+            return self.average.module(lr, self.network.structure_decoder)
 
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on."""
@@ -119,6 +173,7 @@ class PredictorTrainee:
             "predictor": self.network.predictor.state_dict(),
             "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
+            "usage": self.usage.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -126,3 +181,4 @@ class PredictorTrainee:
         self.network.predictor.load_state_dict(state["predictor"])
         self.average.load_state(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.usage.load_state(state["usage"])

@@ -11,18 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tvqrap.losses import ImageLoss, adaptive_weight
+from tvqrap.losses import ImageLoss
 from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import join
-from tvqrap.training.adversary import adversary_for
+from tvqrap.training.adversary import adversary_for, shared_adaptive_weight
 from tvqrap.training.batch import Batch, as_image
+from tvqrap.training.code_usage import CodeUsage
+from tvqrap.training.compilation import compile_blocks
+from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
-from tvqrap.training.optimisation import adam, apply_gradients, learning_rate
+from tvqrap.training.optimisation import adam, apply_gradients, set_learning_rate
+from tvqrap.training.part import Part, add_terms
 from tvqrap.training.perceptual import perceptual_for
-from tvqrap.training.precision import autocast, device_of, on_device
-from tvqrap.training.predictor import code_loss, structure_loss
+from tvqrap.training.precision import autocast, device_of, full, on_device, weights_format
+from tvqrap.training.predictor import chosen_codes, code_level_losses, code_loss, decoded
 from tvqrap.training.settings import Compute, RapTraining
-from tvqrap.training.validation import ImageScores
+from tvqrap.training.validation import ImageScores, Validation, picture
 
 
 class RapTrainee:
@@ -35,42 +39,74 @@ class RapTrainee:
         compute: Compute,
         *,
         validation: Sequence[Batch],
+        workers: Workers = ALONE,
     ) -> None:
         self.settings = settings
         self.compute = compute
-        self.device = device_of(compute)
-        self.network = on_device(network, self.device).train()
+        self.workers = workers
+        self.device, self.dtype = device_of(compute), weights_format(compute)
+        self.network = on_device(network, self.device, self.dtype).train()
         self.network.freeze()
         self.average = WeightsAverage(self.network.predictor, settings.optimiser.ema)
+        if compute.compile:
+            compile_blocks(self.network)
         self.optimiser = adam(self.network.predictor.parameters(), settings.optimiser)
         perceptual = perceptual_for(settings.image.perceptual)
         if perceptual is not None:
-            perceptual.to(self.device)
+            perceptual.to(self.device, self.dtype)
         self.image_loss = ImageLoss(settings.image, perceptual)
-        self.scores = ImageScores(perceptual)
         self.adversary = adversary_for(
-            settings.image.adversarial, settings.optimiser, network.architecture.width, self.device
+            settings.image.adversarial,
+            settings.optimiser,
+            network.architecture.width,
+            compute,
+            self.device,
+            workers,
         )
+        self.usage = CodeUsage(network.architecture.codebook, self.device)
         self.validation = validation
+        # Last: its making draws random numbers, and the discriminator's start is to stay as it is.
+        self.scores = ImageScores(self.device, self.dtype)
 
     def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One step on pairs and, where code-level terms are used, the tokens of their HR images."""
         settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(settings.optimiser, step, settings.steps)
-        hr, lr = as_image(batch.hr, self.device), as_image(batch.lr, self.device)
+        set_learning_rate(self.optimiser, settings.optimiser, step, settings.steps)
+        terms: dict[str, Tensor] = {}
+        counts = torch.zeros_like(self.usage.window)
+        for part, samples in batch.parts(self.compute.accumulate, self.workers.part):
+            add_terms(terms, self._accumulate(samples, part, step, counts))
+        self.workers.add([counts])
+        self.usage.add(counts)
+        terms = self.workers.add_terms(terms)
+        terms["gradient_norm"] = apply_gradients(
+            self.optimiser, settings.optimiser.clip, self.workers
+        )
+        self.average.update(self.network.predictor)
+        if self.adversary is not None and self.adversary.active(step):
+            self.adversary.step()
+        return terms
+
+    def _accumulate(self, batch: Batch, part: Part, step: int, counts: Tensor) -> dict[str, Tensor]:
+        """Adds a part's gradients, and codes, to those of the parts before it; returns its terms.
+
+        Three passes, not more: the losses give a gradient at the image; the decoder is passed
+        through once for the reconstruction losses and once for the GAN term, down to its input;
+        there both are added, and the predictor is passed through once for all.
+        """
+        settings = self.settings
+        hr = as_image(batch.hr, self.device, self.dtype)
         with autocast(self.compute):
-            prediction = self.network.predict(lr)
+            prediction = self.network.predict(as_image(batch.lr, self.device, self.dtype))
             texture = self.network.straight_through_texture(prediction.logits)
             decoder_input = join(prediction.decoded_structure, texture)
-            image = self.network.decoder(decoder_input).float()
+            image = full(self.network.decoder(decoder_input))
+        counts += chosen_codes(prediction)
         fooled = None
         if self.adversary is not None and self.adversary.active(step):
             fooled = self.adversary.discriminator
-        gradient = self.image_loss.gradients(image, hr, fooled)
+        gradient = self.image_loss.gradients(image, hr, fooled, part=part)
         terms = dict(gradient.terms)
-        # The decoder's input is where the two gradients are added: the decoder is passed through
-        # once for each, the predictor once for both.
         (at_input,) = torch.autograd.grad(
             image, decoder_input, gradient.reconstruction, retain_graph=fooled is not None
         )
@@ -81,48 +117,45 @@ class RapTrainee:
                 torch.autograd.grad(decoder_input, last, each, retain_graph=True)[0]
                 for each in (at_input, theirs_at_input)
             )
-            terms["adaptive_weight"] = adaptive_weight(ours, theirs)
-            factor = settings.image.adversarial.weight * terms["adaptive_weight"]
-            at_input = at_input + factor * theirs_at_input
-        rest = hr.new_zeros(())
-        if batch.codes is not None:
-            cross_entropy, terms["code_accuracy"] = code_loss(prediction, batch)
-            terms["cross_entropy"] = cross_entropy.detach()
-            rest = rest + settings.code * cross_entropy
-            structure = structure_loss(prediction, batch)
-            if structure is not None:
-                terms["structure"] = structure.detach()
-                rest = rest + settings.structure * structure
-        if rest.requires_grad:
-            torch.autograd.backward([decoder_input, rest], [at_input, torch.ones_like(rest)])
-        else:
+            weight = shared_adaptive_weight(ours, theirs, self.workers, self.compute.accumulate)
+            terms["adaptive_weight"] = weight / part.of
+            at_input = at_input + settings.image.adversarial.weight * weight * theirs_at_input
+        if batch.codes is None:
             decoder_input.backward(at_input)
-        terms["gradient_norm"] = apply_gradients(self.optimiser, settings.optimiser)
-        self.average.update(self.network.predictor)
+        else:
+            rest, found = code_level_losses(
+                prediction, batch, code=settings.code, structure=settings.structure
+            )
+            terms |= {name: term / part.of for name, term in found.items()}
+            rest = rest / part.of
+            torch.autograd.backward([decoder_input, rest], [at_input, torch.ones_like(rest)])
         if fooled is not None:
             assert self.adversary is not None
-            terms |= self.adversary.update(hr, image)
+            terms |= self.adversary.learn(hr, image, 1 / part.of)
         return terms
 
+    def health(self) -> tuple[dict[str, float], str | None]:
+        """Codes chosen since the last look; few of them are no reason for a warning."""
+        return self.usage.look(), None
+
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> Validation:
         """Scores of validation pairs upscaled by the averaged predictor."""
-        network = self.network
         pairs = []
         accuracies: list[float] = []
         for batch in self.validation:
             with autocast(self.compute):
-                lr = as_image(batch.lr, self.device)
-                prediction = self.average.module(lr, network.structure_decoder)
-                entries = network.codebook.lookup(prediction.logits.argmax(1))
-                image = network.decoder(join(prediction.decoded_structure, entries))
-            pairs.append((image.float(), as_image(batch.hr, self.device)))
+                lr = as_image(batch.lr, self.device, self.dtype)
+                prediction = self.average.module(lr, self.network.structure_decoder)
+                image = decoded(self.network, prediction)
+            pairs.append((full(image), as_image(batch.hr, self.device, self.dtype)))
             if batch.codes is not None:
                 accuracies += [code_loss(prediction, batch)[1].item()] * len(batch.keys)
         scores = self.scores(pairs)
         if accuracies:
             scores["code_accuracy"] = sum(accuracies) / len(accuracies)
-        return scores
+        lr = as_image(self.validation[0].lr, self.device, self.dtype)
+        return Validation(scores, picture(lr, *pairs[0]))
 
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on."""
@@ -131,6 +164,7 @@ class RapTrainee:
             "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
             "adversary": self.adversary.state() if self.adversary else None,
+            "usage": self.usage.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -138,5 +172,6 @@ class RapTrainee:
         self.network.predictor.load_state_dict(state["predictor"])
         self.average.load_state(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.usage.load_state(state["usage"])
         if self.adversary:
             self.adversary.load_state(state["adversary"])

@@ -25,10 +25,18 @@ class Compute(Settings):
     """What can change the last bits of a result, and is therefore recorded."""
 
     device: Literal["cpu", "cuda"]
-    precision: Literal["float32", "bfloat16"]
-    """`bfloat16` is autocast: weights, optimiser and codes stay float32."""
+    precision: Literal["float32", "bfloat16", "float64"]
+    """`bfloat16` is autocast: weights, optimiser and codes stay float32. `float64` is for checks:
+    trainings differ by rounding alone, whatever workers and parts their batches are divided into.
+    """
     threads: Positive
     """Arithmetic threads of a training process; sums are grouped by them."""
+    workers: Positive
+    """Training processes, each with an equal part of every batch."""
+    accumulate: Positive
+    """Parts that a worker takes its part of a batch in, one after the other: less memory."""
+    compile: bool
+    """Whether the networks' blocks are compiled (`torch.compile`): minutes at the start."""
 
 
 class Optimiser(Settings):
@@ -117,6 +125,11 @@ class TokenizerTraining(Settings):
     codebook_life: CodebookLife
     monitoring: Monitoring
 
+    @property
+    def length(self) -> int:
+        """Steps."""
+        return self.steps
+
     @model_validator(mode="after")
     def _some_texture(self) -> Self:
         if round(self.texture_dropout * self.batch) == self.batch:
@@ -154,6 +167,11 @@ class PredictorTraining(Settings):
     code: Weight
     monitoring: Monitoring
 
+    @property
+    def length(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
 
 class RapTraining(Settings):
     """Stage 3."""
@@ -168,6 +186,11 @@ class RapTraining(Settings):
     code: Weight
     """Weight of the stage-2 cross-entropy; 0 leaves it out."""
     monitoring: Monitoring
+
+    @property
+    def length(self) -> int:
+        """Steps."""
+        return self.steps
 
     @model_validator(mode="after")
     def _some_image_loss(self) -> Self:

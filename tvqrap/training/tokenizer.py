@@ -13,16 +13,20 @@ from torch.nn import functional as F
 
 from tvqrap.codebook import Quantized
 from tvqrap.errors import UserError
-from tvqrap.losses import ImageLoss, adaptive_weight
-from tvqrap.tokenizer import Tokenizer, join
-from tvqrap.training.adversary import adversary_for
+from tvqrap.losses import ImageLoss
+from tvqrap.tokenizer import Encoded, Tokenizer, join
+from tvqrap.training.adversary import adversary_for, shared_adaptive_weight
 from tvqrap.training.batch import Batch, as_image
+from tvqrap.training.code_usage import CodeUsage, perplexity
+from tvqrap.training.compilation import compile_blocks
+from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
-from tvqrap.training.optimisation import adam, apply_gradients, learning_rate
+from tvqrap.training.optimisation import adam, apply_gradients, set_learning_rate
+from tvqrap.training.part import Part, add_terms, interleave
 from tvqrap.training.perceptual import perceptual_for
-from tvqrap.training.precision import autocast, device_of, on_device
+from tvqrap.training.precision import autocast, device_of, full, on_device, weights_format
 from tvqrap.training.settings import KMEANS_BATCHES, Compute, TokenizerTraining
-from tvqrap.training.validation import ImageScores
+from tvqrap.training.validation import ImageScores, Validation, picture
 
 KMEANS_ITERATIONS = 12
 KMEANS_VECTORS_PER_ENTRY = 64
@@ -41,6 +45,7 @@ class TokenizerTrainee:
         seed: int,
         unquantized: int,
         validation: Sequence[Batch],
+        workers: Workers = ALONE,
     ) -> None:
         """`unquantized`: first steps without quantization; k-means on the texture of the last of
         them then sets the codebook's entries. 0: the entries are ones to keep.
@@ -48,171 +53,223 @@ class TokenizerTrainee:
         self.settings = settings
         self.compute = compute
         self.seed = seed
-        self.device = device_of(compute)
-        self.tokenizer = on_device(tokenizer, self.device).train()
+        self.workers = workers
+        self.device, self.dtype = device_of(compute), weights_format(compute)
+        self.tokenizer = on_device(tokenizer, self.device, self.dtype).train()
         self.average = WeightsAverage(self.tokenizer, settings.optimiser.ema)
         self.optimiser = adam(self.tokenizer.parameters(), settings.optimiser)
+        if compute.compile:
+            compile_blocks(self.tokenizer)
         perceptual = perceptual_for(settings.image.perceptual)
         if perceptual is not None:
-            perceptual.to(self.device)
+            perceptual.to(self.device, self.dtype)
         self.image_loss = ImageLoss(settings.image, perceptual)
-        self.scores = ImageScores(perceptual)
         self.adversary = adversary_for(
             settings.image.adversarial,
             settings.optimiser,
             tokenizer.architecture.width,
+            compute,
             self.device,
+            workers,
         )
         self.unquantized = unquantized
-        self.validation = [as_image(batch.hr, self.device) for batch in validation]
+        self.validation = [as_image(batch.hr, self.device, self.dtype) for batch in validation]
         entries = tokenizer.architecture.codebook
         self.used = torch.zeros(entries, dtype=torch.int64, device=self.device)
+        """How often each code was chosen since the last revival."""
+        self.usage = CodeUsage(entries, self.device)
         self.texture_seen: list[Tensor] = []
+        """Texture vectors (M, C) of the last whole batches before k-means."""
         self.quantizes = self.unquantized == 0
+        # Last: its making draws random numbers, and the discriminator's start is to stay as it is.
+        self.scores = ImageScores(self.device, self.dtype)
 
     def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """One step on HR crops."""
+        """One step on HR crops, this worker's samples of the step's batch."""
         settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(settings.optimiser, step, settings.steps)
-        hr = as_image(batch.hr, self.device)
+        set_learning_rate(self.optimiser, settings.optimiser, step, settings.steps)
+        parts = [
+            (part, as_image(samples.hr, self.device, self.dtype))
+            for part, samples in batch.parts(self.compute.accumulate, self.workers.part)
+        ]
+        if step == self.unquantized and self.unquantized:
+            self._start_codebook([self._encode(hr).texture.detach() for _, hr in parts])
+        self.quantizes = step >= self.unquantized
         terms: dict[str, Tensor] = {}
+        textures, codes = [], []
+        for part, hr in parts:
+            encoded = self._encode(hr)
+            quantized = None
+            if self.quantizes:
+                quantized = self.tokenizer.codebook.quantize(encoded.texture)
+                codes.append(quantized.codes)
+            textures.append(encoded.texture.detach())
+            add_terms(terms, self._accumulate(hr, encoded, quantized, part, step))
+        terms = self.workers.add_terms(terms)
+        terms["gradient_norm"] = apply_gradients(
+            self.optimiser, settings.optimiser.clip, self.workers
+        )
+        self.average.update(self.tokenizer)
+        if self.adversary is not None and self.adversary.active(step):
+            self.adversary.step()
+        if self.quantizes:
+            self._keep_alive(codes, textures, step)
+        elif step > self.unquantized - KMEANS_BATCHES:
+            self.texture_seen.append(self._vectors(textures))
+        return terms
+
+    def _encode(self, hr: Tensor) -> Encoded:
         with autocast(self.compute):
             encoded = self.tokenizer.encode(hr)
-        texture = encoded.texture.float()
-        quantized = self._quantize(texture, step)
-        rest = texture.new_zeros(())
-        if quantized is None:
-            values = texture
-        else:
+        return encoded._replace(texture=full(encoded.texture))
+
+    def _accumulate(
+        self, hr: Tensor, encoded: Encoded, quantized: Quantized | None, part: Part, step: int
+    ) -> dict[str, Tensor]:
+        """Adds a part's gradients to those of the parts before it; returns its terms."""
+        settings = self.settings
+        terms: dict[str, Tensor] = {}
+        values = encoded.texture
+        rest = values.new_zeros(())
+        if quantized is not None:
             values = quantized.values
-            rest = rest + self._codebook_loss(quantized, terms)
-        textured = len(hr)
+            rest = rest + self._codebook_loss(quantized, part, terms)
+        whole = len(hr) * part.of
+        textured = whole
         if encoded.decoded_structure is not None:
-            textured -= round(settings.texture_dropout * len(hr))
-            values = torch.cat((values[:textured], torch.zeros_like(values[textured:])))
+            textured -= round(settings.texture_dropout * whole)
+            kept = part.leading(textured)
+            values = torch.cat((values[:kept], torch.zeros_like(values[kept:])))
         with autocast(self.compute):
-            image = self.tokenizer.decoder(join(encoded.decoded_structure, values)).float()
+            image = full(self.tokenizer.decoder(join(encoded.decoded_structure, values)))
             if encoded.structure is not None:
-                rest = rest + self._small_autoencoder_loss(hr, encoded.structure, terms)
+                rest = rest + self._small_autoencoder_loss(hr, encoded.structure, part, terms)
         fooled = None
         if self.adversary is not None and self.adversary.active(step):
             fooled = self.adversary.discriminator
-        gradient = self.image_loss.gradients(image, hr, fooled, judged=textured)
+        gradient = self.image_loss.gradients(image, hr, fooled, textured, part)
         terms = {**gradient.terms, **terms}
         at_image = gradient.reconstruction
         if gradient.adversarial is not None:
             last = self.tokenizer.decoder[-1].get_parameter("weight")
-            (ours,) = torch.autograd.grad(image, last, gradient.reconstruction, retain_graph=True)
-            (theirs,) = torch.autograd.grad(image, last, gradient.adversarial, retain_graph=True)
-            terms["adaptive_weight"] = adaptive_weight(ours, theirs)
-            factor = settings.image.adversarial.weight * terms["adaptive_weight"]
-            at_image = at_image + factor * gradient.adversarial
+            ours, theirs = (
+                torch.autograd.grad(image, last, each, retain_graph=True)[0]
+                for each in (gradient.reconstruction, gradient.adversarial)
+            )
+            weight = shared_adaptive_weight(ours, theirs, self.workers, self.compute.accumulate)
+            terms["adaptive_weight"] = weight / part.of
+            at_image = at_image + settings.image.adversarial.weight * weight * gradient.adversarial
         if rest.requires_grad:
             torch.autograd.backward([image, rest], [at_image, torch.ones_like(rest)])
         else:
             image.backward(at_image)
-        terms["gradient_norm"] = apply_gradients(self.optimiser, settings.optimiser)
-        self.average.update(self.tokenizer)
         if fooled is not None:
             assert self.adversary is not None
-            terms |= self.adversary.update(hr[:textured], image[:textured])
-        if quantized is not None:
-            self._keep_alive(quantized.codes, texture.detach(), step, terms)
+            kept = part.leading(textured)
+            terms |= self.adversary.learn(hr[:kept], image[:kept], part.weight(textured))
         return terms
 
-    def _quantize(self, texture: Tensor, step: int) -> Quantized | None:
-        """Quantizes from step `unquantized` on, where k-means first sets the entries."""
-        if step < self.unquantized:
-            if step > self.unquantized - KMEANS_BATCHES:
-                self.texture_seen.append(_vectors(texture.detach()))
-            return None
+    def _start_codebook(self, textures: Sequence[Tensor]) -> None:
+        """Puts the entries where k-means finds the texture seen, this step's included."""
         codebook = self.tokenizer.codebook
-        self.quantizes = True
-        if step == self.unquantized and self.unquantized:
-            generator = torch.Generator().manual_seed(self.seed)
-            vectors = torch.cat([*self.texture_seen, _vectors(texture.detach())])
-            self.texture_seen = []
-            if len(vectors) < len(self.used):
-                raise UserError(
-                    f"codebook is {len(self.used)}; allowed are at most {len(vectors)}, the "
-                    "texture vectors that k-means starts it from (tokenizer.batch, crop size)"
-                )
-            limit = KMEANS_VECTORS_PER_ENTRY * len(self.used)
-            chosen = torch.randperm(len(vectors), generator=generator)[:limit]
-            vectors = vectors[chosen.to(vectors.device)]
-            codebook.kmeans_(vectors, KMEANS_ITERATIONS, generator)
-            self.average.set_rows(
-                ENTRIES, torch.ones_like(self.used, dtype=torch.bool), codebook.embedding.weight
+        generator = torch.Generator().manual_seed(self.seed)
+        vectors = torch.cat([*self.texture_seen, self._vectors(textures)])
+        self.texture_seen = []
+        if len(vectors) < len(self.used):
+            raise UserError(
+                f"codebook is {len(self.used)}; allowed are at most {len(vectors)}, the "
+                "texture vectors that k-means starts it from (tokenizer.batch, crop size)"
             )
-        return codebook.quantize(texture)
+        limit = KMEANS_VECTORS_PER_ENTRY * len(self.used)
+        chosen = torch.randperm(len(vectors), generator=generator)[:limit]
+        vectors = vectors[chosen.to(vectors.device)]
+        codebook.kmeans_(vectors, KMEANS_ITERATIONS, generator)
+        self.average.set_rows(
+            ENTRIES, torch.ones_like(self.used, dtype=torch.bool), codebook.embedding.weight
+        )
 
-    def _codebook_loss(self, quantized: Quantized, terms: dict[str, Tensor]) -> Tensor:
+    def _vectors(self, textures: Sequence[Tensor]) -> Tensor:
+        """Texture (n, C, h, w) of this worker's parts -> vectors (N h w, C) of the whole batch.
+
+        Equal on all workers, and in the batch's order whatever it was divided into: what is made
+        of them is the same everywhere.
+        """
+        rows = [texture.permute(0, 2, 3, 1).flatten(1, 2) for texture in textures]
+        return self.workers.gather(interleave(rows)).flatten(0, 1)
+
+    def _codebook_loss(self, quantized: Quantized, part: Part, terms: dict[str, Tensor]) -> Tensor:
         settings = self.settings
         on_entries, on_encoder = settings.codebook, settings.commitment
         if settings.commitment_on == "codebook":
             on_entries, on_encoder = on_encoder, on_entries
-        terms["codebook"] = quantized.codebook_loss.detach()
-        return on_entries * quantized.codebook_loss + on_encoder * quantized.commitment_loss
+        terms["codebook"] = quantized.codebook_loss.detach() / part.of
+        loss = on_entries * quantized.codebook_loss + on_encoder * quantized.commitment_loss
+        return loss / part.of
 
     def _small_autoencoder_loss(
-        self, hr: Tensor, structure: Tensor, terms: dict[str, Tensor]
+        self, hr: Tensor, structure: Tensor, part: Part, terms: dict[str, Tensor]
     ) -> Tensor:
         settings = self.settings
         assert self.tokenizer.small_autoencoder is not None
         reduced = self.tokenizer.small_autoencoder(hr)
-        small = F.mse_loss(reduced.image.float(), reduced.reduced)
-        alignment = F.mse_loss(structure.float(), reduced.structure.float().detach())
+        small = F.mse_loss(full(reduced.image), reduced.reduced) / part.of
+        alignment = F.mse_loss(full(structure), full(reduced.structure).detach()) / part.of
         terms["small_autoencoder"], terms["alignment"] = small.detach(), alignment.detach()
         return settings.small_autoencoder * small + settings.alignment * alignment
 
-    def _keep_alive(
-        self, codes: Tensor, texture: Tensor, step: int, terms: dict[str, Tensor]
-    ) -> None:
+    def _keep_alive(self, codes: Sequence[Tensor], textures: Sequence[Tensor], step: int) -> None:
         """Counts the codes in use and revives those unused since the last revival."""
-        self.used += codes.flatten().bincount(minlength=len(self.used))
-        terms["codes_in_batch"] = torch.tensor(float(codes.unique().numel()))
+        counts = torch.cat([each.flatten() for each in codes]).bincount(minlength=len(self.used))
+        self.workers.add([counts])
+        self.used += counts
+        self.usage.add(counts)
         every = self.settings.codebook_life.revive_every
         if not every or (step + 1) % every or step + 1 == self.settings.steps:
             return
         dead = self.used == 0
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         entries = self.tokenizer.codebook.embedding.weight
-        self.tokenizer.codebook.revive_(dead, _vectors(texture), generator)
+        self.tokenizer.codebook.revive_(dead, self._vectors(textures), generator)
         self.average.set_rows(ENTRIES, dead, entries[dead])
         for name in ("exp_avg", "exp_avg_sq"):
             self.optimiser.state[entries][name][dead] = 0
         self.used.zero_()
 
+    def health(self) -> tuple[dict[str, float], str | None]:
+        """Codes in use since the last look, and advice where they are too few."""
+        numbers, share = self.usage.look(), self.usage.collapse()
+        if share is None:
+            return numbers, None
+        return numbers, (
+            f"{share:.1%} of the codebook is in use: it is collapsing. Start it by k-means "
+            "(tokenizer.codebook_life.unquantized), revive dead entries (revive_every), or make "
+            "codebook or the learning rate smaller"
+        )
+
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> Validation:
         """Reconstruction of validation crops by the averaged weights, with codes in use.
 
         Until the texture is quantized it is decoded as it is, and no code is in use.
         """
         tokenizer = self.average.module
-        codes_used = torch.zeros_like(self.used)
+        counts = torch.zeros_like(self.used)
         pairs = []
         for hr in self.validation:
             with autocast(self.compute):
                 encoded = tokenizer.encode(hr)
-                texture = encoded.texture.float()
+                texture = full(encoded.texture)
                 if self.quantizes:
                     codes = tokenizer.codebook.nearest(texture)
-                    codes_used += codes.flatten().bincount(minlength=len(codes_used))
+                    counts += codes.flatten().bincount(minlength=len(counts))
                     texture = tokenizer.codebook.lookup(codes)
                 image = tokenizer.decoder(join(encoded.decoded_structure, texture))
-            pairs.append((image.float(), hr))
-        share = codes_used / codes_used.sum().clamp_min(1)
-        entropy = -(share * share.clamp_min(1e-12).log()).sum()
+            pairs.append((full(image), hr))
         scores = self.scores(pairs)
-        if not self.quantizes:
-            return scores
-        return {
-            **scores,
-            "codes_used": (codes_used > 0).float().mean().item(),
-            "perplexity": entropy.exp().item(),
-        }
+        if self.quantizes:
+            scores["codes_used"] = (counts > 0).float().mean().item()
+            scores["perplexity"] = perplexity(counts).item()
+        return Validation(scores, picture(*pairs[0]))
 
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on."""
@@ -222,6 +279,7 @@ class TokenizerTrainee:
             "optimiser": self.optimiser.state_dict(),
             "adversary": self.adversary.state() if self.adversary else None,
             "used": self.used,
+            "usage": self.usage.state(),
             "texture_seen": self.texture_seen,
             "quantizes": self.quantizes,
         }
@@ -234,10 +292,6 @@ class TokenizerTrainee:
         if self.adversary:
             self.adversary.load_state(state["adversary"])
         self.used = state["used"].to(self.device)
+        self.usage.load_state(state["usage"])
         self.texture_seen = [vectors.to(self.device) for vectors in state["texture_seen"]]
         self.quantizes = state["quantizes"]
-
-
-def _vectors(texture: Tensor) -> Tensor:
-    """(N, C, h, w) -> (N h w, C)."""
-    return texture.permute(0, 2, 3, 1).flatten(0, 2)

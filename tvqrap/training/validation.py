@@ -1,9 +1,44 @@
-"""Scores on fixed validation samples during training."""
+"""Scores and pictures of fixed validation samples during training."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tvqrap.images import to_uint8
+from tvqrap.perceptual import perceptual_distance
+
+DISTANCE: Literal["stlpips_alex", "stlpips_vgg"] = "stlpips_vgg"
+"""Perceptual distance that every training is watched by, whatever its own loss."""
+PICTURES = 6
+"""Samples in a picture."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a look at the validation samples gives."""
+
+    scores: dict[str, float]
+    picture: NDArray[np.uint8]
+    """As `picture` makes it."""
+
+
+def picture(*rows: Tensor) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3): the first samples side by side, a row each for LR, what was made of it, HR.
+
+    Rows are (N, 3, h, w) in [-1, 1]; the smaller are enlarged by whole pixels.
+    """
+    side = max(row.shape[-1] for row in rows)
+    strips = []
+    for row in rows:
+        factor = side // row.shape[-1]
+        large = row[:PICTURES].repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        strips.append(np.concatenate(to_uint8(large.nan_to_num()), axis=1))
+    return np.concatenate(strips)
 
 
 def psnr(image: Tensor, target: Tensor) -> Tensor:
@@ -13,18 +48,16 @@ def psnr(image: Tensor, target: Tensor) -> Tensor:
 
 
 class ImageScores:
-    """Means of PSNR and, where there is a perceptual network, of its distance."""
+    """Means of PSNR and ST-LPIPS (VGG)."""
 
-    def __init__(self, perceptual: nn.Module | None) -> None:
-        self.perceptual = perceptual
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.distance = perceptual_distance(DISTANCE).to(device, dtype)
 
     @torch.no_grad()
     def __call__(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """Scores over batches of (image, HR), each (N, 3, H, W) in [-1, 1]."""
-        scores: dict[str, list[Tensor]] = {}
+        scores: dict[str, list[Tensor]] = {"psnr": [], DISTANCE: []}
         for image, target in pairs:
-            scores.setdefault("psnr", []).append(psnr(image, target))
-            if self.perceptual is not None:
-                distance = self.perceptual(image.clamp(-1, 1), target)
-                scores.setdefault("perceptual", []).append(distance)
+            scores["psnr"].append(psnr(image, target))
+            scores[DISTANCE].append(self.distance(image.clamp(-1, 1), target))
         return {name: torch.cat(values).mean().item() for name, values in scores.items()}

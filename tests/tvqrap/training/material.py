@@ -9,13 +9,16 @@ from tvqrap.architecture import Architecture
 from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import Tokenizer
 from tvqrap.training.batch import Batch
+from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.predictor import PredictorTrainee
 from tvqrap.training.rap import RapTrainee
 from tvqrap.training.settings import Compute, PredictorTraining, RapTraining, TokenizerTraining
 from tvqrap.training.tokenizer import TokenizerTrainee
 
 ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
-COMPUTE = Compute(device="cpu", precision="float32", threads=1)
+COMPUTE = Compute(
+    device="cpu", precision="float32", threads=1, workers=1, accumulate=1, compile=False
+)
 SIDE = 64
 
 OPTIMISER = {
@@ -92,10 +95,15 @@ def rap_settings(**changes: Any) -> RapTraining:
 
 def batch(number: int, architecture: Architecture = ARCHITECTURE) -> Batch:
     """The batch of a step: smooth random images and random tokens, always the same."""
+    return batch_of(2, number, architecture)
+
+
+def batch_of(samples: int, number: int, architecture: Architecture = ARCHITECTURE) -> Batch:
+    """`batch` with another number of samples."""
     generator = torch.Generator().manual_seed(number)
 
     def image(side: int) -> Tensor:
-        coarse = torch.rand(2, 3, 8, 8, generator=generator)
+        coarse = torch.rand(samples, 3, 8, 8, generator=generator)
         large = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
         return (large.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
@@ -104,53 +112,68 @@ def batch(number: int, architecture: Architecture = ARCHITECTURE) -> Batch:
     if architecture.structure is not None:
         side = SIDE // architecture.structure
         structure = torch.randn(
-            2, architecture.structure_channels, side, side, generator=generator
+            samples, architecture.structure_channels, side, side, generator=generator
         ).half()
     return Batch(
-        keys=(f"a_{number:05d}", f"b_{number:05d}"),
+        keys=tuple(f"{chr(97 + each)}_{number:05d}" for each in range(samples)),
         hr=image(SIDE),
         lr=image(SIDE // 4),
         structure=structure,
-        codes=torch.randint(architecture.codebook, (2, codes, codes), generator=generator),
+        codes=torch.randint(architecture.codebook, (samples, codes, codes), generator=generator),
     )
 
 
 def tokenizer_trainee(
-    architecture: Architecture = ARCHITECTURE, trained_before: bool = False, **changes: Any
+    architecture: Architecture = ARCHITECTURE,
+    trained_before: bool = False,
+    compute: Compute = COMPUTE,
+    workers: Workers = ALONE,
+    **changes: Any,
 ) -> TokenizerTrainee:
     torch.manual_seed(0)
     settings = tokenizer_settings(**changes)
     return TokenizerTrainee(
         Tokenizer(architecture),
         settings,
-        COMPUTE,
+        compute,
         seed=0,
         unquantized=0 if trained_before else settings.codebook_life.unquantized,
         validation=[batch(1000, architecture)],
+        workers=workers,
     )
 
 
 def predictor_trainee(
-    architecture: Architecture = ARCHITECTURE, **changes: Any
+    architecture: Architecture = ARCHITECTURE,
+    compute: Compute = COMPUTE,
+    workers: Workers = ALONE,
+    **changes: Any,
 ) -> PredictorTrainee:
     torch.manual_seed(0)
     return PredictorTrainee(
         UpscalerNetwork(architecture),
         predictor_settings(**changes),
-        COMPUTE,
+        compute,
         validation=[batch(1000, architecture)],
         others=[batch(1001, architecture)],
         code_entropy=2.0,
+        workers=workers,
     )
 
 
-def rap_trainee(architecture: Architecture = ARCHITECTURE, **changes: Any) -> RapTrainee:
+def rap_trainee(
+    architecture: Architecture = ARCHITECTURE,
+    compute: Compute = COMPUTE,
+    workers: Workers = ALONE,
+    **changes: Any,
+) -> RapTrainee:
     torch.manual_seed(0)
     network = UpscalerNetwork(architecture)
     torch.nn.init.normal_(network.codebook.embedding.weight)  # spread out, as a trained one is
     return RapTrainee(
         network,
         rap_settings(**changes),
-        COMPUTE,
+        compute,
         validation=[batch(1000, architecture)],
+        workers=workers,
     )

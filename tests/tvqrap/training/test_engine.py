@@ -1,27 +1,36 @@
 """Interrupted anywhere, a training ends with the weights of one that was not."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.tvqrap.training.material import (
+    COMPUTE,
     MONITORING,
     batch,
     predictor_trainee,
     rap_trainee,
     tokenizer_trainee,
 )
+from tests.tvqrap.training.states import assert_close_states, flattened
 from tvqrap.errors import UserError
 from tvqrap.training.batch import Batch
 from tvqrap.training.engine import train
 from tvqrap.training.history import History
 from tvqrap.training.interruption import Interrupted
 from tvqrap.training.settings import Monitoring
+
+pytestmark = pytest.mark.usefixtures("small_distance")
 
 STEPS = 8
 TRAINEES = {
@@ -44,28 +53,12 @@ def run(trainee: Any, folder: Path, source: Any = batches) -> History:
         steps=STEPS,
         batches=source,
         monitoring=Monitoring.model_validate(MONITORING),
-        checkpoints=folder,
+        folder=folder,
     )
 
 
-def flattened(value: Any, name: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            k: v for key, each in value.items() for k, v in flattened(each, f"{name}.{key}").items()
-        }
-    if isinstance(value, list | tuple):
-        return flattened(dict(enumerate(value)), name)
-    return {name: value}
-
-
 def assert_equal_states(ours: Any, theirs: Any) -> None:
-    left, right = flattened(ours), flattened(theirs)
-    assert left.keys() == right.keys()
-    for name, value in left.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, right[name]), name
-        else:
-            assert value == right[name], name
+    assert_close_states(ours, theirs, tolerance=0)
 
 
 @pytest.mark.parametrize("kind", TRAINEES)
@@ -131,6 +124,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
 def test_two_checkpoints_are_kept_and_nothing_temporary(tmp_path: Path) -> None:
     run(predictor_trainee(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "pictures",
         "step-000000006.pt",
         "step-000000008.pt",
     ]
@@ -152,7 +146,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match="No space left on device"):
         run(predictor_trainee(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.pt"]
+    assert [path.name for path in tmp_path.glob("*step*")] == ["step-000000003.pt"]
 
 
 def test_a_loss_that_is_not_finite_names_step_and_term(tmp_path: Path) -> None:
@@ -171,11 +165,132 @@ def test_a_loss_that_is_not_finite_names_step_and_term(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.pt")] == ["step-000000003.pt"]
 
 
+@pytest.mark.slow
+def test_killed_at_random_again_and_again_it_ends_the_same(tmp_path: Path) -> None:
+    """SIGKILL, at no point of our choosing: in a step, while saving, while starting."""
+    script = (
+        "import sys, torch\nfrom pathlib import Path\n"
+        "from tests.tvqrap.training.test_engine import run, tokenizer_trainee\n"
+        "from tests.tvqrap.training.conftest import Blurred\n"
+        "from tvqrap.training import perceptual, validation\n"
+        "torch.set_num_threads(1)\n"
+        "for module in (perceptual, validation):\n"
+        "    module.perceptual_distance = lambda name: Blurred()\n"
+        "trainee = tokenizer_trainee()\n"
+        "print('ready', flush=True)\n"
+        "run(trainee, Path(sys.argv[1]))\n"
+        "torch.save(trainee.state(), sys.argv[1] + '/end.pt')\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    root, random = Path(__file__).parents[3], np.random.default_rng()
+    kills, seconds = 0, 0.5
+    while not (tmp_path / "end.pt").exists():
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        try:
+            process.wait(random.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills, seconds = kills + 1, seconds * 1.5
+    assert kills > 0
+    whole = tokenizer_trainee()
+    run(whole, tmp_path / "whole")
+    assert_equal_states(whole.state(), torch.load(tmp_path / "end.pt"))
+
+
+def test_pictures_are_taken_of_every_look(tmp_path: Path) -> None:
+    run(rap_trainee(), tmp_path)
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [path.stem for path in pictures] == ["000000000", "000000004", "000000008"]
+    given = batch(1000)
+    assert given.hr is not None and given.lr is not None
+    first, last = (np.asarray(Image.open(path)) for path in (pictures[0], pictures[-1]))
+    assert first.shape == (3 * 64, 2 * 64, 3), "LR, what was made of it, HR; two samples"
+    assert np.array_equal(last[0::4, 64::4][:16], given.lr[1])
+    assert np.array_equal(last[128:, :64], given.hr[0])
+    assert np.array_equal(first[:64], last[:64]) and not np.array_equal(first, last)
+
+
+def test_a_warning_is_given_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainee = predictor_trainee()
+    trainee.health = lambda: ({}, "collapsing")  # type: ignore[method-assign]
+    run(trainee, tmp_path)
+    assert capsys.readouterr().out.count("test: step 1: warning: collapsing") == 1
+
+
+def test_every_row_is_reported(tmp_path: Path) -> None:
+    rows: list[tuple[str, dict[str, float]]] = []
+    trainee = predictor_trainee()
+    history = train(
+        trainee,
+        title="test",
+        steps=STEPS,
+        batches=batches,
+        monitoring=Monitoring.model_validate(MONITORING),
+        folder=tmp_path,
+        report=lambda kind, row: rows.append((kind, row)),
+    )
+    for kind in ("steps", "validation", "speed"):
+        assert [row for other, row in rows if other == kind] == getattr(history, kind)
+
+
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_no_steps_hand_on_what_was_given(kind: str, tmp_path: Path) -> None:
+    trainee = TRAINEES[kind]()
+    before = flattened(trainee.state())
+    history = train(
+        trainee,
+        title="test",
+        steps=0,
+        batches=batches,
+        monitoring=Monitoring.model_validate(MONITORING),
+        folder=tmp_path,
+    )
+    assert [row["step"] for row in history.validation] == [0] and history.steps == []
+    assert_equal_states(before, flattened(trainee.state()))
+    assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_bfloat16_is_close_and_keeps_weights_in_float32(kind: str) -> None:
+    narrow = COMPUTE.model_copy(update={"precision": "bfloat16"})
+    ours, theirs = (
+        TRAINEES[kind](compute=compute).update(batch(0), 2) for compute in (narrow, COMPUTE)
+    )
+    watched = "cross_entropy" if kind == "predictor" else "mse"
+    assert ours[watched].dtype == torch.float32
+    torch.testing.assert_close(ours[watched], theirs[watched], rtol=0.05, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_compiled_blocks_take_the_same_steps(kind: str, tmp_path: Path) -> None:
+    compiled = COMPUTE.model_copy(update={"compile": True})
+    ours, theirs = (TRAINEES[kind](compute=compute) for compute in (compiled, COMPUTE))
+    for step in range(3):
+        found, wanted = ours.update(batch(step), step), theirs.update(batch(step), step)
+        for name in ("mse", "cross_entropy", "adaptive_weight"):
+            if name in wanted:
+                torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-5)
+    assert ours.state().keys() == theirs.state().keys()
+    assert flattened(ours.state()).keys() == flattened(theirs.state()).keys()
+
+
 def test_the_history_has_every_validation_and_is_written_whole(tmp_path: Path) -> None:
     history = run(rap_trainee(), tmp_path / "checkpoints")
     assert [row["step"] for row in history.validation] == [0, 4, 8]
     assert [row["step"] for row in history.steps] == list(range(1, 9))
+    assert [row["step"] for row in history.speed] == list(range(1, 9))
+    assert all(row["samples_per_second"] > 0 for row in history.speed)
+    for name in ("psnr", "stlpips_vgg", "code_accuracy"):
+        assert name in history.validation[0], name
+    for name in ("gradient_norm", "judged_real", "judged_fake", "codes_used", "perplexity"):
+        assert name in history.steps[-1], name
     history.write(tmp_path / "curves")
+    last = json.loads((tmp_path / "curves/metrics.json").read_text())
+    assert last["validation"] == history.validation[-1] and last["steps"]["step"] == 8
     lines = (tmp_path / "curves/steps.tsv").read_text().splitlines()
     assert lines[0].split("\t")[:2] == ["step", "mse"]
     assert len(lines) == 9

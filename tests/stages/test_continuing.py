@@ -1,0 +1,120 @@
+"""A finished training is gone on with where that ends as a fresh one would."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages.continuing import go_on, keep
+from stages.stage import Stage
+from tests.tvqrap.training.material import batch, predictor_trainee, tokenizer_trainee
+from tests.tvqrap.training.states import assert_close_states
+from tvqrap.training.distributed import ALONE
+from tvqrap.training.engine import train
+
+CONSTANT = {
+    "learning_rate": 1e-3,
+    "betas": [0.5, 0.9],
+    "warmup": 2,
+    "decay": "constant",
+    "clip": 1.0,
+    "ema": 0.9,
+}
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def settings_for(steps: int, **changes: Any) -> dict[str, Any]:
+    return {"phases": [{"set": "train", "batch": 2, "steps": steps}], **changes}
+
+
+def stage_of(section: str, values: Any) -> Stage:
+    scratch = Path(f".scratch/{section}-{abs(hash(str(values)))}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Stage("train", None, "", scratch, {section: values}, ())  # type: ignore[arg-type]
+
+
+def run(stage: Stage, trainee: Any, section: str, steps: int) -> Any:
+    def batches(step: int) -> Any:
+        while True:
+            yield batch(step)
+            step += 1
+
+    go_on(stage, trainee.settings, section, ALONE)
+    train(
+        trainee,
+        title="train",
+        steps=steps,
+        batches=batches,
+        monitoring=trainee.settings.monitoring,
+        folder=stage.scratch,
+    )
+    keep(stage, section)
+    return trainee.state()
+
+
+def predictor(steps: int, **changes: Any) -> Any:
+    values = settings_for(steps, optimiser={**CONSTANT, **changes})
+    trainee = predictor_trainee(**values)
+    return run(stage_of("predictor", values), trainee, "predictor", steps)
+
+
+def test_more_steps_go_on_and_end_as_a_fresh_run(capsys: pytest.CaptureFixture[str]) -> None:
+    predictor(3)
+    longer = predictor(5)
+    assert "goes on after step 3" in capsys.readouterr().out
+    shutil.rmtree(".scratch")
+    assert_close_states(longer, predictor(5), 0)
+    assert "goes on" not in capsys.readouterr().out
+
+
+def test_the_same_steps_run_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """`dvc repro -f` asks for a run, not for the result of the one before."""
+    predictor(3)
+    predictor(3)
+    assert capsys.readouterr().out.count("train: step 3") == 2
+    assert len(list(Path(".scratch/finished").glob("*/*.pt"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "changes", "reason"),
+    [
+        ((3, 5), {"decay": "cosine"}, "it was run for 3 steps, which its learning rates followed"),
+        ((5, 3), {}, "it was run for 5 steps, more than it now has"),
+    ],
+)
+def test_otherwise_it_starts_over_and_says_why(
+    steps: tuple[int, int], changes: Any, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count in steps:
+        predictor(count, **changes)
+    out = capsys.readouterr().out
+    assert f"train: starts over; {reason}" in out and "goes on" not in out
+
+
+def test_another_seed_has_nothing_to_go_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    predictor(3)
+    predictor(5, ema=0.5)
+    assert "goes on" not in capsys.readouterr().out
+
+
+def test_a_revival_left_out_at_the_end_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    def tokenizer(steps: int) -> None:
+        values = {
+            "steps": steps,
+            "optimiser": CONSTANT,
+            "codebook_life": {"unquantized": 0, "revive_every": 2},
+        }
+        run(stage_of("tokenizer", values), tokenizer_trainee(**values), "tokenizer", steps)
+
+    tokenizer(3)
+    tokenizer(4)
+    assert "goes on after step 3" in capsys.readouterr().out
+    tokenizer(5)
+    assert "no entry was revived" in capsys.readouterr().out
+    assert torch.load(next(Path(".scratch/finished").glob("*/*.pt")))["trainee"]

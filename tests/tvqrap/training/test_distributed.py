@@ -1,0 +1,181 @@
+"""Two workers with half the batch each are one worker with all of it; so are parts in turn.
+
+In float64, where nothing but the order of sums can differ. The batch is dealt unevenly on purpose:
+three of its four images keep their texture, and three are seen by the perceptual network.
+"""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import multiprocessing, nn
+
+from tests.tvqrap.training.material import (
+    COMPUTE,
+    batch_of,
+    image_losses,
+    predictor_trainee,
+    rap_trainee,
+    tokenizer_trainee,
+)
+from tests.tvqrap.training.states import assert_close_states
+from tvqrap.errors import UsageError, UserError
+from tvqrap.training.batch_norm import SharedBatchNorm
+from tvqrap.training.distributed import ALONE, Workers, joined
+from tvqrap.training.engine import train
+from tvqrap.training.settings import Monitoring
+
+pytestmark = pytest.mark.usefixtures("small_distance")
+
+STEPS = 5
+BATCH = 4
+TOLERANCE = 1e-8
+IMAGE = image_losses()
+IMAGE["perceptual"]["share"] = 0.75
+# K-means at step 2, revival after step 3, the GAN from step 1 on.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "tokenizer": {"batch": BATCH, "texture_dropout": 0.25, "image": IMAGE},
+    "predictor": {},
+    "rap": {"batch": BATCH, "image": IMAGE},
+}
+MAKE = {"tokenizer": tokenizer_trainee, "predictor": predictor_trainee, "rap": rap_trainee}
+
+
+def run(
+    kind: str,
+    folder: Path,
+    workers: Workers = ALONE,
+    accumulate: int = 1,
+    changes: dict[str, Any] | None = None,
+) -> Any:
+    """The state after `STEPS` steps, and the curves."""
+    compute = COMPUTE.model_copy(update={"precision": "float64", "accumulate": accumulate})
+    trainee = MAKE[kind](compute=compute, workers=workers, **{**SETTINGS[kind], **(changes or {})})
+
+    def batches(step: int) -> Iterator[Any]:
+        while True:
+            yield batch_of(BATCH, step).dealt(workers.rank, workers.count)
+            step += 1
+
+    history = train(
+        trainee,
+        title=kind,
+        steps=STEPS,
+        batches=batches,  # type: ignore[arg-type]
+        monitoring=Monitoring(validate_every=STEPS, checkpoint_every=3),
+        folder=folder,
+        workers=workers,
+    )
+    return {"state": trainee.state(), "steps": history.steps, "validation": history.validation}
+
+
+def worker(rank: int, port: str, folder: str) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    torch.set_num_threads(1)
+    with joined("cpu", 2) as workers:
+        for kind in MAKE:
+            found = run(kind, Path(folder) / kind, workers)
+            torch.save(found, Path(folder) / f"{kind}-{rank}.pt")
+        torch.save(norms(workers), Path(folder) / f"norms-{rank}.pt")
+        try:
+            workers.agree("code", "aa" if rank == 0 else "bb")
+        except UserError as error:
+            (Path(folder) / f"error-{rank}").write_text(str(error))
+
+
+def norms(workers: Workers) -> Any:
+    """A layer on uneven parts (three and two images of five): output, gradients, statistics."""
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 4, 4, dtype=torch.float64)[workers.rank :: workers.count]
+    goal = torch.randn(5, 3, 4, 4, dtype=torch.float64)[workers.rank :: workers.count]
+    layer = (nn.BatchNorm2d if workers.count == 1 else SharedBatchNorm)(3).double()
+    x.requires_grad_()
+    out = layer(x)
+    (out * goal).sum().backward()
+    gradients = [layer.weight.grad, layer.bias.grad]
+    workers.add(gradients)  # type: ignore[arg-type]
+    return [x.grad, out.detach(), *gradients, layer.running_mean, layer.running_var]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, small_distance: None) -> Path:
+    """The folder in which two processes left what they found."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=worker, args=(rank, port, str(folder))) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return folder
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_two_workers_equal_one(kind: str, two: Path, tmp_path: Path) -> None:
+    alone = run(kind, tmp_path)
+    first, second = (torch.load(two / f"{kind}-{rank}.pt") for rank in range(2))
+    assert_close_states(first, second, 0)
+    assert_close_states(first, alone, TOLERANCE)
+    assert [row["step"] for row in first["steps"]] == [1, 2, 3, 4, 5]
+    if kind != "predictor":
+        assert first["steps"][-1]["adaptive_weight"] > 0
+    assert first["steps"][-1]["perplexity"] > 1
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_two_began_one_finishes(kind: str, two: Path, tmp_path: Path) -> None:
+    shutil.copy(two / kind / "step-000000003.pt", tmp_path)
+    found = run(kind, tmp_path)
+    assert_close_states(found["state"], torch.load(two / f"{kind}-0.pt")["state"], TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "rap"])
+def test_a_batch_in_two_parts_is_the_batch(kind: str, tmp_path: Path) -> None:
+    """But for the GAN, whose batch statistics are those of what is taken at once."""
+    without = image_losses(adversarial=0.0)
+    without["perceptual"]["share"] = 0.75
+    changes = {"image": without}
+    whole = run(kind, tmp_path / "whole", changes=changes)
+    parts = run(kind, tmp_path / "parts", accumulate=2, changes=changes)
+    assert_close_states(parts, whole, TOLERANCE)
+
+
+def test_batch_statistics_are_those_of_all_parts(two: Path) -> None:
+    whole = norms(ALONE)
+    parts = [torch.load(two / f"norms-{rank}.pt") for rank in range(2)]
+    for index, value in enumerate(whole[:2]):  # of each image: the parts, interleaved
+        for rank, part in enumerate(parts):
+            torch.testing.assert_close(part[index], value[rank::2], rtol=0, atol=1e-12)
+    for found in parts:
+        torch.testing.assert_close(found[2:], whole[2:], rtol=0, atol=1e-12)
+
+
+def test_workers_that_see_other_code_are_named(two: Path) -> None:
+    for rank in range(2):
+        assert (two / f"error-{rank}").read_text() == (
+            "workers 1 of 2: not the code that worker 0 has; all must see one checkout"
+        )
+
+
+def test_as_many_workers_as_the_param_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with (
+        pytest.raises(UsageError, match=r"compute\.workers is 2, but 3 were started"),
+        joined("cpu", 2),
+    ):
+        pass
+    monkeypatch.delenv("WORLD_SIZE")
+    with joined("cpu", 1) as alone:
+        assert (alone.first, alone.count, alone.largest(15)) == (True, 1, 15)

@@ -1,0 +1,153 @@
+"""What workers that train one network together tell each other.
+
+All hold the same weights and take the same steps, each on its part of every batch; what they
+compute are contributions, which are added up here. Their copies stay equal to the last bit because
+the sums are: nothing but sums (and the texture that sets codebook entries) is exchanged. A worker
+alone exchanges nothing.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from tvqrap.errors import UsageError, UserError
+from tvqrap.training.part import Part, interleave
+
+RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+"""Variables that torchrun, Ray Train and this project's own launcher give to a worker."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This worker among all of them."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one worker that writes and reports."""
+        return self.rank == 0
+
+    @property
+    def part(self) -> Part:
+        """Samples of each batch that are this worker's."""
+        return Part(self.rank, self.count)
+
+    @torch.no_grad()
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Puts sums over the workers in the place of tensors, which are of one type and device."""
+        if self.count == 1 or not tensors:
+            return
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(together)
+        sizes = [tensor.numel() for tensor in tensors]
+        for tensor, total in zip(tensors, together.split(sizes), strict=True):
+            tensor.copy_(total.view(tensor.shape))
+
+    def add_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalar terms, each added up over the workers."""
+        if self.count == 1:
+            return terms
+        together = torch.stack([value.detach().double().reshape(()) for value in terms.values()])
+        dist.all_reduce(together)
+        return dict(zip(terms, together.unbind(), strict=True))
+
+    def gather(self, samples: Tensor) -> Tensor:
+        """Samples (n, ...) of all workers (n count, ...), in the whole batch's order."""
+        if self.count == 1:
+            return samples
+        parts = [torch.empty_like(samples) for _ in range(self.count)]
+        dist.all_gather(parts, samples.contiguous())
+        return interleave(parts)
+
+    def largest(self, number: int) -> int:
+        """The largest of the workers' numbers."""
+        if self.count == 1:
+            return number
+        found = torch.tensor(number)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
+    def wait(self) -> None:
+        """Returns once all workers are here."""
+        self.largest(0)
+
+    def agree(self, what: str, digest: str) -> None:
+        """Raises `UserError` on all workers where their hexadecimal digests differ."""
+        if self.count == 1:
+            return
+        own = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        dist.all_gather(parts, own)
+        others = [rank for rank, part in enumerate(parts) if not torch.equal(part, parts[0])]
+        if others:
+            raise UserError(
+                f"workers {', '.join(map(str, others))} of {self.count}: not the {what} that "
+                "worker 0 has; all must see one checkout"
+            )
+
+
+ALONE = Workers()
+
+
+class _Total(torch.autograd.Function):
+    """A sum over the workers, through which the gradient of the sum of their losses passes."""
+
+    @staticmethod
+    def forward(ctx: object, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of `value` over the workers, with a gradient."""
+    return _Total.apply(value)
+
+
+@contextmanager
+def joined(device: str, expected: int) -> Iterator[Workers]:
+    """This process as one of the workers that its environment tells of; else alone.
+
+    `expected` is the number that the params ask for. Sums go over gloo on a CPU and over NCCL on
+    CUDA devices, of which each worker takes the one of its number on its machine.
+
+    Raises:
+        UsageError: There are more or fewer workers.
+        UserError: The others are gone.
+    """
+    count = int(os.environ.get(COUNT, 1))
+    if count != expected:
+        raise UsageError(
+            f"compute.workers is {expected}, but {count} were started; expected as many as the "
+            "param says, which is part of the result"
+        )
+    if count == 1:
+        yield ALONE
+        return
+    if device == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get(LOCAL_RANK, 0)))
+    ours = not dist.is_initialized()
+    try:
+        if ours:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        yield Workers(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        if not any(name in str(error) for name in ("gloo", "NCCL", "c10d", "Connection")):
+            raise
+        raise UserError(f"the other workers are gone ({str(error).splitlines()[0]})") from None
+    finally:
+        if ours and dist.is_initialized():
+            dist.destroy_process_group()
