@@ -84,11 +84,14 @@ class Up(nn.Module):
         super().__init__()
         self.conv = conv3(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def kernel(self) -> Tensor:
+        """Of the transposed convolution: (channels, channels, 4, 4)."""
         kernel = F.pad(self.conv.weight.flip(2, 3), (1, 1, 1, 1))
         kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
-        kernel = (kernel[..., 1:] + kernel[..., :-1]).transpose(0, 1)  # 4x4
-        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+        return (kernel[..., 1:] + kernel[..., :-1]).transpose(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.kernel(), self.conv.bias, stride=2, padding=1)
 
 
 def relative_position_index() -> Tensor:
@@ -161,8 +164,10 @@ class WindowAttention(nn.Module):
         qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).contiguous()
         bias = self.position_bias.t()[:, self.index].unsqueeze(0)  # 1, heads, 64, 64
         if self.shifted:
+            # Where the network is traced for export, sides are no numbers to look up by.
+            mask = shift_mask.__wrapped__ if torch.jit.is_tracing() else shift_mask
             # The mask differs between the windows of an image, not between images.
-            bias = bias + shift_mask(height, width, x.device, bias.dtype)
+            bias = bias + mask(height, width, x.device, bias.dtype)
             bias = bias.view(1, -1, TOKENS, TOKENS)
         q, k, v = qkv.view(3, -1, bias.shape[1], TOKENS, channels // self.heads)
         x = attend(q, k, v, bias.to(q.dtype))

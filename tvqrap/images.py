@@ -3,6 +3,8 @@
 import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,10 +47,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("32-bit pixels beyond the range of 16 bits")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(np.rint(deep_gray(image) / 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels")
     if image.has_transparency_data:
@@ -58,35 +57,56 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def deep_gray(image: Image.Image) -> NDArray[np.uint16]:
+    """Pixels (H, W) of a gray image of integers (Pillow's modes that begin with I).
+
+    Raises ValueError for 32-bit integers beyond 16 bits.
+    """
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("32-bit pixels beyond the range of 16 bits")
+    return values.astype(np.uint16)
+
+
+@contextmanager
+def reading(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
+    """Turns what Pillow raises while it reads the image `name` into a UserError of one line."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images, at a size of its own choosing, and of odd metadata.
+            warnings.simplefilter("ignore")
+            yield
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{name}: is a folder, expected an image") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not an image that Pillow reads") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: too large, at most {max_pixels} pixels are read") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise UserError(f"{name}: cannot be read as an image ({error})") from None
+
+
+def refuse_larger(name: str, image: Image.Image, max_pixels: int) -> None:
+    """Raises UserError for an image of more pixels, before they are decoded."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UserError(
+            f"{name}: {width}x{height} is {width * height} pixels, at most {max_pixels} are read"
+        )
+
+
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads an image file as 8-bit RGB, upright (EXIF orientation applied), as by `to_rgb`.
 
     Raises UserError, in one line, for a file that is missing, no image, truncated, larger than
     `max_pixels` (checked before its pixels are decoded) or of pixels without a meaning as RGB.
     """
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images, at a size of its own choosing.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise UserError(
-                        f"{path}: {width}x{height} is {width * height} pixels, "
-                        f"at most {max_pixels} are read"
-                    )
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, expected an image") from None
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image that Pillow reads") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{path}: too large, at most {max_pixels} pixels are read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+    with reading(str(path), max_pixels), Image.open(path) as image:
+        refuse_larger(str(path), image, max_pixels)
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
 
 
 def to_tensor(image: Image.Image | NDArray[np.uint8]) -> "Tensor":
@@ -103,11 +123,22 @@ def to_uint8(image: "Tensor") -> NDArray[np.uint8]:
     Ties round to even, as torch does; `to_uint8(to_tensor(x))` is x. Raises ValueError for values
     that are not finite.
     """
+    levels = _levels(image, 255).byte()
+    pixels: NDArray[np.uint8] = levels.movedim(-3, -1).contiguous().cpu().numpy()
+    return pixels
+
+
+def to_uint16(image: "Tensor") -> NDArray[np.uint16]:
+    """As `to_uint8`, in 65536 levels."""
+    levels = _levels(image, 65535).cpu().numpy()
+    return np.moveaxis(levels, -3, -1).astype(np.uint16, order="C")
+
+
+def _levels(image: "Tensor", highest: int) -> "Tensor":
+    """Float in [-1, 1] to whole numbers, still floating, from 0 to `highest`."""
     if not image.isfinite().all():
         raise ValueError("the image holds values that are not finite")
-    levels = ((image.detach().float() + 1) * 127.5).clamp(0, 255).round()
-    pixels: NDArray[np.uint8] = levels.byte().movedim(-3, -1).contiguous().cpu().numpy()
-    return pixels
+    return ((image.detach().float() + 1) * (highest / 2)).clamp(0, highest).round()
 
 
 def save_png(path: Path, image: Image.Image | NDArray[np.uint8]) -> None:

@@ -19,6 +19,8 @@ from tvqrap.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+README = "README.md"
+"""What people say of the model, if they do: kept where the model is copied or exported."""
 SCHEMA = 1
 
 Kind = Literal["tokenizer", "upscaler"]
@@ -72,8 +74,8 @@ def save_model(
 def halve_model(folder: Path, output: Path) -> ModelCard:
     """Writes a model folder with the weights of another as float16: half the bytes.
 
-    The new fingerprint is of the weights as they are read back, in float32. Raises `UserError`
-    where `folder` holds no model, or a weight is too large for float16.
+    The new fingerprint is of the weights as they are read back, in float32; a README.md goes along.
+    Raises `UserError` where `folder` holds no model, or a weight is too large for float16.
     """
     card = read_card(folder)
     state = {name: value.half() for name, value in _read(folder).items()}
@@ -84,7 +86,24 @@ def halve_model(folder: Path, output: Path) -> ModelCard:
     about = {**card.about, "halved_from": card.fingerprint}
     card = ModelCard(card.kind, card.architecture, _fingerprint(read_back), about)
     _write(output, state, card)
+    readme = read_readme(folder)
+    if readme is not None:
+        write_whole(output / README, readme)
     return card
+
+
+def read_readme(folder: Path) -> str | None:
+    """The README.md of a model folder, None where it carries none.
+
+    Raises `UserError` where it is no text.
+    """
+    path = folder / README
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as text ({error})") from None
 
 
 def _write(folder: Path, state: dict[str, Tensor], card: ModelCard) -> None:

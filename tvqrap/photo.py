@@ -5,46 +5,77 @@ Torch-free, and without files: any Pillow image in; gray, RGB and alpha out.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from tvqrap.architecture import SCALE
-from tvqrap.images import to_rgb
+from tvqrap.images import deep_gray, to_rgb
 from tvqrap.resampling import resampled_rows
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 
 
 @dataclass(frozen=True)
 class Photo:
-    """8-bit pixels, upright."""
+    """Pixels, upright, of 8 bits or of 16 if the photograph has them."""
 
     pixels: Pixels
     """(H, W, 3); what is hidden under full transparency has the colour of what is visible near."""
     alpha: Pixels | None
-    """(H, W), None where all is opaque."""
+    """(H, W), of the same type, None where all is opaque."""
     gray: bool
     """Whether the photograph has no colours, and is to get none."""
 
 
 def photo_of(image: Image.Image) -> Photo:
-    """Takes an image of any mode; raises ValueError as `tvqrap.images.to_rgb` does."""
-    gray = image.mode in _GRAY_MODES or image.mode.startswith("I")
-    alpha = None
+    """Takes an image of any mode; raises ValueError as `tvqrap.images.to_rgb` does.
+
+    A gray image of integers gives 16 bits, all others 8: for 16-bit colours see `deep_photo`.
+    """
+    if image.mode.startswith("I"):
+        values = deep_gray(image)
+        alpha = _keyed(values[..., None], image.info.get("transparency"))
+        return _photo(values[..., None].repeat(3, axis=2), alpha, gray=True)
+    gray = image.mode in _GRAY_MODES
     if image.has_transparency_data:
         with_alpha = np.array(image.convert("RGBA"))
-        pixels, alpha = with_alpha[..., :3], with_alpha[..., 3]
-        if alpha.min() == 255:
-            alpha = None
-        else:
-            pixels = fill_hidden(pixels, alpha)
-    else:
-        pixels = np.array(to_rgb(image))
-    return Photo(pixels, alpha, gray)
+        return _photo(with_alpha[..., :3], with_alpha[..., 3], gray)
+    return _photo(np.array(to_rgb(image)), None, gray)
+
+
+def deep_photo(upper: Image.Image, lower: Image.Image) -> Photo:
+    """Takes the upper and the lower bytes of 16-bit pixels, as RGB or RGBA images."""
+    pixels: NDArray[np.uint16] = np.asarray(upper).astype(np.uint16)
+    pixels <<= 8
+    pixels |= np.asarray(lower)
+    if upper.mode == "RGBA":
+        return _photo(pixels[..., :3], pixels[..., 3], gray=False)
+    return _photo(pixels, _keyed(pixels, upper.info.get("transparency")), gray=False)
+
+
+def _photo(pixels: Pixels, alpha: Pixels | None, gray: bool) -> Photo:
+    if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
+        return Photo(pixels, None, gray)
+    return Photo(fill_hidden(pixels, alpha), alpha, gray)
+
+
+def _keyed(pixels: NDArray[np.uint16], key: object) -> NDArray[np.uint16] | None:
+    """Alpha (H, W) of an image (H, W, C) of which one colour, a PNG's `key`, is transparent."""
+    if not isinstance(key, int | tuple):
+        return None
+    hidden = (pixels == np.array(key)).all(axis=2)
+    return np.where(hidden, 0, 65535).astype(np.uint16)
+
+
+def eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Pixels or alpha in 256 levels; 8 bits as they are."""
+    levels = pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257)
+    return levels.astype(np.uint8, copy=False)
 
 
 def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:
@@ -68,7 +99,7 @@ def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:
     for colour, weight in reversed(levels[:-1]):
         larger = filled.repeat(2, 0).repeat(2, 1)[: weight.shape[0], : weight.shape[1]]
         filled = np.where(weight > 0, colour / np.maximum(weight, 1e-6), larger)
-    spread = np.rint(filled).clip(0, 255).astype(np.uint8)
+    spread = np.rint(filled).clip(0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
     return np.where(hidden[..., None], spread, pixels)
 
 
@@ -77,8 +108,8 @@ def enlarged_rows(
 ) -> Iterator[Pixels]:
     """The photograph enlarged to `size` (width, height), from top to bottom.
 
-    `upscale` enlarges (H, W, 3) four times, in bands of rows. What is yielded is uint8 (rows,
-    width), gray, or (rows, width, 2, 3 or 4): gray and alpha, RGB, RGB and alpha.
+    `upscale` enlarges (H, W, 3) four times, in bands of rows. What is yielded is (rows, width),
+    gray, or (rows, width, 2, 3 or 4): gray and alpha, RGB, RGB and alpha.
     """
     height, width = photo.pixels.shape[:2]
     rows = upscale(photo.pixels)
@@ -87,17 +118,34 @@ def enlarged_rows(
     top = 0
     for band in rows:
         if photo.gray:
-            band = np.asarray(Image.fromarray(band).convert("L"))
+            band = _gray(band)
         if photo.alpha is not None:
             # Pillow reads beyond the box where its filter is wider: bands meet without a seam.
             factor = height / size[1]
             box = (0, top * factor, width, min(height, (top + len(band)) * factor))
-            alpha = Image.fromarray(photo.alpha).resize(
-                (size[0], len(band)), Image.Resampling.BICUBIC, box
-            )
-            band = np.dstack([band, np.asarray(alpha)])
+            alpha = _enlarged_alpha(photo.alpha, (size[0], len(band)), box)
+            band = cast("Pixels", np.dstack([band, alpha]))
         top += len(band)
         yield band
+
+
+def _gray(band: Pixels) -> Pixels:
+    """Brightness (H, W) of (H, W, 3)."""
+    if band.dtype == np.uint8:
+        return np.asarray(Image.fromarray(band).convert("L"))
+    # Pillow's own weights, in 65536ths.
+    weighted = band @ np.array([19595, 38470, 7471], np.uint32) + np.uint32(0x8000)
+    return (weighted >> 16).astype(np.uint16)
+
+
+def _enlarged_alpha(
+    alpha: Pixels, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Pixels:
+    if alpha.dtype == np.uint8:
+        return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC, box))
+    # Pillow resamples 16 bits by way of 32-bit numbers.
+    values = Image.fromarray(alpha.astype(np.float32)).resize(size, Image.Resampling.BICUBIC, box)
+    return np.rint(np.asarray(values)).clip(0, 65535).astype(np.uint16)
 
 
 def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +14,27 @@ _CHUNK = 2**22
 
 
 class PngWriter:
-    """Writes 8-bit rows from top to bottom; `finish` after the last makes the file complete."""
+    """Writes rows from top to bottom; `finish` after the last makes the file complete."""
 
     def __init__(
-        self, file: BinaryIO, width: int, height: int, channels: int, level: int = 6
+        self,
+        file: BinaryIO,
+        width: int,
+        height: int,
+        channels: int,
+        *,
+        bits: Literal[8, 16] = 8,
+        level: int = 6,
     ) -> None:
         """Channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. `level` is zlib's, 0 to 9."""
         self._file = file
-        self._row = width * channels
-        self._channels = channels
+        self._pixel = channels * bits // 8
+        self._row = width * self._pixel
         self._above = np.zeros(self._row, np.uint8)
         self._packer = zlib.compressobj(level)
         file.write(b"\x89PNG\r\n\x1a\n")
         colour_type = _COLOUR_TYPES[channels]
-        self.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0))
+        self.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
 
     def chunk(self, name: bytes, content: bytes) -> None:
         """One chunk: metadata, before the first row."""
@@ -35,9 +42,11 @@ class PngWriter:
         self._file.write(struct.pack(">I", len(content)) + name + content)
         self._file.write(struct.pack(">I", checksum))
 
-    def write(self, rows: NDArray[np.uint8]) -> None:
-        """uint8 (rows, width) or (rows, width, channels)."""
-        flat = rows.reshape(len(rows), self._row)
+    def write(self, rows: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        """(rows, width) or (rows, width, channels), uint16 if the file has 16 bits, else uint8."""
+        # PNG has the upper byte first, and filters bytes.
+        ordered = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">"))
+        flat = ordered.reshape(len(rows), -1).view(np.uint8)
         step = max(1, _CHUNK // self._row)
         for top in range(0, len(flat), step):
             part = flat[top : top + step]
@@ -74,5 +83,5 @@ class PngWriter:
     def _moved(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Each pixel's left neighbour, 0 at the border."""
         moved = np.zeros_like(rows)
-        moved[:, self._channels :] = rows[:, : -self._channels]
+        moved[:, self._pixel :] = rows[:, : -self._pixel]
         return moved

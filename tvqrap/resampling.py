@@ -7,25 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Band = NDArray[np.uint8] | NDArray[np.uint16]
+
 _LOBES = 3
 """Of the Lanczos filter: how far it reaches, in pixels of the coarser image."""
 
 
-def resampled_rows(
-    bands: Iterator[NDArray[np.uint8]], height: int, new_size: tuple[int, int]
-) -> Iterator[NDArray[np.uint8]]:
+def resampled_rows(bands: Iterator[Band], height: int, new_size: tuple[int, int]) -> Iterator[Band]:
     """Resamples an image of `height` rows to `new_size` (width, height) with a Lanczos filter.
 
-    `bands` are uint8 (rows, width, 3) from top to bottom, as is what is yielded; the result is
-    that of resampling the whole image, first its rows and then its columns, whatever the bands.
+    `bands` are (rows, width, 3) from top to bottom, as is what is yielded, of the same type; the
+    result is that of resampling the whole image, first its rows and then its columns, whatever the
+    bands.
     """
     factor = height / new_size[1]
     reach = math.ceil(_LOBES * max(1.0, factor)) + 1
-    held = np.empty((0, new_size[0], 3), np.uint8)
+    held: Band | None = None
     first = done = 0
     for band in bands:
         # One direction at a time: Pillow's order, on which the last bits hang, follows the sizes.
-        held = np.concatenate([held, _resized(band, (new_size[0], len(band)), (0, len(band)))])
+        wide = _resized(band, (new_size[0], len(band)), (0, len(band)))
+        held = wide if held is None else np.concatenate([held, wide])
         end = first + len(held)
         ready = new_size[1] if end == height else math.floor((end - reach) / factor)
         if ready <= done:
@@ -37,9 +39,14 @@ def resampled_rows(
         held, first = held[dropped:], first + dropped
 
 
-def _resized(
-    pixels: NDArray[np.uint8], size: tuple[int, int], span: tuple[float, float]
-) -> NDArray[np.uint8]:
+def _resized(pixels: Band, size: tuple[int, int], span: tuple[float, float]) -> Band:
     """The rows in `span` resampled to `size`; rows beyond it are looked at, too."""
     box = (0, span[0], pixels.shape[1], span[1])
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, box))
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, box))
+    # Pillow has no 16-bit colours: one channel at a time, as 32-bit numbers.
+    channels = [
+        np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.LANCZOS, box))
+        for channel in np.moveaxis(pixels, 2, 0).astype(np.float32)
+    ]
+    return np.rint(np.stack(channels, axis=2)).clip(0, 65535).astype(np.uint16)

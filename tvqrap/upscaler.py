@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.images import to_uint8
+from tvqrap.images import to_uint8, to_uint16
 from tvqrap.memory import free_memory
 from tvqrap.network import UpscalerNetwork, crop_upscaled, pad_to_multiple
 from tvqrap.packaged import UPSCALER
-from tvqrap.photo import enlarged_rows, photo_of
+from tvqrap.photo import Pixels, eight_bits, enlarged_rows, photo_of
 from tvqrap.shared_norms import SharedNorms, patch_places, shared_norms
 from tvqrap.tiles import Tiles, tile_that_fits, tiles_along
 from tvqrap.upscaler_folder import load_upscaler
@@ -28,7 +29,7 @@ PAD_MULTIPLE = 64
 Precision = Literal["float32", "bfloat16"]
 Colour = Literal["keep", "match"]
 
-Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], Tensor)
+Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], NDArray[np.uint16], Tensor)
 Advance = Callable[[int], None]
 """Called with the LR pixels that the network has just seen."""
 
@@ -46,9 +47,10 @@ class Upscaler:
     """Enlarges images four times; the same input gives the same output on the same device.
 
     An image is padded at the bottom and right to multiples of `pad_multiple`, upscaled and cropped
-    back. One with a padded side over `tile` LR pixels is upscaled in overlapping tiles that fade
-    into each other. They are cut where attention has its windows and normalised with statistics of
-    the whole image, which makes that close to, and not equal to, upscaling it whole.
+    back. One that is then larger than a square of `tile` LR pixels is upscaled in overlapping tiles
+    that fade into each other, padded no further than the network needs. They are cut where
+    attention has its windows and normalised with statistics of the whole image, which makes that
+    close to, and not equal to, upscaling it whole.
     """
 
     def __init__(
@@ -126,24 +128,47 @@ class Upscaler:
         )
 
     def __call__(self, image: Picture) -> Picture:
-        """Upscales a PIL image, uint8 (H, W, 3), or float (3, H, W) or (N, 3, H, W) in [-1, 1].
+        """Upscales a PIL image, an array (H, W, 3) or a tensor (3, H, W), or a batch of the latter.
 
-        What comes back is of the same kind, with four times the height and width: a PIL image is
-        L, LA, RGB or RGBA (gray stays gray, transparency is upscaled too; an EXIF orientation is
-        the caller's to apply), a tensor is float32, clamped, on the tensor's device. Raises
-        ValueError for other shapes and types, and where the network gives values that are not
-        finite.
+        Arrays are uint8 or uint16, tensors floating in [-1, 1]; a batch is (N, H, W, 3) or
+        (N, 3, H, W), and as many of its images go through the network together as a tile has room
+        for. What comes back is of the same kind, with four times the height and width: a PIL image
+        is L, LA, RGB or RGBA, or I;16 for 16-bit gray (gray stays gray, transparency is upscaled
+        too; an EXIF orientation is the caller's to apply), a tensor is float32, clamped, on the
+        tensor's device.
+
+        Raises ValueError for other shapes and types, and where the network gives values that are
+        not finite.
         """
         if isinstance(image, Image.Image):
             photo = photo_of(image)
+            if photo.alpha is not None:  # Pillow has no 16-bit images with transparency
+                photo = replace(
+                    photo, pixels=eight_bits(photo.pixels), alpha=eight_bits(photo.alpha)
+                )
             size = (SCALE * image.width, SCALE * image.height)
             return Image.fromarray(_stacked(enlarged_rows(photo, self.rows, size), size[1]))
         if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            deep = image.dtype == np.uint16
+            if not (deep or image.dtype == np.uint8) or image.shape[-1:] != (3,):
+                expected = False
+            else:
+                expected = image.ndim in (3, 4) and bool(image.size)
+            if not expected:
                 raise ValueError(
-                    f"array is {image.dtype} {image.shape}, expected uint8 (height, width, 3)"
+                    f"array is {image.dtype} {image.shape}, expected uint8 or uint16 (height, "
+                    "width, 3) or (count, height, width, 3)"
                 )
-            return _stacked(self.rows(image), SCALE * image.shape[0])
+            if image.ndim == 3:
+                return _stacked(self.rows(image), SCALE * image.shape[0])
+            height, width = image.shape[1:3]
+            if not self._fits_one_tile(height, width):
+                return np.stack([_stacked(self.rows(one), SCALE * height) for one in image])
+            lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(0, 3, 1, 2)
+            levels = to_uint16 if deep else to_uint8
+            return np.concatenate(
+                [levels(self._upscale_whole(_floating(part))) for part in self._parts(lr)]
+            )
         shape = tuple(image.shape)
         if not image.is_floating_point() or image.ndim not in (3, 4) or shape[-3] != 3:
             raise ValueError(
@@ -154,7 +179,7 @@ class Upscaler:
             raise ValueError(f"tensor of shape {shape} holds no pixels")
         batch = image.float() if image.ndim == 4 else image.float()[None]
         if self._fits_one_tile(*shape[-2:]):
-            upscaled = self._upscale_whole(batch)
+            upscaled = torch.cat([self._upscale_whole(part) for part in self._parts(batch)])
         else:
             upscaled = torch.stack(
                 [torch.cat([band.clone() for band in self._bands(one)], dim=1) for one in batch]
@@ -162,38 +187,44 @@ class Upscaler:
         upscaled = upscaled.clamp(-1, 1).to(image.device)
         return upscaled if image.ndim == 4 else upscaled[0]
 
-    def rows(
-        self, image: NDArray[np.uint8], advance: Advance | None = None
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Upscales uint8 (H, W, 3) and yields it from top to bottom: uint8 (rows, 4W, 3).
+    def rows(self, image: Pixels, advance: Advance | None = None) -> Iterator[Pixels]:
+        """Upscales (H, W, 3) and yields it from top to bottom: (rows, 4W, 3) of the same type.
 
         Only a band of tiles is held at a time. Raises ValueError as `__call__` does.
         """
         lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)
+        levels = to_uint16 if image.dtype == np.uint16 else to_uint8
         for band in self._bands(lr, advance):
             # In parts: rounding takes several copies of what it rounds.
             for part in band.split(_ROUNDED_ROWS, dim=1):
-                yield to_uint8(part)
+                yield levels(part)
 
     def work(self, height: int, width: int) -> int:
         """LR pixels that the network sees for an image of that size, padding and overlaps too."""
-        padded = self._padded(height), self._padded(width)
         if self._fits_one_tile(height, width):
-            return padded[0] * padded[1]
-        rows, columns = (self._tiles(side) for side in padded)
+            return self._padded(height) * self._padded(width)
+        rows, columns = self._tiles(height), self._tiles(width)
         return rows.size * len(rows.starts) * columns.size * len(columns.starts)
 
     def _padded(self, side: int) -> int:
         return side + -side % self.pad_multiple
 
     def _fits_one_tile(self, height: int, width: int) -> bool:
-        return max(self._padded(height), self._padded(width)) <= max(self.tile, self.pad_multiple)
+        room = max(self.tile, self.pad_multiple) ** 2
+        return self._padded(height) * self._padded(width) <= room
 
-    def _tiles(self, padded: int) -> Tiles:
-        return tiles_along(padded, self.tile, self.overlap, self.network.architecture.lr_multiple)
+    def _tiles(self, side: int) -> Tiles:
+        # Where statistics are shared, padding has no part in them and can be as little as it may.
+        needed = self.network.architecture.lr_multiple
+        return tiles_along(side + -side % needed, self.tile, self.overlap, needed)
+
+    def _parts(self, batch: Tensor) -> Iterator[Tensor]:
+        """A batch (N, 3, H, W) that fits tiles, in parts that take the memory of a tile."""
+        pixels = self._padded(batch.shape[2]) * self._padded(batch.shape[3])
+        yield from batch.split(max(1, self.tile**2 // pixels))
 
     def _bands(self, lr: Tensor, advance: Advance | None = None) -> Iterator[Tensor]:
-        """(3, H, W), float in [-1, 1] or uint8, to float (3, rows, 4W) from top to bottom.
+        """(3, H, W), float in [-1, 1], uint8 or uint16, to float (3, rows, 4W), top to bottom.
 
         What is yielded is overwritten by what comes next.
         """
@@ -203,8 +234,8 @@ class Upscaler:
             if advance is not None:
                 advance(self.work(height, width))
             return
-        padded = self._padded(height), self._padded(width)
-        rows, columns = (self._tiles(side) for side in padded)
+        rows, columns = self._tiles(height), self._tiles(width)
+        padded = rows.starts[-1] + rows.size, columns.starts[-1] + columns.size
         row_weights, column_weights = rows.weights(), columns.weights()
         row_places, column_places = (
             torch.from_numpy(_mirrored(side, end))
@@ -299,14 +330,16 @@ def _free_memory(device: torch.device) -> int | None:
 
 
 def _floating(lr: Tensor) -> Tensor:
-    """uint8 as float32 in [-1, 1]; what is floating already, as it is."""
-    return lr.float() / 127.5 - 1 if lr.dtype == torch.uint8 else lr
+    """uint8 or uint16 as float32 in [-1, 1]; what is floating already, as it is."""
+    if lr.is_floating_point():
+        return lr
+    return lr.float() / (127.5 if lr.dtype == torch.uint8 else 32767.5) - 1
 
 
-def _stacked(bands: Iterator[NDArray[np.uint8]], height: int) -> NDArray[np.uint8]:
+def _stacked(bands: Iterator[Pixels], height: int) -> Any:
     """Bands of rows in one array of `height` rows, without a second copy of them all."""
     first = next(bands)
-    whole = np.empty((height, *first.shape[1:]), np.uint8)
+    whole = np.empty((height, *first.shape[1:]), first.dtype)
     whole[: len(first)] = first
     top = len(first)
     for band in bands:

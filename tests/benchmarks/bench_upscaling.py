@@ -3,12 +3,17 @@
     python -m tests.benchmarks.bench_upscaling speed
     python -m tests.benchmarks.bench_upscaling tiles --model models/rap --photo PHOTO
     python -m tests.benchmarks.bench_upscaling memory --sizes 512 1024 2048
+    python -m tests.benchmarks.bench_upscaling colour PHOTO... --model models/rap
 
 `speed`: microseconds per LR pixel by side of the image, and how much of that the kernel takes to
-map memory, with the C library's own settings and with those of the command line. `tiles`: PSNR of
-the photograph in tiles against the same upscaled whole, with tiles normalised alike and each on its
-own. `memory`: peak of a process that upscales a square to a PNG, beyond one of 64 pixels.
-Without --model: random weights of the laptop's width, for which `tiles` tells little.
+map memory, with the C library's own settings and with those of the command line; `tvqrap-cli
+benchmark` has the share of what the machine can do.
+`tiles`: PSNR of the photograph in tiles against the same upscaled whole, with tiles normalised
+alike and each on its own. `memory`: peak of a process that upscales a square to a PNG, beyond one
+of 64 pixels; with --plain, bicubic enlarging stands in for the network, which leaves what grows
+with the photograph and takes minutes instead of hours. `colour`: how far colours are off by the
+model, kept and matched.
+Without --model: random weights of the laptop's width, for which `tiles` and `colour` tell little.
 """
 
 import argparse
@@ -21,18 +26,20 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
-from tvqrap.architecture import Architecture
+from tvqrap.architecture import SCALE, Architecture
 from tvqrap.blocks import Res
-from tvqrap.images import read_image
+from tvqrap.images import read_image, to_tensor
 from tvqrap.memory import keep_freed_memory
 from tvqrap.model_folder import save_model
 from tvqrap.network import UpscalerNetwork
-from tvqrap.upscaler import Upscaler
+from tvqrap.upscaler import Upscaler, match_colours
 from tvqrap.upscaler_folder import load_upscaler
 
 
@@ -110,7 +117,33 @@ def tiles(network: UpscalerNetwork, photo: Path, sizes: list[int], out: Path | N
                     Image.fromarray(tiled).save(out / name)
 
 
-def memory(model: Path, sizes: list[int]) -> None:
+class _Plain(torch.nn.Module):
+    """In place of a network."""
+
+    architecture = Architecture(texture=4, structure=8)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(lr, scale_factor=SCALE, mode="bicubic")
+
+
+def colour(network: UpscalerNetwork, photos: list[Path]) -> None:
+    keep_freed_memory()
+    for path in photos:
+        with Image.open(path) as photo:
+            lr = to_tensor(photo.convert("RGB").reduce(max(1, max(photo.size) // 128)))[None]
+        kept = Upscaler(network)(lr)
+        for how, sr in {"keep": kept, "match": match_colours(kept, lr).clamp(-1, 1)}.items():
+            shift = 127.5 * (F.avg_pool2d(sr, SCALE) - lr)
+            coarse = F.avg_pool2d(shift, 16).square().mean().sqrt()
+            print(
+                f"{path.name}, {how}: red, green, blue off by "
+                f"{', '.join(f'{value:+.1f}' for value in shift.mean((0, 2, 3)))} levels over all, "
+                f"by {coarse:.1f} in squares of 16 pixels",
+                flush=True,
+            )
+
+
+def memory(model: Path | None, sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = None
         for side in (64, *sizes):
@@ -118,7 +151,8 @@ def memory(model: Path, sizes: list[int]) -> None:
             Image.fromarray(photo_of_side(side)).save(photo)
             command = [sys.executable, "-m", "tests.benchmarks.bench_upscaling", "one"]
             start = time.perf_counter()
-            process = subprocess.Popen([*command, str(photo), str(large), "--model", str(model)])
+            which = ["--plain"] if model is None else ["--model", str(model)]
+            process = subprocess.Popen([*command, str(photo), str(large), *which])
             _, status, used = os.wait4(process.pid, 0)
             assert status == 0
             peak = used.ru_maxrss / 1e3
@@ -135,10 +169,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "tiles", "memory", "one"])
+    parser.add_argument("what", choices=["speed", "tiles", "memory", "colour", "one"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--photo", type=Path, default=Path("data/photos/chelsea.jpg"))
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--out", type=Path, help="folder for the pictures of `tiles`")
@@ -149,14 +184,23 @@ def main() -> None:
         from tvqrap.cli.main import app
 
         photo, large = map(str, options.files)
-        words = ["upscale", photo, "-o", large, "--model", str(options.model)]
-        assert CliRunner().invoke(app, words).exit_code == 0
+        words = ["upscale", photo, "-o", large]
+        if options.plain:
+            with mock.patch("tvqrap.upscaler.load_upscaler", lambda _: _Plain()):
+                assert CliRunner().invoke(app, words).exit_code == 0
+        else:
+            words += ["--model", str(options.model)]
+            assert CliRunner().invoke(app, words).exit_code == 0
         return
     network = network_of(options.model, options.width)
     if options.what == "speed":
         speed(network, options.sizes or [64, 128, 256, 512])
     elif options.what == "tiles":
         tiles(network, options.photo, options.sizes or [128, 256], options.out)
+    elif options.what == "colour":
+        colour(network, options.files)
+    elif options.plain:
+        memory(None, options.sizes or [1024, 2048, 4096])
     else:
         with tempfile.TemporaryDirectory() as folder:
             save_model(Path(folder), "upscaler", network, network.architecture, {})

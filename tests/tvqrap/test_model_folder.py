@@ -49,7 +49,9 @@ def test_saved_model_is_read_back_exactly(folder: Path, tokenizer: Tokenizer) ->
 def test_halved_model_is_half_as_large_and_nearly_the_same(
     folder: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
+    (folder / "README.md").write_text("Größe")
     card = halve_model(folder, tmp_path / "half")
+    assert (tmp_path / "half" / "README.md").read_text() == "Größe"
     assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.6 * (folder / WEIGHTS).stat().st_size
     loaded = load_tokenizer(tmp_path / "half")
     assert fingerprint(loaded) == card.fingerprint

@@ -3,6 +3,7 @@
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +11,24 @@ from PIL import Image
 from tvqrap.png_rows import PngWriter
 
 PHOTO = Path(__file__).parents[2] / "data" / "photos" / "chelsea.jpg"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bands", [[1], [3, 1, 5]])
+def test_sixteen_bits_survive(channels: int, bands: list[int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (sum(bands), 7, channels), np.uint16)
+    file = BytesIO()
+    png = PngWriter(file, 7, len(pixels), channels, bits=16)
+    top = 0
+    for rows in bands:
+        png.write(pixels[top : top + rows])
+        top += rows
+    png.finish()
+    packed = np.frombuffer(file.getvalue(), np.uint8)
+    found = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED).reshape(pixels.shape)
+    np.testing.assert_array_equal(
+        found[..., [0] if channels == 1 else [2, 1, 0, 3][:channels]], pixels
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -132,7 +132,7 @@ def test_a_network_in_tiles_is_close_to_the_whole(
     network = Upscaler.from_pretrained(folder).network
     # The codes of random weights hang on the last bits.
     nn.init.zeros_(network.codebook.embedding.weight)
-    lr = scene(64, 256)
+    lr = scene(64, 320)
     whole = Upscaler(network, tile=256)(lr).astype(float)
 
     def distance(tiled: Upscaler) -> float:
@@ -160,7 +160,7 @@ def test_tiles_of_different_brightness_fade_into_each_other() -> None:
             return torch.full((len(lr), 3, 4 * lr.shape[2], 4 * lr.shape[3]), level)
 
     upscaler = Upscaler(Counting(), tile=128, overlap=32)  # type: ignore[arg-type]
-    row = upscaler(torch.zeros(3, 8, 192))[0, 0]
+    row = upscaler(torch.zeros(3, 70, 192))[0, 0]
     assert {row[0].item(), row[-1].item()} == {-0.5, 0}
     assert row.diff().abs().max() < 0.02
 
@@ -174,6 +174,46 @@ def test_bands_come_from_top_to_bottom_and_work_is_counted() -> None:
     np.testing.assert_array_equal(np.concatenate(bands), lr.repeat(4, 0).repeat(4, 1))
     assert sum(seen) == upscaler.work(200, 100)
     assert upscaler.work(30, 40) == 64 * 64
+    # Padded to 32 in tiles; as a whole where that takes no more memory than a tile.
+    assert upscaler.work(70, 64) == 2 * 64 * 64
+    assert Upscaler(Enlarging(), tile=128).work(30, 250) == 64 * 256  # type: ignore[arg-type]
+
+
+def test_batches_go_through_the_network_together() -> None:
+    class Counting(Enlarging):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            self.sizes.append(len(lr))
+            return super().forward(lr)
+
+    network = Counting()
+    upscaler = Upscaler(network, tile=128)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 65536, (7, 20, 64, 3), dtype=np.uint16)
+    upscaled = upscaler(batch)
+    assert network.sizes == [4, 3]  # of 64x64 each: as much as a tile
+    np.testing.assert_array_equal(upscaled, batch.repeat(4, 1).repeat(4, 2))
+    network.sizes.clear()
+    tensor = upscaler(torch.zeros(5, 3, 64, 64))
+    assert network.sizes == [4, 1] and tensor.shape == (5, 3, 256, 256)
+    large = rng.integers(0, 256, (2, 200, 150, 3), dtype=np.uint8)  # in tiles, one by one
+    np.testing.assert_array_equal(upscaler(large), large.repeat(4, 1).repeat(4, 2))
+
+
+def test_sixteen_bits_stay_sixteen_bits() -> None:
+    upscaler = Upscaler(Enlarging(), tile=64)  # type: ignore[arg-type]
+    for size in ((5, 9), (100, 130)):
+        deep = np.random.default_rng(0).integers(0, 65536, (*size, 3), dtype=np.uint16)
+        np.testing.assert_array_equal(upscaler(deep), deep.repeat(4, 0).repeat(4, 1))
+    gray = Image.fromarray(deep[..., 0])
+    large = upscaler(gray)
+    assert large.mode == "I;16"
+    np.testing.assert_array_equal(np.asarray(large), deep[..., 0].repeat(4, 0).repeat(4, 1))
+    gray.info["transparency"] = int(deep[0, 0, 0])
+    assert upscaler(gray).mode == "LA"  # Pillow has no more bits with transparency
 
 
 def test_colours_are_matched(folder: Path) -> None:
@@ -223,6 +263,7 @@ def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
     for wrong in (
         pixels(4, 4)[..., :2],
         pixels(4, 4).astype(np.float32),
+        pixels(4, 4)[None, None],
         np.zeros((0, 4, 3), "u1"),
     ):
         with pytest.raises(ValueError, match="expected uint8"):

@@ -7,10 +7,13 @@ from typer.core import TyperGroup
 
 import tvqrap
 from tvqrap.cli import (
+    benchmark,
     decompose,
     evaluate,
+    export,
     halve,
     import_checkpoint,
+    metrics,
     pairs,
     params,
     tokens,
@@ -49,9 +52,12 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("evaluate")(evaluate.evaluate)
+app.command("metrics")(metrics.metrics)
+app.command("benchmark")(benchmark.benchmark)
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("decompose")(decompose.decompose)
 app.command("halve")(halve.halve)
+app.command("export")(export.export)
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(params.app, name="params")
 app.add_typer(tokens.app, name="tokens")

@@ -102,18 +102,19 @@ class _Run:
 
     def sizes(self, jobs: list[Job]) -> list[tuple[Job, tuple[int, int]]]:
         """The jobs that can be done, with the (width, height) of their photographs."""
-        from tvqrap.photo_files import photo_size, read_photo, refuse_unholdable
+        from tvqrap.photo_files import Header, read_header, read_photo, refuse_unholdable
 
         sizes = []
         for job in jobs:
             try:
                 if job.source == STREAM:
                     self.piped = sys.stdin.buffer.read()
-                    height, width = read_photo(self.piped).photo.pixels.shape[:2]
-                    size = (width, height)
+                    pixels = read_photo(self.piped).photo.pixels
+                    header = Header(pixels.shape[1], pixels.shape[0], pixels.itemsize > 1)
                 else:
-                    size = photo_size(job.source)
-                refuse_unholdable(str(job.source), self.form, self._enlarged(size))
+                    header = read_header(job.source)
+                size = header.width, header.height
+                refuse_unholdable(str(job.source), self.form, self._enlarged(size), header.deep)
                 sizes.append((job, size))
             except UserError as error:
                 self.failed.append(str(error))

@@ -132,10 +132,10 @@ def test_stats_count_codes_and_measure_margins(root: Path, tmp_path: Path) -> No
 
     text = call(*arguments, "-o", tmp_path)
     assert "perplexity" in text and "margins  median" in text
-    lines = (tmp_path / "train/codes.tsv").read_text().splitlines()
-    assert lines[0] == "rank\tcode\tcount" and len(lines) == 1 + SMALL.codebook
+    lines = (tmp_path / "codes/train.tsv").read_text().splitlines()
+    assert lines[0] == "rank\tcode\tcount\tpercent" and len(lines) == 1 + SMALL.codebook
     assert lines[1].split("\t")[2] == str(counts.max())
-    assert len((tmp_path / "train/drift.tsv").read_text().splitlines()) == 4
+    assert len((tmp_path / "drift/train.tsv").read_text().splitlines()) == 4
 
 
 def test_stats_say_why_there_are_no_margins(root: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_preview_draws_a_row_per_key(root: Path, tmp_path: Path) -> None:
 def params(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fake:
         architecture = SMALL
-        tokens = TokensSettings(device="cpu", batch=2, threads=1)
+        tokens = TokensSettings(device="cpu", batch=2, threads=1, storage=None)
 
     monkeypatch.setattr(stages.params, "load_params", lambda path: Fake)
 

@@ -1,9 +1,11 @@
 """`tvqrap-cli upscale`, from the outside."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,13 @@ def image(name: str, width: int = 5, height: int = 3, mode: str = "RGB", **optio
     path.parent.mkdir(parents=True, exist_ok=True)
     picture(width, height, mode).save(path, **options)
     return path
+
+
+def repeated(self: Upscaler, lr: np.ndarray, seen: Any) -> Iterator[np.ndarray]:
+    """In place of `Upscaler.rows`: each pixel 4x4 times, in bands."""
+    large = lr.repeat(4, 0).repeat(4, 1)
+    for top in range(0, len(large), 10):
+        yield large[top : top + 10]
 
 
 def opened(name: str | Path) -> Image.Image:
@@ -191,12 +200,77 @@ class TestFormats:
         assert opened("b.png").mode == same
 
     def test_sixteen_bits(self, run: Any) -> None:
-        Image.fromarray(np.full((8, 8), 40000, np.uint16)).save("deep.png")
-        Image.fromarray(np.full((8, 8), 40000 // 257, np.uint8)).save("flat.png")
+        cv2.imwrite("deep.png", np.full((8, 8, 3), 150 * 257, np.uint16))
+        cv2.imwrite("flat.png", np.full((8, 8, 3), 150, np.uint8))
         for name in ("deep", "flat"):
             assert run(f"{name}.png", "-o", f"{name}-large.png").exit_code == 0
-        deep, flat = (np.asarray(opened(f"{n}-large.png")).astype(int) for n in ("deep", "flat"))
-        assert deep.dtype == flat.dtype and np.abs(deep - flat).max() <= 1
+        deep, flat = (cv2.imread(f"{n}-large.png", cv2.IMREAD_UNCHANGED) for n in ("deep", "flat"))
+        assert deep.dtype == np.uint16 and flat.dtype == np.uint8
+        assert np.abs(deep / 257 - flat).max() < 0.51
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    @pytest.mark.parametrize(
+        ("given", "options", "written"),
+        [
+            ("a.png", (), "b.tif"),
+            ("a.tif", (cv2.IMWRITE_TIFF_COMPRESSION, 1), "b.png"),
+            ("a.tif", (cv2.IMWRITE_TIFF_COMPRESSION, 5), "b.png"),  # LZW
+        ],
+    )
+    def test_sixteen_bits_are_read_and_written_to_the_last(
+        self,
+        run: Any,
+        channels: int,
+        given: str,
+        options: tuple[int, ...],
+        written: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        pixels = np.random.default_rng(0).integers(1, 65536, (11, 7, channels), dtype=np.uint16)
+        if channels == 4:
+            pixels[..., 3] = 65535
+            pixels[:6, :, 3] = 30000
+        cv2.imwrite(given, pixels.squeeze(), options)
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        assert run(given, "-o", written).exit_code == 0
+        large = cv2.imread(written, cv2.IMREAD_UNCHANGED)
+        assert large.dtype == np.uint16
+        expected = pixels.squeeze().repeat(4, 0).repeat(4, 1)
+        if channels == 1:  # by way of RGB
+            assert np.abs(large.astype(int) - expected).max() <= 1
+        else:
+            np.testing.assert_array_equal(large[..., :3], expected[..., :3])
+        if channels == 4:
+            assert large[0, 0, 3] == 30000 and large[-1, -1, 3] == 65535
+        # At another scale; and in 8 bits where the format has no more.
+        assert run(given, "-o", written, "--outscale", "2", "--overwrite").exit_code == 0
+        half = cv2.imread(written, cv2.IMREAD_UNCHANGED)
+        assert half.dtype == np.uint16 and half.shape[:2] == (22, 14)
+        assert np.abs(half[8:14, 4:8].mean() - expected[16:28, 8:16].mean()) < 6000
+        assert run(given, "-o", "b.webp").exit_code == 0
+        flat = cv2.imread("b.webp", cv2.IMREAD_UNCHANGED)
+        assert flat.dtype == np.uint8 and flat.shape[:2] == (44, 28)
+
+    def test_one_transparent_colour_of_sixteen_bits(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        pixels = np.full((4, 4), 40001, np.uint16)
+        pixels[:, 2:] = 40002  # the same upper byte
+        Image.fromarray(pixels).save("a.png", transparency=40002)
+        assert run("a.png", "-o", "b.png").exit_code == 0
+        alpha = np.asarray(opened("b.png"))[..., -1]
+        assert alpha[0, 0] == 255 and alpha[0, -1] == 0
+
+    def test_standard_input_of_sixteen_bits(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        pixels = np.random.default_rng(0).integers(0, 65536, (3, 5, 3), dtype=np.uint16)
+        packed = cv2.imencode(".png", pixels)[1].tobytes()
+        result = run("-", "-o", "-", stdin=packed)
+        large = cv2.imdecode(np.frombuffer(result.stdout_bytes, np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(large, pixels.repeat(4, 0).repeat(4, 1))
 
     def test_transparency_is_enlarged_without_fringes(
         self, run: Any, monkeypatch: pytest.MonkeyPatch
@@ -224,7 +298,8 @@ class TestFormats:
         exif[0x0112], exif[0x010F], exif[0x0100] = 6, "Maker", 5
         exif[0x8769] = {0x829A: 0.5, 0xA002: 5, 0xA003: 3}
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        image("a.jpg", exif=exif, icc_profile=profile, dpi=(72, 72))
+        xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'></x:xmpmeta>"
+        image("a.jpg", exif=exif, icc_profile=profile, dpi=(72, 72), xmp=xmp)
         assert run("a.jpg", "-o", f"b.{ending}").exit_code == 0
         large = opened(f"b.{ending}")
         assert large.size == (12, 20)
@@ -233,6 +308,7 @@ class TestFormats:
         assert found[0x010F] == "Maker" and 0x0112 not in found
         folder = found.get_ifd(0x8769)
         assert (folder[0x829A], folder[0xA002], folder[0xA003]) == (0.5, 12, 20)
+        assert large.info["xmp"] == xmp
         if ending != "webp":
             assert round(float(large.info["dpi"][0])) == 72
 
