@@ -95,7 +95,7 @@ def cut(photo: np.ndarray, rule: CropRule, size: int, crop: Crop) -> np.ndarray:
 
 def _drawn_channels(recolour: float, rng: np.random.Generator) -> tuple[int, int, int]:
     """The channels in order, or with probability `recolour` one of the five other orders."""
-    orders = list(permutations(range(3)))
+    orders = list(permutations(range(3), 3))
     return orders[int(rng.integers(1, len(orders))) if rng.random() < recolour else 0]
 
 

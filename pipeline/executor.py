@@ -24,6 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _ATTEMPTS = 2
+_STARTS = 3
 CONNECT_SECONDS = 10.0
 NO_WORKER_SECONDS = 120.0
 """A run whose last worker is gone waits this long for a cluster to make room again."""
@@ -326,12 +327,25 @@ def ray_cluster() -> Iterator[Any]:
         except ConnectionError as error:
             raise UserError(f"RAY_ADDRESS is {address!r}: {_one_line(error)}") from None
     else:
-        # Without an address ray.init would attach to any cluster that it finds.
-        ray.init("local", include_dashboard=False)
+        _start_local(ray)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start_local(ray: Any) -> None:
+    """Starts a local cluster. Ray gives it 30 seconds, which a busy machine may exceed."""
+    for _ in range(_STARTS):
+        try:
+            # Without an address ray.init would attach to any cluster that it finds.
+            ray.init("local", include_dashboard=False)
+            return
+        except Exception as error:  # Ray raises no kind of its own
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+    raise UserError(f"Ray: no local cluster in {_STARTS} tries of 30 s: is this machine too busy?")
 
 
 def _check_reachable(address: str) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from pipeline.crops import Crop, capacity, cut, plan_crop
 from pipeline.degradation import degrade
 from pipeline.executor import Place, run_tasks
+from pipeline.lease import Check, only_driver
 from pipeline.photos import Photo, UnusableError, decode, discover
 from pipeline.settings import DataSettings, DegradationSettings, PairsSettings, SetSettings
 from pipeline.shards import (
@@ -29,13 +30,22 @@ from pipeline.shards import (
     Sample,
     ShardRow,
     encode_png,
+    is_intact,
     shard_name,
     write_shard,
 )
 from pipeline.splits import near_duplicates, perceptual_hash, split_photos
+from pipeline.storage import (
+    Location,
+    StorageError,
+    file_sizes,
+    make_folder,
+    remove,
+    resolved,
+    write_text,
+)
 from pipeline.streams import random_rank, random_stream
 from tvqrap.errors import UserError
-from tvqrap.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +155,8 @@ class _Planned:
 
 @dataclass(frozen=True)
 class _ShardTask:
-    path: Path
-    row: Path
+    path: Location
+    row: Location
     """Where the finished shard's row goes."""
     plan: str
     """SHA-256 of all that decides the shard's content; a row of another plan is not resumed."""
@@ -170,7 +180,7 @@ def make_set(
     pairs: PairsSettings,
     data: DataSettings,
     survey: Survey,
-    work: Path,
+    work: Location,
     *,
     place: Place,
     workers: int,
@@ -178,11 +188,28 @@ def make_set(
 ) -> Manifest:
     """Make the set `name` in `work/name/`, shards and manifest, and return the manifest.
 
-    `work/rows/name/` keeps a row for each finished shard: a later call with the same settings and
-    photographs makes only what is missing, and leaves the same bytes. `advance` hears the number
-    of samples in each shard as it is finished or found finished. UserError where the photographs
-    do not give enough crops, or where shards fail.
+    `work` is a folder or a URL. `work/rows/name/` keeps a row for each finished shard: a later call
+    with the same settings and photographs makes only what is missing, and leaves the same bytes.
+    `advance` hears the number of samples in each shard as it is finished or found finished.
+    UserError where the photographs do not give enough crops, where shards fail, or where another
+    driver is at work on the set.
     """
+    work = resolved(work)
+    with only_driver(work / name, f"make_pairs into {work / name}") as check:
+        return _make_set(name, pairs, data, survey, work, place, workers, advance, check)
+
+
+def _make_set(
+    name: str,
+    pairs: PairsSettings,
+    data: DataSettings,
+    survey: Survey,
+    work: Location,
+    place: Place,
+    workers: int,
+    advance: Callable[[int], None],
+    check: Check,
+) -> Manifest:
     settings = pairs.sets[name]
     split = set(
         split_photos([entry.photo.key for entry in survey.usable], pairs.splits, pairs.split_seed)[
@@ -218,6 +245,7 @@ def make_set(
     missing = [task for task in tasks if task.path.name not in rows]
 
     def keep(index: int, row: ShardRow) -> None:
+        check()
         rows[row.name] = row
         advance(row.samples)
 
@@ -235,6 +263,7 @@ def make_set(
             f"pairs.sets.{name}: {len(failures)} of {len(tasks)} shards failed, first "
             f"{missing[failures[0].index].path.name}: {failures[0].error}"
         )
+    _sweep(work / name, rows)
     manifest = Manifest(
         kind="pairs",
         set=name,
@@ -254,6 +283,7 @@ def make_set(
             "near_duplicates": [list(entry) for entry in survey.near_duplicates(pairs)],
         },
     )
+    check()
     manifest.save(work / name)
     return manifest
 
@@ -323,7 +353,7 @@ def _shard_tasks(
     shard_size: int,
     planned: Sequence[_Planned],
     entries: Sequence[Surveyed],
-    work: Path,
+    work: Location,
 ) -> list[_ShardTask]:
     sources = {entry.photo: entry.sha256 for entry in entries}
     tasks = []
@@ -348,24 +378,30 @@ def _shard_tasks(
     return tasks
 
 
-def _finished(tasks: Sequence[_ShardTask], folder: Path) -> dict[str, ShardRow]:
+def _finished(tasks: Sequence[_ShardTask], folder: Location) -> dict[str, ShardRow]:
     """Rows of the shards that an earlier run finished; every other file is swept away."""
     rows = {}
+    sizes = file_sizes(folder)
     for task in tasks:
         try:
             content = json.loads(task.row.read_bytes())
             row = ShardRow(**content["row"])
-            with task.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            whole = is_intact(task.path, row, sizes)
+        except StorageError:
+            raise
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if (content["plan"], row.sha256, row.name) == (task.plan, sha256, task.path.name):
+        if whole and (content["plan"], row.name) == (task.plan, task.path.name):
             rows[row.name] = row
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in rows:
-            path.unlink()
+    make_folder(folder)
+    _sweep(folder, rows)
     return rows
+
+
+def _sweep(folder: Location, rows: Mapping[str, ShardRow]) -> None:
+    """Removes what is no finished shard: files of dead writers and of other plans."""
+    for name in file_sizes(folder).keys() - rows.keys():
+        remove(folder / name)
 
 
 def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
@@ -386,7 +422,7 @@ def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
         for planned in sorted(task.samples, key=lambda sample: sample.key):
             made[planned.key] = _make_sample(common, planned, photograph(planned.photo))
         row = write_shard(task.path, (made[planned.key] for planned in task.samples))
-        write_whole(task.row, json.dumps({"plan": task.plan, "row": asdict(row)}))
+        write_text(task.row, json.dumps({"plan": task.plan, "row": asdict(row)}))
         return row
 
     return make

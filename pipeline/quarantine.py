@@ -2,10 +2,9 @@
 
 import json
 import traceback
-from pathlib import Path
 
 from pipeline.shards import Sample
-from tvqrap.files import write_whole
+from pipeline.storage import Location, write_text, written
 
 
 class PoisonError(Exception):
@@ -15,13 +14,14 @@ class PoisonError(Exception):
     """
 
 
-def quarantine(folder: Path, shard: str, sample: Sample, error: PoisonError) -> None:
+def quarantine(folder: Location, shard: str, sample: Sample, error: PoisonError) -> None:
     """Writes a sample's members to `folder` under their names in the shard, then `KEY.error.json`.
 
     That holds key, shard, reason, the error behind it and its traceback.
     """
     for suffix, payload in sorted(sample.members.items()):
-        write_whole(folder / f"{sample.key}.{suffix}", payload)
+        with written(folder / f"{sample.key}.{suffix}") as file:
+            file.write(payload)
     about = {
         "key": sample.key,
         "shard": shard,
@@ -29,4 +29,4 @@ def quarantine(folder: Path, shard: str, sample: Sample, error: PoisonError) -> 
         "error": repr(error.__cause__ or error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    write_whole(folder / f"{sample.key}.error.json", json.dumps(about, indent=1) + "\n")
+    write_text(folder / f"{sample.key}.error.json", json.dumps(about, indent=1) + "\n")

@@ -44,6 +44,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
 """A name that becomes a folder: letters, digits, `_` and `-`."""
 
+Storage = Annotated[str, StringConstraints(min_length=1)]
+"""A folder, or a URL that fsspec knows."""
+
 # YAML has lists, not tuples: the pair itself is converted, its items are still checked strictly.
 Range = Annotated[tuple[float, float], Strict(False), AfterValidator(_ordered)]
 PositiveRange = Annotated[
@@ -251,6 +254,8 @@ class PairsSettings(Settings):
     """HR crops in one shard."""
     sets: Annotated[dict[Name, SetSettings], Field(min_length=1)]
     degradations: Annotated[dict[Name, DegradationSettings], Field(min_length=1)]
+    storage: Storage | None
+    """Folder or URL for the shards; none: beside the manifest, in the checkout."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -276,3 +281,5 @@ class TokensSettings(Settings):
     """HR crops tokenized together."""
     threads: PositiveInt
     """Arithmetic threads (CPUs) of one worker."""
+    storage: Storage | None
+    """Folder or URL for the shards; none: beside the manifest, in the checkout."""

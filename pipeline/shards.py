@@ -2,26 +2,35 @@
 
 A sample is a key and its members; member `hr.png` of sample `fig_00003` is stored as
 `fig_00003.hr.png`. Equal samples give equal bytes: members are sorted, times and owners are
-constants. A shard is written under a temporary name and renamed, so that a file with a shard's name
-is a whole shard; the manifest is written last.
+constants. A file with a shard's name is a whole shard; the manifest is written last. Sets lie in
+folders or in object stores; the manifest that a checkout has of a set stored elsewhere says where.
 """
 
 import hashlib
 import io
 import json
-import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
 
+from pipeline.storage import (
+    Location,
+    StorageError,
+    file_sizes,
+    folder_names,
+    location,
+    opened,
+    write_text,
+    written,
+)
 from tvqrap.errors import UserError
-from tvqrap.files import whole_file
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -78,6 +87,8 @@ class Manifest:
     shards: tuple[ShardRow, ...]
     lost: tuple[Lost, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+    location: str | None = None
+    """Folder or URL where the shards are; none where they lie beside the manifest."""
     schema: int = SCHEMA
 
     @property
@@ -91,16 +102,20 @@ class Manifest:
         lines = (f"{row.name} {row.sha256}\n" for row in self.shards)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def save(self, folder: Path) -> None:
+    def home(self, folder: Location) -> Location:
+        """Where the shards are of the manifest that was read from `folder`."""
+        return folder if self.location is None else location(self.location)
+
+    def save(self, folder: Location) -> None:
         """Write `manifest.json` into the folder, whole or not at all."""
         content = asdict(self) | {"root": self.root, "samples": self.samples}
+        if self.location is None:
+            del content["location"]
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        with whole_file(folder / MANIFEST) as temporary, temporary.open("wb") as file:
-            file.write(text.encode())
-            _sync(file)
+        write_text(folder / MANIFEST, text)
 
     @classmethod
-    def load(cls, folder: Path) -> "Manifest":
+    def load(cls, folder: Location) -> "Manifest":
         """Read `manifest.json`. UserError where it is missing, damaged or of another schema."""
         path = folder / MANIFEST
         try:
@@ -110,6 +125,8 @@ class Manifest:
             raise UserError(
                 f"{path}: not found, expected the manifest of a finished set of shards"
             ) from None
+        except StorageError:
+            raise
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error!r})") from None
         if schema != SCHEMA:
@@ -124,6 +141,8 @@ class Manifest:
             )
             if (manifest.root, manifest.samples) != (root, samples):
                 raise ValueError("its root and rows disagree")
+            if not isinstance(manifest.location, str | None):
+                raise ValueError(f"location is {manifest.location!r}, expected a text")
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error})") from None
         for row in manifest.shards:
@@ -132,50 +151,80 @@ class Manifest:
         return manifest
 
 
+def sets_in(folder: Location) -> list[Location]:
+    """The folder itself if it holds a manifest, else the folders in it that do, by name."""
+    candidates = [folder, *(folder / name for name in folder_names(folder))]
+    found = [place for place in candidates if (place / MANIFEST).is_file()]
+    return found[:1] if found[:1] == [folder] else found
+
+
 def shard_name(index: int) -> str:
     """File name of a shard."""
     return f"{index:06d}.tar"
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> ShardRow:
+def write_shard(path: Location, samples: Iterable[Sample]) -> ShardRow:
     """Write samples as one shard, whole or not at all, and return its manifest row.
 
     Raises ValueError for a key or member that no reader would accept, and for a repeated key.
     """
     content = hashlib.sha256()
     keys: set[str] = set()
-    with whole_file(path) as temporary:
-        with temporary.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for sample in samples:
-                    if sample.key in keys:
-                        raise ValueError(f"key {sample.key!r} is used twice in {path.name}")
-                    keys.add(sample.key)
-                    for suffix, payload in sorted(sample.members.items()):
-                        name = f"{sample.key}.{suffix}"
-                        if not _MEMBER.fullmatch(name):
-                            raise ValueError(f"{name!r} is not a member name of a shard")
-                        _digest_member(content, name, payload)
-                        member = tarfile.TarInfo(name)
-                        member.size = len(payload)
-                        member.mode = 0o444
-                        tar.addfile(member, io.BytesIO(payload))
-            _sync(file)
-        with temporary.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = temporary.stat().st_size
-    return ShardRow(path.name, len(keys), size, sha256, content.hexdigest())
+    with written(path) as file:
+        hashed = _Hashed(file)
+        with tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for sample in samples:
+                if sample.key in keys:
+                    raise ValueError(f"key {sample.key!r} is used twice in {path.name}")
+                keys.add(sample.key)
+                for suffix, payload in sorted(sample.members.items()):
+                    name = f"{sample.key}.{suffix}"
+                    if not _MEMBER.fullmatch(name):
+                        raise ValueError(f"{name!r} is not a member name of a shard")
+                    _digest_member(content, name, payload)
+                    member = tarfile.TarInfo(name)
+                    member.size = len(payload)
+                    member.mode = 0o444
+                    tar.addfile(member, io.BytesIO(payload))
+        size = file.tell()
+    return ShardRow(path.name, len(keys), size, hashed.sha256.hexdigest(), content.hexdigest())
 
 
-def read_shard(path: Path) -> Iterator[Sample]:
+class _Hashed(io.RawIOBase):
+    """A file that is written from start to end, with the SHA-256 of what was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.sha256 = hashlib.sha256()
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def write(self, content: Any, /) -> int:
+        self.sha256.update(content)
+        return self._file.write(content)
+
+
+def read_shard(path: Location, sha256: str | None = None) -> Iterator[Sample]:
     """Samples of a shard, in order, members still encoded.
+
+    With `sha256` (hex) the file's own is computed meanwhile; where it is another, that is a
+    UserError after the last sample.
 
     Raises UserError naming the file for anything but a whole, well-formed shard: a cut file (also
     where the cut falls between two members), other kinds of tar entries, names or suffixes that
     are not on the list, members over 256 MiB, a repeated key.
     """
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with (
+            opened(path) as file,
+            ThreadPoolExecutor(1) as pool,
+            tarfile.open(fileobj=file, mode="r:") as tar,
+        ):
+            found = pool.submit(_sha256_aside, file) if sha256 is not None else None
             seen: set[str] = set()
             key, members = "", dict[str, bytes]()
             end = 0
@@ -211,42 +260,65 @@ def read_shard(path: Path) -> Iterator[Sample]:
                 raise UserError(f"{path}: cut short or damaged after {len(seen)} samples")
             if key:
                 yield Sample(key, members)
+            if found is not None and sha256 is not None and found.result() != sha256:
+                raise UserError(
+                    f"{path}: found SHA-256 {found.result()[:12]}, its manifest says {sha256[:12]}"
+                )
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected a shard") from None
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         raise UserError(f"{path}: not a readable shard ({error})") from None
 
 
-def verify_shards(folder: Path, *, hashes: bool) -> list[str]:
-    """Problems of a folder of shards against its manifest, one line each; empty when it is sound.
+def _sha256_aside(file: BinaryIO) -> str:
+    """SHA-256 (hex) of an open file, whose position stays where it is."""
+    if isinstance(file, io.BytesIO):
+        return hashlib.sha256(file.getbuffer()).hexdigest()
+    return file_sha256(Path(file.name))
+
+
+def is_intact(path: Location, row: ShardRow, sizes: Mapping[str, int]) -> bool:
+    """Whether a finished shard is still what its row says, `sizes` being those of its folder.
+
+    By its hash on disk; by its size in a store, which would have to send it, and holds no file but
+    whole ones.
+    """
+    if sizes.get(row.name) != row.bytes:
+        return False
+    return not isinstance(path, Path) or file_sha256(path) == row.sha256
+
+
+def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
+    """Problems of a set of shards against the manifest in `folder`, one line each; none if sound.
 
     Checks that each shard is there with its size and that no other shard is; with `hashes` also
     every file's SHA-256, sample count and decoded content. UserError where there is no manifest.
     """
     manifest = Manifest.load(folder)
+    home = manifest.home(folder)
+    sizes = file_sizes(home)
     problems = []
     for row in manifest.shards:
-        path = folder / row.name
-        if not path.is_file():
+        path = home / row.name
+        if row.name not in sizes:
             problems.append(f"{path}: missing")
-        elif (size := path.stat().st_size) != row.bytes:
-            problems.append(f"{path}: {size} bytes, expected {row.bytes}")
+        elif sizes[row.name] != row.bytes:
+            problems.append(f"{path}: {sizes[row.name]} bytes, expected {row.bytes}")
         elif hashes:
             problems += _verify_content(path, row)
     listed = {row.name for row in manifest.shards}
     problems += [
-        f"{path}: not in the manifest"
-        for path in sorted(folder.glob("*.tar"))
-        if path.name not in listed
+        f"{home / name}: not in the manifest"
+        for name in sizes
+        if name.endswith(".tar") and name not in listed
     ]
     return problems
 
 
-def _verify_content(path: Path, row: ShardRow) -> list[str]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+def _verify_content(path: Location, row: ShardRow) -> list[str]:
     content, samples = hashlib.sha256(), 0
     try:
+        sha256 = file_sha256(path)
         for sample in read_shard(path):
             samples += 1
             for suffix, payload in sorted(sample.members.items()):
@@ -260,6 +332,12 @@ def _verify_content(path: Path, row: ShardRow) -> list[str]:
         for what in found
         if found[what] != expected[what]
     ]
+
+
+def file_sha256(path: Location) -> str:
+    """SHA-256 (hex) of a file. OSError where it cannot be read."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -308,8 +386,3 @@ def _digest_member(digest: "hashlib._Hash", name: str, payload: bytes) -> None:
         header = f"{name} {array.dtype.str} {array.shape}\n"
     digest.update(header.encode())
     digest.update(content)
-
-
-def _sync(file: io.BufferedWriter) -> None:
-    file.flush()
-    os.fsync(file.fileno())

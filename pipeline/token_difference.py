@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.shards import Manifest, Sample, decode_array, read_shard
+from pipeline.storage import Location
 from tvqrap.errors import UserError
 
 
@@ -45,24 +45,24 @@ class TokenDifference:
         return sum(sample.codes_differing for sample in self.differing)
 
 
-def token_difference(first: Path, second: Path) -> TokenDifference:
+def token_difference(first: Location, second: Location) -> TokenDifference:
     """Compares two token sets by key, however their samples are spread over shards.
 
     Raises `UserError` where one is no token set or damaged.
     """
-    shards = {folder: _shards(folder) for folder in (first, second)}
-    where = {sample.key: name for name in shards[second] for sample in read_shard(second / name)}
+    ours, theirs = _shards(first), _shards(second)
+    where = {sample.key: path for path in theirs for sample in read_shard(path)}
 
     # Two sets of the same pairs have the same shards: each is then read once.
     @lru_cache(maxsize=2)
-    def shard_of_second(name: str) -> dict[str, Sample]:
-        return {sample.key: sample for sample in read_shard(second / name)}
+    def shard_of_second(path: Location) -> dict[str, Sample]:
+        return {sample.key: sample for sample in read_shard(path)}
 
     only_first, differing = [], []
     seen: set[str] = set()
     codes = 0
-    for name in shards[first]:
-        for sample in read_shard(first / name):
+    for path in ours:
+        for sample in read_shard(path):
             if sample.key not in where:
                 only_first.append(sample.key)
                 continue
@@ -75,11 +75,12 @@ def token_difference(first: Path, second: Path) -> TokenDifference:
     return TokenDifference(len(seen), tuple(only_first), only_second, codes, tuple(differing))
 
 
-def _shards(folder: Path) -> list[str]:
+def _shards(folder: Location) -> list[Location]:
     manifest = Manifest.load(folder)
     if manifest.kind != "tokens":
         raise UserError(f"{folder}: holds {manifest.kind}, expected tokens")
-    return [row.name for row in manifest.shards]
+    home = manifest.home(folder)
+    return [home / row.name for row in manifest.shards]
 
 
 def _compare(first: Sample, second: Sample) -> SampleDifference:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.ahead import in_threads
 from pipeline.quarantine import PoisonError
 from pipeline.settings import TokensSettings
 from pipeline.shards import Sample, decode_png
@@ -30,18 +31,25 @@ def batches(
     size: int,
     multiple: int,
     on_poison: Callable[[Sample, PoisonError], None],
+    threads: int = 1,
 ) -> Iterator[list[Crop]]:
     """Crops of one shard in its order, up to `size` of one shape together.
 
     Samples without an HR crop that decodes and whose sides are multiples of `multiple` go to
     `on_poison` and into no batch: the others' batches are the same wherever the shard is read.
+    `threads` decode.
     """
-    batch: list[Crop] = []
-    for sample in samples:
+
+    def decoded(sample: Sample) -> Crop | tuple[Sample, PoisonError]:
         try:
-            crop = Crop(sample, _hr(sample, multiple))
+            return Crop(sample, _hr(sample, multiple))
         except PoisonError as error:
-            on_poison(sample, error)
+            return sample, error
+
+    batch: list[Crop] = []
+    for crop in in_threads(decoded, samples, threads):
+        if not isinstance(crop, Crop):
+            on_poison(*crop)
             continue
         if batch and (len(batch) == size or batch[0].hr.shape != crop.hr.shape):
             yield batch

@@ -9,15 +9,22 @@ import hashlib
 import json
 import socket
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from queue import Queue
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset_lock import only_driver
+from pipeline.ahead import ahead
 from pipeline.executor import Place, run_tasks
+from pipeline.lease import Check, only_driver
 from pipeline.quarantine import PoisonError, quarantine
 from pipeline.settings import TokensSettings
 from pipeline.shards import (
@@ -27,13 +34,30 @@ from pipeline.shards import (
     Sample,
     ShardRow,
     encode_array,
+    is_intact,
     read_shard,
     write_shard,
 )
+from pipeline.storage import (
+    Location,
+    StorageError,
+    file_sizes,
+    make_folder,
+    remove,
+    resolved,
+    write_text,
+    written,
+)
+from pipeline.token_statistics import save_tables, statistics_of
 from pipeline.tokens import code_statistics
 from tvqrap.errors import UserError
-from tvqrap.files import write_whole
-from tvqrap.model_folder import read_card
+from tvqrap.model_folder import ModelCard, read_card
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.token_encoding import Encoder
+
+BATCHES_AHEAD = 2
+"""Batches that are read and decoded before the encoder asks for them."""
 
 
 class ShardsFailed(UserError):
@@ -55,84 +79,160 @@ class ExtractedShard:
 class Extractor:
     """Makes, in each worker, the function that turns a pair shard into a token shard."""
 
-    tokenizer: Path
+    tokenizer: Location
+    """Its model folder."""
     fingerprint: str
     """Of the tokenizer that the driver read: a worker that reads another one refuses."""
-    pairs: Path
-    out: Path
-    quarantine: Path
+    pairs: Location
+    """Where the pair shards are, with their manifest."""
+    pairs_root: str
+    """Of the manifest that the driver read."""
+    out: Location
+    quarantine: Location
     """Folder for samples that cannot be used."""
     settings: TokensSettings
     storage: str
     """What the file `storage_proof` holds: a worker that reads something else has other storage."""
 
     @property
-    def storage_proof(self) -> Path:
+    def storage_proof(self) -> Location:
         """Written by the driver beside `out`."""
-        return self.out.with_name(f"{self.out.name}.storage")
+        return self.out.parent / f"{self.out.name}.storage"
 
     def __call__(self) -> Callable[[ShardRow], ExtractedShard]:
         """Loads the tokenizer, once per worker."""
         self._check_storage()
-        from pipeline.token_encoding import Encoder, batches, half_structure
+        from pipeline.token_encoding import Encoder
 
-        encoder = Encoder(self.tokenizer, self.fingerprint, self.settings)
-        codebook, multiple = encoder.architecture.codebook, encoder.architecture.hr_multiple
+        with _on_disk(self.tokenizer) as folder:
+            encoder = Encoder(folder, self.fingerprint, self.settings)
+        return partial(self._extract, encoder)
 
-        def extract(source: ShardRow) -> ExtractedShard:
-            self._check_unchanged(source)
-            counts = np.zeros(codebook, dtype=np.int64)
-            made: list[Sample] = []
-            dropped: list[Lost] = []
+    def _extract(self, encoder: "Encoder", source: ShardRow) -> ExtractedShard:
+        """Encodes here, while threads read and decode what comes and write what is done."""
+        from pipeline.token_encoding import batches
 
-            def drop(sample: Sample, error: PoisonError) -> None:
-                quarantine(self.quarantine, source.name, sample, error)
-                dropped.append(Lost(sample.key, str(error)))
-
-            pairs = read_shard(self.pairs / source.name)
-            for batch in batches(pairs, self.settings.batch, multiple, drop):
-                structures, codes = encoder(batch)
-                for index, crop in enumerate(batch):
-                    structure = None if structures is None else structures[index]
-                    try:
-                        half = None if structure is None else half_structure(structure)
-                    except PoisonError as error:
-                        drop(crop.sample, error)
-                        continue
-                    counts += np.bincount(codes[index].ravel(), minlength=codebook)
-                    made.append(_token_sample(crop.sample, codes[index], half))
-            if dropped and not made:
-                raise UserError(
-                    f"{self.pairs / source.name}: none of its {len(dropped)} samples can be used, "
-                    f"the first ({dropped[0].name}): {dropped[0].reason}"
-                )
-            row = write_shard(self.out / source.name, made)
-            return ExtractedShard(row, tuple(counts.tolist()), tuple(dropped))
-
-        return extract
+        shard = _TokenShard(self, source, encoder.architecture.codebook)
+        pairs = shard.numbered(read_shard(self.pairs / source.name, source.sha256))
+        multiple, threads = encoder.architecture.hr_multiple, self.settings.threads
+        crops = batches(pairs, self.settings.batch, multiple, shard.drop, threads)
+        encoded: Queue[_Encoded | BaseException | None] = Queue()
+        with closing(ahead(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
+            row = pool.submit(write_shard, self.out / source.name, shard.samples(encoded))
+            try:
+                for batch in prepared:
+                    if row.done():
+                        break  # it cannot be written
+                    encoded.put(_Encoded([crop.sample for crop in batch], *encoder(batch)))
+            except BaseException as error:
+                encoded.put(error)
+                raise
+            encoded.put(None)
+            return shard.finished(row.result())
 
     def _check_storage(self) -> None:
+        """Raises `UserError` where this node does not see what the driver sees."""
+        host = socket.gethostname()
+        expected = "expected storage that all nodes share, at the same path"
         try:
-            found = self.storage_proof.read_text()
+            found = self.storage_proof.read_bytes().decode(errors="replace")
         except OSError as error:
             found = str(error.strerror or error)
         if found != self.storage:
             raise UserError(
-                f"{socket.gethostname()} does not see the driver's {self.storage_proof} ({found}), "
-                "expected storage that all nodes share, at the same path"
+                f"{host} does not see the driver's {self.storage_proof} ({found}), {expected}"
+            )
+        try:
+            root = Manifest.load(self.pairs).root
+        except UserError as error:
+            raise UserError(
+                f"{host} does not see the driver's pairs ({error}), {expected}"
+            ) from None
+        if root != self.pairs_root:
+            raise UserError(
+                f"{host} sees pairs {root[:12]} in {self.pairs} where the driver sees "
+                f"{self.pairs_root[:12]}, {expected}"
             )
 
-    def _check_unchanged(self, source: ShardRow) -> None:
-        path = self.pairs / source.name
-        try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror or error})") from None
-        if found != source.sha256:
+
+@contextmanager
+def _on_disk(folder: Location) -> Iterator[Path]:
+    """A model folder as a path; one in a store is fetched for as long as the block runs."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with TemporaryDirectory() as temporary:
+        for name in file_sizes(folder):
+            (Path(temporary) / name).write_bytes((folder / name).read_bytes())
+        yield Path(temporary)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch of pairs and the tokens of their HR crops."""
+
+    pairs: list[Sample]
+    structures: NDArray[np.float32] | None
+    codes: NDArray[np.int64]
+
+
+class _TokenShard:
+    """One token shard while it is made, by a thread that reads and one that writes."""
+
+    def __init__(self, extractor: Extractor, source: ShardRow, codebook: int) -> None:
+        self._extractor = extractor
+        self._source = source
+        self._counts = np.zeros(codebook, dtype=np.int64)
+        self._places: dict[str, int] = {}
+        self._dropped: list[Lost] = []
+
+    def numbered(self, pairs: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples, whose places in the shard are kept in mind."""
+        for place, sample in enumerate(pairs):
+            self._places[sample.key] = place
+            yield sample
+
+    def drop(self, sample: Sample, error: PoisonError) -> None:
+        """Sets aside a sample that cannot be used."""
+        quarantine(self._extractor.quarantine, self._source.name, sample, error)
+        self._dropped.append(Lost(sample.key, str(error)))
+
+    def samples(self, encoded: "Queue[_Encoded | BaseException | None]") -> Iterator[Sample]:
+        """Token samples of what comes in, until none comes; an error that comes in is raised."""
+        from pipeline.token_encoding import half_structure
+
+        made = 0
+        while (batch := encoded.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            for index, pair in enumerate(batch.pairs):
+                codes = batch.codes[index]
+                try:
+                    half = (
+                        None
+                        if batch.structures is None
+                        else half_structure(batch.structures[index])
+                    )
+                except PoisonError as error:
+                    self.drop(pair, error)
+                    continue
+                self._counts += np.bincount(codes.ravel(), minlength=len(self._counts))
+                made += 1
+                yield _token_sample(pair, codes, half)
+        if self._dropped and not made:
+            first = self._in_order()[0]
             raise UserError(
-                f"{path}: found SHA-256 {found[:12]}, its manifest says {source.sha256[:12]}"
+                f"{self._extractor.pairs / self._source.name}: none of its {len(self._dropped)} "
+                f"samples can be used, the first ({first.name}): {first.reason}"
             )
+
+    def finished(self, row: ShardRow) -> ExtractedShard:
+        """What became of it, once it is written."""
+        return ExtractedShard(row, tuple(self._counts.tolist()), self._in_order())
+
+    def _in_order(self) -> tuple[Lost, ...]:
+        """Dropped samples as they stand in the pair shard: two threads drop them."""
+        return tuple(sorted(self._dropped, key=lambda lost: self._places[lost.name]))
 
 
 def _token_sample(
@@ -146,35 +246,39 @@ def _token_sample(
 
 
 def extract_set(
-    pairs: Path,
+    pairs: Location,
     tokenizer: Path,
-    work: Path,
+    work: Location,
     settings: TokensSettings,
     *,
     place: Place,
     workers: int,
-    quarantine: Path | None = None,
+    quarantine: Location | None = None,
+    tables: Path | None = None,
     on_shard: Callable[[int], None] = lambda samples: None,
 ) -> Manifest:
     """Extracts the tokens of one set into `work/SET`, going on from the shards finished there.
 
-    `work/rows/SET` keeps a row for each finished shard; one of other pairs, another tokenizer or
-    other settings counts for nothing. `on_shard` hears of each finished shard's samples, dropped
-    ones included. Samples that cannot be used are kept in `quarantine/SET`
-    (`work/quarantine/SET` if not given) and listed in the manifest.
+    `work` is a folder or a URL that all workers see. `work/rows/SET` keeps a row for each finished
+    shard; one of other pairs, another tokenizer or other settings counts for nothing. `on_shard`
+    hears of each finished shard's samples, dropped ones included. Samples that cannot be used are
+    kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in the manifest.
+    `tables` is a folder for tables of the codes, see `save_tables`.
     Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
-    is at work on the set.
+    is at work on the set, or where a worker sees other storage.
     """
     source = Manifest.load(pairs)
-    with only_driver(work / f"{source.set}.lock"):
-        return _extract_set(
+    work = resolved(work)
+    with only_driver(work / source.set, f"the extraction into {work / source.set}") as check:
+        shards = _extract_set(
             source,
             Extractor(
-                tokenizer.resolve(),
+                _shared(tokenizer, work),
                 read_card(tokenizer).fingerprint,
-                pairs.resolve(),
-                (work / source.set).resolve(),
-                ((quarantine or work / "quarantine") / source.set).resolve(),
+                resolved(source.home(pairs)),
+                source.root,
+                work / source.set,
+                resolved(quarantine or work / "quarantine") / source.set,
                 settings,
                 storage=uuid.uuid4().hex,
             ),
@@ -182,35 +286,60 @@ def extract_set(
             place,
             workers,
             on_shard,
+            check,
         )
+        if tables is not None:
+            histograms = np.array([shard.code_counts for shard in shards], dtype=np.int64)
+            found = statistics_of([shard.row for shard in shards], histograms)
+            save_tables(found, tables, source.set)
+        manifest = _manifest(source, read_card(tokenizer), settings, shards)
+        check()
+        manifest.save(work / source.set)
+        return manifest
+
+
+def _shared(tokenizer: Path, work: Location) -> Location:
+    """The model folder where workers read it: as it is, or in the store that the tokens go to."""
+    if isinstance(work, Path):
+        return tokenizer.resolve()
+    folder = work / "tokenizer" / read_card(tokenizer).fingerprint
+    present = file_sizes(folder)
+    for name, size in file_sizes(tokenizer).items():
+        if present.get(name) != size:
+            with written(folder / name) as file:
+                file.write((tokenizer / name).read_bytes())
+    return folder
 
 
 def _extract_set(
     source: Manifest,
     extractor: Extractor,
-    rows: Path,
+    rows: Location,
     place: Place,
     workers: int,
     on_shard: Callable[[int], None],
-) -> Manifest:
+    check: Check,
+) -> list[ExtractedShard]:
     for folder in (extractor.out, rows):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     done: dict[str, ExtractedShard] = {}
+    sizes = file_sizes(extractor.out)
     for row in source.shards:
-        finished = _finished(_row_file(rows, row), extractor.out / row.name, _plan(extractor, row))
+        finished = _finished(_row_file(rows, row), extractor, row, sizes)
         if finished is not None:
             done[row.name] = finished
             on_shard(row.samples)
     _sweep(extractor.out, done)
     _sweep(rows, (_row_file(rows, row).name for row in source.shards if row.name in done))
     missing = [row for row in source.shards if row.name not in done]
-    write_whole(extractor.storage_proof, extractor.storage)
+    write_text(extractor.storage_proof, extractor.storage)
 
     def keep(index: int, shard: ExtractedShard) -> None:
+        check()
         expected = missing[index]
         _check_complete(extractor.pairs / expected.name, expected.samples, [shard])
         content = {"plan": _plan(extractor, expected), **asdict(shard)}
-        write_whole(_row_file(rows, expected), json.dumps(content))
+        write_text(_row_file(rows, expected), json.dumps(content))
         done[expected.name] = shard
         on_shard(expected.samples)
 
@@ -228,15 +357,16 @@ def _extract_set(
         raise ShardsFailed(
             f"{extractor.pairs}: {len(failures)} of {len(missing)} shards failed: {named}"
         )
+    # Workers that died in this run leave files too, whose bytes another has made since.
+    _sweep(extractor.out, done)
     shards = [done[row.name] for row in source.shards]
     _check_complete(extractor.pairs, source.samples, shards)
-    manifest = _manifest(source, extractor, shards)
-    manifest.save(extractor.out)
-    return manifest
+    return shards
 
 
-def _manifest(source: Manifest, extractor: Extractor, shards: list[ExtractedShard]) -> Manifest:
-    settings = extractor.settings
+def _manifest(
+    source: Manifest, tokenizer: ModelCard, settings: TokensSettings, shards: list[ExtractedShard]
+) -> Manifest:
     return Manifest(
         kind="tokens",
         set=source.set,
@@ -244,8 +374,8 @@ def _manifest(source: Manifest, extractor: Extractor, shards: list[ExtractedShar
         shards=tuple(shard.row for shard in shards),
         lost=source.lost,
         extra={
-            "tokenizer": extractor.fingerprint,
-            "architecture": read_card(extractor.tokenizer).architecture.to_dict(),
+            "tokenizer": tokenizer.fingerprint,
+            "architecture": tokenizer.architecture.to_dict(),
             "pairs": source.root,
             "precision": "float32",
             "device": settings.device,
@@ -262,7 +392,7 @@ def _manifest(source: Manifest, extractor: Extractor, shards: list[ExtractedShar
     )
 
 
-def _check_complete(path: Path, expected: int, shards: Iterable[ExtractedShard]) -> None:
+def _check_complete(path: Location, expected: int, shards: Iterable[ExtractedShard]) -> None:
     found = [(shard.row.samples, len(shard.dropped)) for shard in shards]
     out, dropped = sum(row[0] for row in found), sum(row[1] for row in found)
     if out + dropped != expected:
@@ -271,37 +401,39 @@ def _check_complete(path: Path, expected: int, shards: Iterable[ExtractedShard])
         )
 
 
-def _row_file(rows: Path, row: ShardRow) -> Path:
+def _row_file(rows: Location, row: ShardRow) -> Location:
     return rows / f"{row.name}.json"
 
 
 def _plan(extractor: Extractor, source: ShardRow) -> str:
     """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
-    decisive = (SCHEMA, extractor.fingerprint, asdict(source), extractor.settings.model_dump())
+    settings = extractor.settings.model_dump(exclude={"storage"})
+    decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(row: Path, shard: Path, plan: str) -> ExtractedShard | None:
+def _finished(
+    row: Location, extractor: Extractor, source: ShardRow, sizes: Mapping[str, int]
+) -> ExtractedShard | None:
     """What an earlier run left of a shard, if it is whole and of the same plan."""
     try:
         content = json.loads(row.read_bytes())
-        if content["plan"] != plan:
+        if content["plan"] != _plan(extractor, source):
             return None
         finished = ExtractedShard(
             ShardRow(**content["row"]),
             tuple(content["code_counts"]),
             tuple(Lost(**lost) for lost in content["dropped"]),
         )
-        with shard.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == finished.row.sha256
+        whole = is_intact(extractor.out / source.name, finished.row, sizes)
+    except StorageError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return finished if whole else None
 
 
-def _sweep(folder: Path, kept: Iterable[str]) -> None:
+def _sweep(folder: Location, kept: Iterable[str]) -> None:
     """Removes the files of dead writers and of other plans; there is only one driver."""
-    names = set(kept)
-    for path in folder.iterdir():
-        if path.name not in names:
-            path.unlink(missing_ok=True)
+    for name in file_sizes(folder).keys() - set(kept):
+        remove(folder / name)

@@ -9,7 +9,8 @@ import torch
 
 from pipeline.photos import discover
 from pipeline.settings import TokensSettings
-from pipeline.shards import MANIFEST, Manifest, read_shard
+from pipeline.shards import MANIFEST, Manifest, read_shard, sets_in
+from pipeline.storage import Location
 from tvqrap.architecture import Architecture
 from tvqrap.errors import UserError
 from tvqrap.tokenizer import Tokenizer
@@ -59,7 +60,7 @@ class Plan:
     hours: float
 
 
-def workloads(source: Path, size: int | None, crops: int) -> list[Workload]:
+def workloads(source: Location, size: int | None, crops: int) -> list[Workload]:
     """What there is to extract: a manifest, a set of pairs, a folder of sets or of photographs.
 
     Photographs count `crops` samples each, of `size`, which only they need. What samples carry
@@ -67,13 +68,9 @@ def workloads(source: Path, size: int | None, crops: int) -> list[Workload]:
     of all that.
     """
     folder = source.parent if source.name == MANIFEST else source
-    if (folder / MANIFEST).is_file():
-        sets = [folder]
-    else:
-        sets = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    if sets:
+    if sets := sets_in(folder):
         return [_of_pairs(path) for path in sets]
-    photos, _ = discover(folder)
+    photos = discover(folder)[0] if isinstance(folder, Path) else []
     if not photos:
         raise UserError(f"{source}: found no {MANIFEST} and no photograph")
     if size is None:
@@ -81,13 +78,13 @@ def workloads(source: Path, size: int | None, crops: int) -> list[Workload]:
     return [Workload(str(source), len(photos) * crops, size, None)]
 
 
-def _of_pairs(folder: Path) -> Workload:
+def _of_pairs(folder: Location) -> Workload:
     manifest = Manifest.load(folder)
     if manifest.kind != "pairs":
         raise UserError(f"{folder}: holds {manifest.kind}, expected pairs or photographs")
     carried = count = 0
     if manifest.shards:
-        for sample in read_shard(folder / manifest.shards[0].name):
+        for sample in read_shard(manifest.home(folder) / manifest.shards[0].name):
             count += 1
             carried += sum(
                 _member(len(data)) for name, data in sample.members.items() if name != "hr.png"

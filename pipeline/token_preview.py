@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pipeline.shards import Sample, decode_array, decode_png, read_shard
+from pipeline.shards import Manifest, Sample, decode_array, decode_png, read_shard
+from pipeline.storage import Location
 from pipeline.tokens import check_tokens
 from tvqrap.errors import UserError
 from tvqrap.evaluation.pictures import SheetRow, contact_sheet
@@ -16,7 +17,9 @@ from tvqrap.tokenizer import Tokenizer
 from tvqrap.training.validation import psnr
 
 
-def token_sheet(tokens: Path, pairs: Path, tokenizer: Path, keys: Sequence[str]) -> Image.Image:
+def token_sheet(
+    tokens: Location, pairs: Location, tokenizer: Path, keys: Sequence[str]
+) -> Image.Image:
     """A row per key: LR (variant 0), the structure alone, structure and codes, HR.
 
     Raises `UserError` where tokens, pairs and tokenizer do not belong together, or no sample has
@@ -24,14 +27,15 @@ def token_sheet(tokens: Path, pairs: Path, tokenizer: Path, keys: Sequence[str])
     """
     manifest = check_tokens(tokens, tokenizer, pairs)
     network = load_tokenizer(tokenizer)
+    token_home, pair_home = manifest.home(tokens), Manifest.load(pairs).home(pairs)
     missing = set(keys)
     rows: dict[str, SheetRow] = {}
     for shard in (row.name for row in manifest.shards):
         if not missing:
             break
-        found = _samples(tokens / shard, missing)
+        found = _samples(token_home / shard, missing)
         if found:
-            hr = _samples(pairs / shard, found)
+            hr = _samples(pair_home / shard, found)
             for key, sample in found.items():
                 rows[key] = _row(network, sample, hr[key])
             missing -= found.keys()
@@ -42,7 +46,7 @@ def token_sheet(tokens: Path, pairs: Path, tokenizer: Path, keys: Sequence[str])
     return contact_sheet(columns, [rows[key] for key in keys])
 
 
-def _samples(shard: Path, keys: Collection[str]) -> dict[str, Sample]:
+def _samples(shard: Location, keys: Collection[str]) -> dict[str, Sample]:
     return {sample.key: sample for sample in read_shard(shard) if sample.key in keys}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, read_shard
+from pipeline.storage import Location
 from pipeline.streams import random_stream
 from pipeline.token_encoding import Crop, Encoder, batches
 from pipeline.tokens import check_tokens
@@ -27,14 +28,16 @@ class TokenSample:
 
     encoder: Encoder
     manifest: Manifest
-    tokens: Path
-    pairs: Path
+    tokens: Location
+    """Where the token shards are."""
+    pairs: Location
+    """Where the pair shards are."""
     positions: dict[str, list[int]]
     """Positions of the drawn samples, by shard."""
 
     @classmethod
     def draw(
-        cls, tokens: Path, pairs: Path, tokenizer: Path, count: int, seed: int
+        cls, tokens: Location, pairs: Location, tokenizer: Path, count: int, seed: int
     ) -> "TokenSample":
         """Draws up to `count` samples without replacement; equal seeds draw the same ones.
 
@@ -43,6 +46,7 @@ class TokenSample:
         """
         manifest = check_tokens(tokens, tokenizer, pairs)
         made = {key: manifest.extra[key] for key in ("device", "batch", "threads")}
+        made["storage"] = None  # does not matter to what is encoded
         encoder = Encoder(
             tokenizer, manifest.extra["tokenizer"], TokensSettings.model_validate(made)
         )
@@ -55,7 +59,8 @@ class TokenSample:
             if len(inside):
                 positions[row.name] = sorted(inside.tolist())
             start += row.samples
-        return cls(encoder, manifest, tokens, pairs, positions)
+        homes = manifest.home(tokens), Manifest.load(pairs).home(pairs)
+        return cls(encoder, manifest, *homes, positions)
 
     def batches(self) -> Iterator[DrawnBatch]:
         """The batches that hold drawn samples, shard by shard."""

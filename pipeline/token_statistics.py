@@ -1,14 +1,17 @@
 """How the codes of a token data set spread over the codebook and over its shards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.shards import Manifest, decode_array, read_shard
+from pipeline.shards import Manifest, ShardRow, decode_array, read_shard
+from pipeline.storage import Location
 from pipeline.tokens import code_statistics
 from tvqrap.errors import UserError
+from tvqrap.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -47,31 +50,55 @@ class TokenStatistics:
         return float(code_statistics(self.counts)["code_perplexity"])
 
 
-def token_statistics(tokens: Path) -> TokenStatistics:
+def token_statistics(tokens: Location) -> TokenStatistics:
     """Reads all codes of a token set. Raises `UserError` for a set of pairs or a damaged one."""
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":
         raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
     codebook = manifest.extra["architecture"]["codebook"]
+    home = manifest.home(tokens)
     histograms = np.zeros((len(manifest.shards), codebook), dtype=np.int64)
     for number, row in enumerate(manifest.shards):
-        for sample in read_shard(tokens / row.name):
+        for sample in read_shard(home / row.name):
             try:
                 codes = decode_array(sample.members["codes.npy"])
                 histograms[number] += np.bincount(codes.ravel(), minlength=codebook)
             except (KeyError, ValueError) as error:
                 raise UserError(
-                    f"{tokens / row.name}: sample {sample.key}: no codes of a codebook of "
+                    f"{home / row.name}: sample {sample.key}: no codes of a codebook of "
                     f"{codebook} ({error})"
                 ) from None
+    return statistics_of(manifest.shards, histograms)
+
+
+def statistics_of(shards: Sequence[ShardRow], histograms: NDArray[np.int64]) -> TokenStatistics:
+    """Statistics of shards whose codes were counted, (shards, codebook)."""
     total = histograms.sum(0)
     drift: tuple[ShardDrift, ...] = ()
-    if len(manifest.shards) > 1:
+    if len(shards) > 1:
         drift = tuple(
             ShardDrift(row.name, row.samples, jensen_shannon(histogram, total - histogram))
-            for row, histogram in zip(manifest.shards, histograms, strict=True)
+            for row, histogram in zip(shards, histograms, strict=True)
         )
-    return TokenStatistics(manifest.samples, total, drift)
+    return TokenStatistics(sum(row.samples for row in shards), total, drift)
+
+
+def save_tables(found: TokenStatistics, folder: Path, name: str) -> None:
+    """Writes tables of a set that `dvc plots show` draws.
+
+    `codes/NAME.tsv` has the codes from the most to the least frequent, with their percentage of all
+    codes; `drift/NAME.tsv`, where there are several shards, the divergence of each.
+    """
+    total = max(1, int(found.counts.sum()))
+    codes = ["rank\tcode\tcount\tpercent"]
+    for rank, code in enumerate(np.argsort(-found.counts, kind="stable").tolist()):
+        count = int(found.counts[code])
+        codes.append(f"{rank}\t{code}\t{count}\t{100 * count / total:.6g}")
+    write_whole(folder / "codes" / f"{name}.tsv", "\n".join(codes) + "\n")
+    drift = ["shard\tdivergence"]
+    drift += [f"{number}\t{row.divergence:.6f}" for number, row in enumerate(found.drift)]
+    if found.drift:
+        write_whole(folder / "drift" / f"{name}.tsv", "\n".join(drift) + "\n")
 
 
 def jensen_shannon(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.shards import Manifest
+from pipeline.storage import Location
 from tvqrap.errors import UserError
 from tvqrap.model_folder import read_card
 
@@ -25,7 +26,7 @@ def code_statistics(counts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def check_tokens(tokens: Path, tokenizer: Path, pairs: Path | None = None) -> Manifest:
+def check_tokens(tokens: Location, tokenizer: Path, pairs: Location | None = None) -> Manifest:
     """The manifest of a token dataset.
 
     Raises `UserError` where another tokenizer made it, or (with `pairs`) from other pairs.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.executor import ray_cluster
 from pipeline.shards import Manifest
+from pipeline.storage import Location
 from pipeline.token_extraction import ShardsFailed, extract_set
 from stages.stage import Stage, run_stage
 from stages.workers import worker_count
@@ -13,17 +14,23 @@ from tvqrap.progress import progress
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
 TOKENIZER = Path("models/tokenizer")
+CURVES = Path("curves/tokens")
 
 
 def extract_tokens(stage: Stage) -> None:
-    """data/pairs, models/tokenizer -> data/tokens.
+    """data/pairs, models/tokenizer -> data/tokens, curves/tokens.
 
-    Samples that cannot be used are left in `.scratch/quarantine`, which outlives the stage.
+    Samples that cannot be used are left in `.scratch/quarantine`, which outlives the stage, or with
+    the data set in `tokens.storage`.
     """
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sorted(PAIRS.iterdir())}
     total = sum(manifest.samples for manifest in manifests.values())
-    quarantine = stage.scratch.parent / "quarantine" / stage.scratch.name
+    work = stage.work(settings.storage)
+    quarantine: Location = stage.scratch.parent / "quarantine" / stage.scratch.name
+    if settings.storage is not None:
+        quarantine = work / "quarantine"
+    curves = stage.scratch / "curves"
     failures: list[str] = []
     with ray_cluster(), progress("extract_tokens", total=total, unit="sample") as advance:
         for name in manifests:
@@ -31,16 +38,18 @@ def extract_tokens(stage: Stage) -> None:
                 manifest = extract_set(
                     PAIRS / name,
                     TOKENIZER,
-                    stage.scratch,
+                    work,
                     settings,
                     place="ray",
                     workers=worker_count(on_ray=True),
                     quarantine=quarantine,
+                    tables=curves,
                     on_shard=advance,
                 )
             except ShardsFailed as error:
                 failures.append(str(error))
                 continue
+            stage.refer_to(manifest, work)
             print(
                 f"{name}: {manifest.samples} samples, codes used "
                 f"{manifest.extra['codes_used']:.1%}, perplexity "
@@ -53,6 +62,8 @@ def extract_tokens(stage: Stage) -> None:
                     print(f"  {lost['key']} ({lost['shard']}): {lost['reason']}", flush=True)
     if failures:
         raise UserError("; ".join(failures))
+    # The tables first: a kill before the sets are moved loses only what is made again at once.
+    stage.publish(curves, CURVES)
     stage.publish_sets(manifests, TOKENS)
 
 

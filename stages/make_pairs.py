@@ -33,6 +33,7 @@ def make_pairs(stage: Stage) -> None:
             for first, second, distance in survey.near_duplicates(pairs)
         ],
     )
+    work = stage.work(pairs.storage)
     total = sum(chosen.count for chosen in pairs.sets.values())
     with progress("make_pairs", total=total, unit="crop") as advance:
         for name in pairs.sets:
@@ -41,11 +42,12 @@ def make_pairs(stage: Stage) -> None:
                 pairs,
                 data,
                 survey,
-                stage.scratch,
+                work,
                 place="processes",
                 workers=workers,
                 advance=advance,
             )
+            stage.refer_to(manifest, work)
             print(
                 f"{name}: {manifest.samples} crops of {manifest.extra['photographs']} photographs "
                 f"in {len(manifest.shards)} shards",

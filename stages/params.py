@@ -100,7 +100,33 @@ class Params(Settings):
                 f"structure {self.structure} are multiples of {self.architecture.lr_multiple}"
             )
         self._enough_for_kmeans()
+        self._dealt_out()
         return self
+
+    def _dealt_out(self) -> None:
+        """Raises ValueError where a batch cannot be dealt out in equal parts."""
+        parts = self.compute.workers * self.compute.accumulate
+        batches = {
+            "tokenizer.batch": self.tokenizer.batch,
+            "rap.batch": self.rap.batch,
+            **{
+                f"predictor.phases.{index}.batch": phase.batch
+                for index, phase in enumerate(self.predictor.phases)
+            },
+        }
+        for key, batch in batches.items():
+            if batch % parts:
+                raise ValueError(
+                    f"{key} is {batch}; allowed with compute.workers {self.compute.workers} and "
+                    f"compute.accumulate {self.compute.accumulate} are multiples of {parts}"
+                )
+        batch = self.tokenizer.batch
+        textured = batch - round(self.tokenizer.texture_dropout * batch)
+        if textured < parts:
+            raise ValueError(
+                f"tokenizer.texture_dropout is {self.tokenizer.texture_dropout:g}; allowed with a "
+                f"batch of {batch} in {parts} parts is what leaves {parts} images their texture"
+            )
 
     def _enough_for_kmeans(self) -> None:
         life = self.tokenizer.codebook_life

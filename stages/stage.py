@@ -8,27 +8,27 @@ goes on only where it is the same stage with the same inputs.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import psutil
-from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
-from pipeline.shards import MANIFEST
+from pipeline.lock import held
+from pipeline.shards import MANIFEST, Manifest
+from pipeline.storage import Location, location, resolved
 from stages.params import PARAMS, Params, load_params
 from tvqrap.errors import UserError
 from tvqrap.training.interruption import Interrupted
@@ -39,6 +39,8 @@ SCRATCH_KEPT = 3
 """Scratch folders of one stage that stay: interrupted runs of other params may be taken up."""
 ORPHAN_CHECK_SECONDS = 1.0
 LOCK_SECONDS = 20.0
+"""A run waits so long for the one before it: the stage of a dvc that was just killed takes a moment
+to save its work."""
 
 _NETWORK_KEYS = ("width", "codebook", "texture", "structure")
 
@@ -72,6 +74,10 @@ class Stage:
     """SHA-256 (hex) over the declared params' values and the declared inputs' content."""
     scratch: Path
     """Folder for unfinished work; its name follows from the fingerprint."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """The declared params' values, as the fingerprint has them."""
+    inputs: Sequence[Path] = ()
+    """The declared inputs."""
 
     def publish(self, source: Path, out: Path) -> None:
         """Moves finished work to its place in the checkout, which it replaces."""
@@ -81,6 +87,19 @@ class Stage:
         else:
             out.unlink(missing_ok=True)
         shutil.move(source, out)
+
+    def work(self, storage: str | None) -> Location:
+        """Where this run makes its sets: its scratch folder, or a folder of that name in `storage`.
+
+        Each fingerprint has one of its own: sets of other params, inputs or code stay as they are.
+        """
+        return self.scratch if storage is None else location(storage) / self.scratch.name
+
+    def refer_to(self, manifest: Manifest, work: Location) -> None:
+        """Leaves a set's manifest in the scratch folder; one made elsewhere says where it is."""
+        if work != self.scratch:
+            home = resolved(work / manifest.set)
+            replace(manifest, location=str(home)).save(self.scratch / manifest.set)
 
     def publish_sets(self, names: Iterable[str], out: Path) -> None:
         """Moves finished sets from the scratch folder to `out`, all at once.
@@ -151,26 +170,6 @@ def fingerprint_of(name: str, values: Mapping[str, Any], inputs: Sequence[Path])
     return digest.hexdigest()
 
 
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Holds the stage's lock. Raises `UserError` naming the process that has it.
-
-    Waits a little: the stage of a dvc that was just killed takes a moment to save and stop.
-    """
-    SCRATCH.mkdir(exist_ok=True)
-    holder = SCRATCH / f"{name}.pid"
-    try:
-        with FileLock(SCRATCH / f"{name}.lock", timeout=LOCK_SECONDS):
-            holder.write_text(f"{os.getpid()} on {socket.gethostname()}")
-            yield
-            holder.unlink(missing_ok=True)
-    except Timeout:
-        process = holder.read_text().strip() if holder.is_file() else "unknown"
-        raise UserError(
-            f"{name} is already running here (process {process}); wait for it or stop it first"
-        ) from None
-
-
 def _prune(name: str, current: Path) -> None:
     others = [path for path in SCRATCH.glob(f"{name}-*") if path.is_dir() and path != current]
     others.sort(key=lambda path: path.stat().st_mtime)
@@ -190,34 +189,37 @@ def _dvc_process() -> psutil.Process | None:
     return None
 
 
-def _stop_with_dvc() -> None:
-    """Ends this process like SIGTERM once the dvc that started it is gone.
+def stop_without(process: psutil.Process | None, what: str) -> None:
+    """Ends this process like SIGTERM once the one it works for (called `what`) is gone.
 
-    dvc does not pass its own end on: the stage would run on beside the next `dvc repro`.
+    dvc, for one, does not pass its own end on: the stage would run on beside the next `dvc repro`.
     """
-    dvc = _dvc_process()
-    if dvc is None:
+    if process is None:
         return
 
     def watch() -> None:
         with contextlib.suppress(psutil.Error):
-            while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(ORPHAN_CHECK_SECONDS)
-        print("dvc is gone: stopping", file=sys.stderr, flush=True)
+        print(f"{what} is gone: stopping", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True, name="dvc watch").start()
+    threading.Thread(target=watch, daemon=True, name=f"watch of {what}").start()
 
 
 def _exit_on_signal(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def run_stage(name: str, body: Callable[[Stage], None]) -> NoReturn:
-    """Runs a stage in the current directory, which is the top of a checkout, and exits."""
+def run_stage(name: str, body: Callable[[Stage], None], *, leads: bool = True) -> NoReturn:
+    """Runs a stage in the current directory, which is the top of a checkout, and exits.
+
+    `leads`: whether this process holds the stage's lock, and its scratch folder ends with it; else
+    it helps one that does.
+    """
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
-        _run(name, body)
+        _run(name, body, leads=leads)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -227,19 +229,39 @@ def run_stage(name: str, body: Callable[[Stage], None]) -> NoReturn:
     except KeyboardInterrupt:
         print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{name}: {error.strerror} ({error.filename or 'disk'})", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
 
 
-def _run(name: str, body: Callable[[Stage], None]) -> None:
+def _run(name: str, body: Callable[[Stage], None], *, leads: bool = True) -> None:
+    if not leads:
+        run_beside(name, body)
+        return
+    with held(SCRATCH / f"{name}.lock", name, patience=LOCK_SECONDS):
+        stage = _stage(name)
+        _prune(name, stage.scratch)
+        stage.scratch.mkdir(parents=True, exist_ok=True)
+        body(stage)
+        shutil.rmtree(stage.scratch, ignore_errors=True)
+
+
+def run_beside(name: str, body: Callable[[Stage], None]) -> None:
+    """Runs a stage's body for another process, which holds the stage's lock."""
+    body(_stage(name))
+
+
+def _stage(name: str) -> Stage:
+    """The stage as its params and inputs now are; this process ends with the dvc around it."""
     params = load_params(PARAMS)
     values = params.model_dump(mode="json")
     keys, inputs = declared_inputs(name, values)
-    with _alone(name):
-        _stop_with_dvc()
-        fingerprint = fingerprint_of(name, {key: values[key] for key in keys}, inputs)
-        scratch = SCRATCH / f"{name}-{fingerprint[:16]}"
-        _prune(name, scratch)
-        scratch.mkdir(parents=True, exist_ok=True)
-        declared = cast(Params, _Declared(params, keys))
-        body(Stage(name, declared, fingerprint, scratch))
-        shutil.rmtree(scratch, ignore_errors=True)
+    stop_without(_dvc_process(), "dvc")
+    chosen = {key: values[key] for key in keys}
+    fingerprint = fingerprint_of(name, chosen, inputs)
+    declared = cast(Params, _Declared(params, keys))
+    scratch = SCRATCH / f"{name}-{fingerprint[:16]}"
+    return Stage(name, declared, fingerprint, scratch, chosen, inputs)

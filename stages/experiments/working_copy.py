@@ -6,21 +6,17 @@ back from the run-cache. There is one copy per recipe, so that the unfinished wo
 lies in the copy's scratch folder, is found again by the next run.
 """
 
-import contextlib
 import ctypes
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-from filelock import FileLock, Timeout
-
+from pipeline.lock import held, wait_until_free
 from stages.params import PARAMS
 from stages.stage import SCRATCH
 from tvqrap.errors import UserError
@@ -41,21 +37,9 @@ class WorkingCopy:
         """What DVC and the stages print."""
         return self.root.with_suffix(".log")
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Holds the copy for this process. Raises `UserError` where another one has it."""
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        holder = self.root.with_suffix(".pid")
-        try:
-            with FileLock(self.root.with_suffix(".lock"), timeout=0):
-                holder.write_text(str(os.getpid()))
-                yield
-                holder.unlink(missing_ok=True)
-        except Timeout:
-            pid = holder.read_text().strip() if holder.is_file() else "unknown"
-            raise UserError(
-                f"{self.root.name} is already running here (process {pid}); wait for it or stop it"
-            ) from None
+        return held(self.root.with_suffix(".lock"), self.root.name)
 
     def refresh(self, checkout: Path, folders: Iterable[Path]) -> None:
         """Makes the copy's code that of the checkout, and links `folders` of it.
@@ -83,16 +67,16 @@ class WorkingCopy:
 
     def wait_for_stages(self) -> None:
         """Waits for the stage of a run that was killed, which is still saving its work."""
-        for holder in (self.root / SCRATCH).glob("*.pid"):
-            with contextlib.suppress(psutil.Error, ValueError, OSError):
-                stage = psutil.Process(int(holder.read_text()))
-                if Path(stage.cwd()) == self.root:
-                    print(
-                        f"{self.root.name}: waiting for {holder.stem} (process {stage.pid}) of a "
-                        "run that was stopped to save its work",
-                        flush=True,
-                    )
-                    stage.wait()
+        for lock in (self.root / SCRATCH).glob("*.lock"):
+
+            def say(holder: str, stage: str = lock.stem) -> None:
+                print(
+                    f"{self.root.name}: waiting for {stage} (process {holder}) of a run that was "
+                    "stopped to save its work",
+                    flush=True,
+                )
+
+            wait_until_free(lock, say)
 
     def set_params(self, text: str) -> None:
         """Writes the copy's params.yaml."""

@@ -58,7 +58,7 @@ def main() -> None:
         for index in range(options.samples):
             photo = decoded[index % len(decoded)]
             height, width = photo.shape[:2]
-            crop = plan_crop("zoom", width, height, size, True, index, ("bench",))
+            crop = plan_crop("zoom", width, height, size, True, 0.0, index, ("bench",))
             crops.append(cut(photo, "zoom", size, crop))
         degradation.degrade(crops[0], settings, random_stream("bench"))
         spent.clear()

@@ -1,11 +1,15 @@
 """Settings and photographs for the tests of the pipeline."""
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from PIL import Image
 
 from pipeline.settings import DataSettings, DegradationSettings, PairsSettings
+from pipeline.storage import Url
 from tests.pipeline.material import PAIRS, TRAIN, texture
 
 
@@ -30,3 +34,40 @@ def data(tmp_path: Path) -> DataSettings:
         image = texture(number, 64 + 7 * number, 100 - 5 * number)
         Image.fromarray(image).save(folder / f"p{number}.png")
     return DataSettings(photos=str(folder), min_side=48, max_pixels=100_000, max_lost=0.5)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[None]:
+    """A local S3 server, which the environment of this process and of those it starts names."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: None) -> Url:
+    """An empty folder of an S3 bucket."""
+    return Url(f"s3://bucket/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def memory() -> Url:
+    """An empty folder in this process's memory."""
+    return Url(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> Url:
+    """An empty folder of an object store, of either kind."""
+    url: Url = request.getfixturevalue(request.param)
+    return url

@@ -72,6 +72,7 @@ PAIRS: dict[str, Any] = {
     "split_seed": 1,
     "splits": {"train": 0.6, "val": 0.2, "test": 0.2},
     "shard_size": 5,
+    "storage": None,
     "sets": {
         "train": {
             "split": "train",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.executor import Failure, code_digest, run_tasks
+from pipeline.executor import Failure, code_digest, ray_cluster, run_tasks
 from tests.pipeline.factories import broken, crashing, squarer
 from tvqrap.errors import UserError
 
@@ -123,3 +123,26 @@ def test_ray_gives_the_same(ray_cluster, tmp_path):
 def test_code_digest_is_stable():
     assert code_digest() == code_digest()
     assert len(code_digest()) == 64
+
+
+def test_a_local_cluster_gets_three_tries_on_a_busy_machine(monkeypatch):
+    import ray
+
+    said = ["timed out during startup", "timed out during startup", "no memory"]
+    tries = []
+
+    def init(*given, **options):
+        tries.append(given)
+        raise Exception(f"The current node {said[len(tries) - 1]}.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Exception, match="no memory"), ray_cluster():
+        pass
+    assert tries == [("local",)] * 3
+    tries.clear()
+    said[2] = said[0]
+    with pytest.raises(UserError, match="no local cluster in 3 tries"), ray_cluster():
+        pass

@@ -1,6 +1,7 @@
 """The order of samples: complete in every epoch, the same from any position, mixed."""
 
 from collections import Counter
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.shards import (
     write_shard,
 )
 from tvqrap.errors import UserError
+from tvqrap.training.part import Part
 
 COUNTS = (5, 5, 5, 2)
 VARIANTS = 3
@@ -107,6 +109,45 @@ def test_the_stream_is_the_same_from_any_step(tmp_path: Path) -> None:
     keys = list(chain.from_iterable(keys for keys, _ in whole))
     for epoch in range(4):  # 4 x 17 samples are 17 batches of 4
         assert len(set(keys[17 * epoch : 17 * epoch + 17])) == 17
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batches_of_one(tmp_path: Path, workers: int) -> None:
+    """The same batches whatever the number, from any step: nothing lost, nothing doubled."""
+    source, wanted = Source.open(write_set(tmp_path / "pairs")), Wanted(lr=True)
+
+    def stream(step: int, part: Part) -> list[tuple[str, ...]]:
+        loader = Loader(source, wanted, seed=3, batch=6, part=part)
+        with closing(loader.batches(step)) as batches:
+            return [each.keys for each in islice(batches, 6)]
+
+    whole = stream(2, Part())
+    parts = [stream(2, Part(rank, workers)) for rank in range(workers)]
+    assert {len(part) for part in parts} == {6}, "as many steps for each"
+    for step, keys in enumerate(whole):
+        for rank in range(workers):
+            assert parts[rank][step] == keys[rank::workers]
+
+
+def test_a_batch_is_dealt_in_equal_parts_or_not_at_all(tmp_path: Path) -> None:
+    source = Source.open(write_set(tmp_path))
+    with pytest.raises(ValueError, match="a batch of 4 cannot be dealt to 3 workers"):
+        Loader(source, Wanted(lr=True), seed=0, batch=4, part=Part(0, 3))
+
+
+def test_each_shard_is_read_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a worker that has a part of the samples, and where a batch spans two blocks."""
+    source, read = Source.open(write_set(tmp_path, counts=(9,) * 20)), []
+    reading = Source.read
+    monkeypatch.setattr(
+        Source, "read", lambda self, shard: read.append(shard) or reading(self, shard)
+    )
+    loader = Loader(source, Wanted(lr=True), seed=0, batch=10, part=Part(1, 2))
+    with closing(loader.batches(0)) as batches:
+        for _ in range(18):  # an epoch of 180
+            next(batches)
+    # The thread ahead may have begun the next epoch.
+    assert Counter(read[:20]) == Counter(range(20))
 
 
 def test_pairs_and_tokens_are_joined_by_key(tmp_path: Path) -> None:

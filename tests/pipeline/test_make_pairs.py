@@ -1,12 +1,14 @@
 """The stage: what it writes, lists and refuses."""
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from pipeline.shards import verify_shards
+from pipeline.shards import Manifest, verify_shards
 from stages import make_pairs
 from stages.params import Params
 from stages.stage import Stage
@@ -36,6 +38,24 @@ def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
     assert "8 photographs usable, 1 lost" in printed
     assert "bad.jpg: not an image" in printed
     assert "train: 18 crops of 5 photographs in 4 shards" in printed
+
+
+def test_sets_can_be_stored_elsewhere(stage, tmp_path):
+    make_pairs.make_pairs(stage)
+    elsewhere = stage.params.pairs.model_copy(update={"storage": "../big disk"})
+    params = SimpleNamespace(data=stage.params.data, pairs=elsewhere)
+    stage = replace(stage, params=cast(Params, params), scratch=tmp_path / "work-0123")
+    (tmp_path / "inside").mkdir()
+    here = tmp_path / "data/pairs"
+    before = {path.name: path.read_bytes() for path in (here / "train").glob("*.tar")}
+    with contextlib.chdir(tmp_path / "inside"):
+        make_pairs.make_pairs(stage)
+        published = Path("data/pairs/train").resolve()
+    assert [path.name for path in published.iterdir()] == ["manifest.json"]
+    assert Manifest.load(published).root == Manifest.load(here / "train").root
+    assert verify_shards(published, hashes=True) == []
+    home = tmp_path / "big disk/work-0123/train"
+    assert {path.name: path.read_bytes() for path in home.glob("*.tar")} == before
 
 
 def test_too_much_loss_fails_the_stage(stage, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.dataset_lock import only_driver
+from pipeline.lease import only_driver
 from pipeline.loading import Source
 from pipeline.quarantine import PoisonError
 from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, decode_array, decode_png, encode_png, read_shard
 from pipeline.token_encoding import half_structure
 from pipeline.token_extraction import Extractor, ShardsFailed, extract_set
+from pipeline.token_statistics import save_tables, token_statistics
 from pipeline.tokens import code_statistics
 from tests.pipeline.token_material import SETTINGS, SMALL, make_material, with_changes
 from tvqrap.errors import UserError
@@ -107,6 +109,19 @@ def test_it_goes_on_from_finished_shards(material: tuple[Path, Path], tmp_path: 
     assert contents(tmp_path / "whole/train") == contents(tmp_path / "parts/train")
 
 
+def test_tables_of_the_codes_are_those_of_the_finished_set(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        extract(material, tmp_path, on_shard=kill)
+    extract(material, tmp_path, tables=tmp_path / "tables")
+    save_tables(token_statistics(tmp_path / "train"), tmp_path / "read", "train")
+    for name in ("codes/train.tsv", "drift/train.tsv"):
+        assert (tmp_path / "tables" / name).read_text() == (tmp_path / "read" / name).read_text()
+    percent = np.loadtxt(tmp_path / "read/codes/train.tsv", skiprows=1)[:, 3]
+    assert percent.sum() == pytest.approx(100, abs=1e-3) and (np.diff(percent) <= 0).all()
+
+
 def test_a_finished_shard_that_was_damaged_is_made_again(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -130,6 +145,13 @@ def test_a_broken_shard_is_listed_and_the_others_are_finished(
         "000000.tar",
         "000002.tar",
     }
+
+
+def test_a_shard_that_cannot_be_written_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "out/train/000001.tar").mkdir(parents=True)
+    with pytest.raises(ShardsFailed, match=r"1 of 3 shards failed: 000001\.tar: IsADirectoryError"):
+        extract(material, tmp_path / "out")
+    assert not list((tmp_path / "out/train").glob(".*")), "a half shard was left"
 
 
 def test_the_manifest_says_how_tokens_were_made(
@@ -211,12 +233,16 @@ def test_a_second_driver_is_refused_with_the_firsts_host_and_process(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with (
-        only_driver(tmp_path / "train.lock"),
-        pytest.raises(UserError, match=f"process {os.getpid()} on {socket.gethostname()} is at"),
+        only_driver(tmp_path / "train", "extraction"),
+        pytest.raises(UserError) as caught,
     ):
         extract(material, tmp_path)
+    assert str(caught.value) == (
+        f"the extraction into {tmp_path / 'train'} is already running here (process {os.getpid()} "
+        f"on {socket.gethostname()}); wait for it or stop it first"
+    )
     # A driver that was killed leaves the name behind, but not the lock.
-    (tmp_path / "train.lock.holder").write_text('{"host": "gone", "process": 1}')
+    (tmp_path / "train.lock").write_text("1 on gone")
     assert extract(material, tmp_path).samples == 7
 
 
@@ -227,6 +253,7 @@ def test_a_worker_with_other_storage_is_refused(
         tokenizer=material[1],
         fingerprint=read_card(material[1]).fingerprint,
         pairs=material[0],
+        pairs_root=Manifest.load(material[0]).root,
         out=tmp_path / "train",
         quarantine=tmp_path / "aside",
         settings=SETTINGS,
@@ -235,6 +262,11 @@ def test_a_worker_with_other_storage_is_refused(
     (tmp_path / "train.storage").write_text("another's")
     with pytest.raises(UserError, match=rf"{socket.gethostname()} does not see .*another's"):
         extractor()
+    (tmp_path / "train.storage").write_text("the driver's")
+    with pytest.raises(UserError, match=r"sees pairs \w{12} in .* where the driver sees 000000"):
+        replace(extractor, pairs_root="0" * 64)()
+    with pytest.raises(UserError, match=r"not see the driver's pairs \(.*manifest\.json: not f"):
+        replace(extractor, pairs=tmp_path)()
 
 
 def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: Path) -> None:
@@ -248,7 +280,7 @@ def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: 
 def test_shards_of_other_settings_are_made_again(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    other = TokensSettings(device="cpu", batch=3, threads=1)
+    other = TokensSettings(device="cpu", batch=3, threads=1, storage=None)
     with pytest.raises(Killed):
         extract(material, tmp_path / "mixed", on_shard=kill)
     heard: list[int] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.storage import Url, file_sizes
 from tests.pipeline.token_material import make_material
 from tvqrap.architecture import Architecture
 
@@ -21,14 +22,14 @@ from pipeline.settings import TokensSettings
 from pipeline.token_extraction import extract_set
 
 root = Path(sys.argv[1])
-settings = TokensSettings(device="cpu", batch=2, threads=1)
+settings = TokensSettings(device="cpu", batch=2, threads=1, storage=None)
 
 def extract(name, **options):
     return extract_set(root / "pairs/train", root / "tokenizer", root / name, settings, **options)
 """
 
 CLUSTER = """
-import psutil
+import psutil, time
 from tests.pipeline.cluster import two_nodes
 
 here = extract("here", place="here", workers=1)
@@ -48,14 +49,22 @@ def kill_a_worker(samples):
 assert extract("killed", place="ray", workers=2, on_shard=kill_a_worker).root == here.root
 assert killed
 
+(raylet,) = second.all_processes["raylet"]
 removed = []
 
 def remove_a_node(samples):
-    if not removed:
-        cluster.remove_node(second, allow_graceful=False)
-        removed.append(second)
+    # As soon as a worker of the second node has a shard half written; it may still be starting.
+    deadline = time.monotonic() + 20
+    while not removed and time.monotonic() < deadline:
+        workers = {each.pid for each in psutil.Process(raylet.process.pid).children(recursive=True)}
+        halves = [path.name.split(".") for path in (root / "removed/train").glob(".*.tmp")]
+        removed.extend(name for _, name, _, pid, _ in halves if int(pid) in workers)
+        if removed:
+            cluster.remove_node(second, allow_graceful=False)
 
 assert extract("removed", place="ray", workers=2, on_shard=remove_a_node).root == here.root
+assert removed, "the second node never had a shard in hand"
+print("removed with", removed)
 cluster.shutdown()
 """
 
@@ -67,6 +76,17 @@ extract("driver", place="ray", workers=2, on_shard=die)
 """
 
 
+STORE = """
+from pipeline.storage import Url
+
+store = Url(sys.argv[2])
+assert not os.environ.get("RAY_ADDRESS")
+pairs, tokenizer = root / "pairs/train", root / "tokenizer"
+manifest = extract_set(pairs, tokenizer, store, settings, place="ray", workers=2)
+assert manifest.root == extract("beside", place="here", workers=1).root
+"""
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a set of pairs of six shards, about a second's work each, and a tokenizer."""
@@ -75,11 +95,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def python(script: str, root: Path) -> "subprocess.CompletedProcess[str]":
+def python(script: str, root: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     """Runs a script on the material in a process of its own, without a cluster's address."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.run(
-        [sys.executable, "-c", PREPARE + script, str(root)],
+        [sys.executable, "-c", PREPARE + script, str(root), *more],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -97,6 +117,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_two_nodes_a_killed_worker_and_a_removed_node_give_the_same_bytes(root: Path) -> None:
     done = python(CLUSTER, root)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "removed with ['0000" in done.stdout
     for other in ("there", "killed", "removed"):
         assert contents(root / "here/train") == contents(root / other / "train"), other
 
@@ -112,6 +133,16 @@ def test_a_driver_that_was_killed_is_taken_up_again(root: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert first.stat().st_mtime_ns == written, "the finished shard was made again"
     assert contents(root / "driver/train") == contents(root / "whole/train")
+
+
+@pytest.mark.slow
+def test_ray_workers_reach_a_store_by_their_environment(root: Path, s3: Url) -> None:
+    done = python(STORE, root, str(s3))
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = contents(root / "beside/train")
+    assert {
+        name: (s3 / f"train/{name}").read_bytes() for name in file_sizes(s3 / "train")
+    } == expected
 
 
 def test_an_address_where_nothing_listens_is_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -428,15 +429,25 @@ def test_it_waits_for_the_stage_of_a_killed_run(
     (copy.root / ".scratch").mkdir(parents=True)
     copy.wait_for_stages()
     assert capsys.readouterr().out == ""
-    saving = subprocess.Popen(["sleep", "1"], cwd=copy.root)
-    elsewhere = subprocess.Popen(["sleep", "60"], cwd=tmp_path)
-    (copy.root / ".scratch/train_tokenizer.pid").write_text(str(saving.pid))
-    (copy.root / ".scratch/make_pairs.pid").write_text(str(elsewhere.pid))
+    locks = copy.root / ".scratch"
+    (locks / "make_pairs.lock").write_text("1 on a host that is gone")
+    script = (
+        "import sys, time; from pathlib import Path; from pipeline.lock import held\n"
+        "with held(Path(sys.argv[1]), 'stage'):\n"
+        "    time.sleep(2)\n"
+    )
+    lock = locks / "train_tokenizer.lock"
+    saving = subprocess.Popen([sys.executable, "-c", script, str(lock)], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not lock.exists() or not lock.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     copy.wait_for_stages()
-    assert saving.poll() is not None
-    assert f"copy: waiting for train_tokenizer (process {saving.pid})" in capsys.readouterr().out
-    elsewhere.kill()
-    elsewhere.wait()
+    assert saving.wait(timeout=10) == 0
+    assert capsys.readouterr().out == (
+        f"copy: waiting for train_tokenizer (process {saving.pid} on {socket.gethostname()}) of a "
+        "run that was stopped to save its work\n"
+    )
 
 
 def test_what_went_wrong_is_the_stages_own_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tvqrap.errors import UsageError, UserError
 from tvqrap.model_folder import save_model
 from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import Tokenizer
+from tvqrap.upscaler_folder import check_frozen_parts, load_frozen_parts
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 
@@ -31,6 +32,18 @@ def test_given_weights_may_have_another_codebook_and_nothing_else(given: Path) -
     assert starting_weights(str(given), ("rap", "predictor"), TINY) is None
     with pytest.raises(UsageError, match="no folder"):
         starting_weights(str(given / "nothing"), ("rap",), TINY)
+
+
+def test_a_predictor_with_another_tokenizer_inside_is_refused(given: Path) -> None:
+    network = UpscalerNetwork(TINY)
+    load_frozen_parts(given / "tokenizer", network)
+    check_frozen_parts(network, Path("models/predictor"), given / "tokenizer")
+    with torch.no_grad():
+        network.codebook.embedding.weight[3, 0] += 1e-6
+    with pytest.raises(
+        UserError, match=r"models/predictor: its codebook\.embedding\.weight is not"
+    ):
+        check_frozen_parts(network, Path("models/predictor"), given / "tokenizer")
 
 
 @pytest.mark.parametrize("network", [Tokenizer, UpscalerNetwork])

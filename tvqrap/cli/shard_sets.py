@@ -2,25 +2,26 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tvqrap.errors import UserError
 
-Folder = Annotated[Path, typer.Argument(help="A set, or a folder of sets.")]
+if TYPE_CHECKING:
+    from pipeline.storage import Location
+
+Folder = Annotated[str, typer.Argument(help="A set, or a folder of sets; a path or a URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Level = Literal["quick", "full", "deep"]
 
 
-def find_sets(folder: Path) -> list[Path]:
+def find_sets(folder: str) -> list["Location"]:
     """The folder itself if it holds a manifest, else the folders in it that do."""
-    from pipeline.shards import MANIFEST
+    from pipeline.shards import MANIFEST, sets_in
+    from pipeline.storage import location
 
-    if (folder / MANIFEST).is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    found = sets_in(location(folder))
     if not found:
         raise UserError(
             f"{folder}: found no {MANIFEST}, expected a set of shards or a folder of sets"
@@ -33,7 +34,7 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
 
 
-def inspect_sets(folder: Path, as_json: bool) -> None:
+def inspect_sets(folder: str, as_json: bool) -> None:
     """Prints what the manifests of sets of pairs or tokens say."""
     found = [_described(path) for path in find_sets(folder)]
     if as_json:
@@ -48,6 +49,8 @@ def inspect_sets(folder: Path, as_json: bool) -> None:
             f"({entry['bytes'] // max(1, entry['samples']):,} per sample)"
         )
         typer.echo(f"  root     {entry['root']}")
+        if entry["location"] != entry["path"]:
+            typer.echo(f"  stored   {entry['location']}")
         for key, value in (entry["settings"] | entry["extra"]).items():
             shown = len(value) if isinstance(value, list) else value
             typer.echo(f"  {key.replace('_', ' '):<16} {shown}")
@@ -58,7 +61,7 @@ def inspect_sets(folder: Path, as_json: bool) -> None:
             typer.echo(f"    {lost['name']}: {lost['reason']}")
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _described(path: "Location") -> dict[str, Any]:
     from dataclasses import asdict
 
     from pipeline.shards import Manifest
@@ -73,6 +76,7 @@ def _described(path: Path) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "bytes": sum(row.bytes for row in manifest.shards),
         "root": manifest.root,
+        "location": str(manifest.home(path)),
         "settings": manifest.params.get("settings", {}),
         "extra": manifest.extra,
         "lost": [asdict(lost) for lost in manifest.lost],
@@ -80,10 +84,10 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def verify_sets(
-    folder: Path,
+    folder: str,
     level: Level,
     as_json: bool,
-    deep: Callable[[Path], list[str]] = lambda path: [],
+    deep: Callable[["Location"], list[str]] = lambda path: [],
 ) -> None:
     """Checks sets of pairs or tokens against their manifests, prints what was found, exits with 1
     where that is something.

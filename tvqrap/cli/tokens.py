@@ -19,6 +19,7 @@ from tvqrap.cli.shard_sets import (
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from pipeline.storage import Location
     from pipeline.token_plan import Plan
     from pipeline.token_sampling import TokenSample
 
@@ -28,8 +29,10 @@ SHOWN = 10
 """Lines of a list that are printed; --json has all."""
 
 Pairs = Annotated[
-    Path | None,
-    typer.Option(help="Sets of pairs the tokens were made from; the checkout's if not given."),
+    str | None,
+    typer.Option(
+        help="Sets of pairs the tokens were made from, path or URL; the checkout's if not given."
+    ),
 ]
 TokenizerFolder = Annotated[
     Path | None,
@@ -68,7 +71,7 @@ def verify(
         raise UsageError("--quick, --full and --deep: found several, expected one")
     level: Level = "deep" if deep else "full" if full else "quick"
 
-    def reencoded(path: Path) -> list[str]:
+    def reencoded(path: "Location") -> list[str]:
         from pipeline.shards import Manifest
         from pipeline.token_verification import reencode
 
@@ -101,7 +104,7 @@ def stats(
     Jensen-Shannon divergence, in bits, of a shard's codes from those of all other shards.
     """
     from pipeline.token_margins import margins as measure
-    from pipeline.token_statistics import token_statistics
+    from pipeline.token_statistics import save_tables, token_statistics
 
     documents = []
     for path in find_sets(folder):
@@ -129,7 +132,7 @@ def stats(
         if not as_json:
             _show_statistics(document)
         if output is not None:
-            _write_tables(output / path.name, document)
+            save_tables(found, output, path.name)
     if as_json:
         print_json(documents)
 
@@ -165,16 +168,6 @@ def _show_statistics(found: dict[str, Any]) -> None:
 def _some(values: list[int]) -> str:
     shown = ", ".join(str(value) for value in values[:SHOWN])
     return shown + (f" and {len(values) - SHOWN} more" if len(values) > SHOWN else "")
-
-
-def _write_tables(folder: Path, found: dict[str, Any]) -> None:
-    from tvqrap.files import write_whole
-
-    ranked = sorted(enumerate(found["histogram"]), key=lambda entry: -entry[1])
-    codes = [f"{rank}\t{code}\t{count}" for rank, (code, count) in enumerate(ranked)]
-    write_whole(folder / "codes.tsv", "\n".join(["rank\tcode\tcount", *codes]) + "\n")
-    drift = [f"{number}\t{row['divergence']:.6f}" for number, row in enumerate(found["drift"])]
-    write_whole(folder / "drift.tsv", "\n".join(["shard\tdivergence", *drift]) + "\n")
 
 
 @app.command()
@@ -219,11 +212,11 @@ def diff(
         print_json(documents)
 
 
-def _same_sets(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
+def _same_sets(first: str, second: str) -> list[tuple[str, "Location", "Location"]]:
     """(name, folder, folder) of the sets to compare: one each, or those with equal names."""
     ours, theirs = (find_sets(folder) for folder in (first, second))
-    if ours == [first] and theirs == [second]:
-        return [(first.name, first, second)]
+    if [str(path) for path in (*ours, *theirs)] == [first.rstrip("/"), second.rstrip("/")]:
+        return [(ours[0].name, ours[0], theirs[0])]
     names = {path.name: path for path in ours}, {path.name: path for path in theirs}
     if names[0].keys() != names[1].keys():
         raise UserError(
@@ -236,17 +229,19 @@ def _same_sets(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
 @app.command()
 def preview(
     keys: Annotated[list[str], typer.Argument(help="Keys of samples, as in the shards.")],
-    tokens: Annotated[Path, typer.Option(help="The token set that holds them.")],
+    tokens: Annotated[str, typer.Option(help="The token set that holds them, path or URL.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet, a PNG.")],
     pairs: Pairs = None,
     tokenizer: TokenizerFolder = None,
     as_json: Json = False,
 ) -> None:
     """Draw what is decoded from samples' tokens, beside their LR and HR."""
+    from pipeline.storage import location
     from pipeline.token_preview import token_sheet
     from tvqrap.images import save_png
 
-    sheet = token_sheet(tokens, _pairs_of(tokens, pairs), _tokenizer(tokenizer), keys)
+    place = location(tokens)
+    sheet = token_sheet(place, _pairs_of(place, pairs), _tokenizer(tokenizer), keys)
     save_png(output, sheet)
     if as_json:
         print_json({"output": str(output), "keys": keys, "size": sheet.size})
@@ -257,7 +252,7 @@ def preview(
 @app.command()
 def plan(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(help="A manifest, a set of pairs, a folder of sets or of photographs."),
     ],
     workers: Annotated[
@@ -282,6 +277,7 @@ def plan(
     The network and the extraction's batch, threads and device are those of the parameters. The
     rate is that of encoding on this machine, unless given.
     """
+    from pipeline.storage import location
     from pipeline.token_plan import measured_rate, plan, workloads
     from stages.params import load_params
 
@@ -289,7 +285,7 @@ def plan(
     architecture = settings.architecture
     rates: dict[int, float] = {}
     plans: list[Plan] = []
-    for work in workloads(source, size, crops):
+    for work in workloads(location(source), size, crops):
         if work.size not in rates:
             rates[work.size] = rate or measured_rate(
                 architecture, settings.tokens, work.size, seconds
@@ -319,18 +315,19 @@ def _bytes(count: int) -> str:
 
 
 def _drawn(
-    tokens: Path, pairs: Path | None, tokenizer: Path | None, count: int, seed: int
+    tokens: "Location", pairs: str | None, tokenizer: Path | None, count: int, seed: int
 ) -> "TokenSample":
     from pipeline.token_sampling import TokenSample
 
     return TokenSample.draw(tokens, _pairs_of(tokens, pairs), _tokenizer(tokenizer), count, seed)
 
 
-def _pairs_of(tokens: Path, pairs: Path | None) -> Path:
+def _pairs_of(tokens: "Location", pairs: str | None) -> "Location":
     """The set of pairs of a token set: of that name among those given, or the one that was."""
     from pipeline.shards import MANIFEST, Manifest
+    from pipeline.storage import location
 
-    folder = pairs or checkout() / "data" / "pairs"
+    folder = location(pairs or checkout() / "data" / "pairs")
     return folder if (folder / MANIFEST).is_file() else folder / Manifest.load(tokens).set
 
 
