@@ -12,7 +12,7 @@ test: .venv/ready lint
 	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/ready
-	.venv/bin/python -m pytest -m slow --timeout 1500
+	.venv/bin/python -m pytest -m slow --timeout 1500 -n 2 --dist loadfile
 
 lint: .venv/ready
 	.venv/bin/ruff check .
