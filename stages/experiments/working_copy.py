@@ -45,7 +45,7 @@ class WorkingCopy:
         """Makes the copy's code that of the checkout, and links `folders` of it.
 
         What is the same stays as it is. Folders (photographs, given weights) are paths relative to
-        the checkout; absolute ones need no link.
+        the checkout; absolute ones, and those that are part of the code, need no link.
         """
         for part in COPIED:
             ours, theirs = _files(checkout / part), _files(self.root / part)
@@ -57,7 +57,7 @@ class WorkingCopy:
                     write_whole(self.root / part / name, content)
                     shutil.copymode(path, self.root / part / name)
         for folder in folders:
-            if not folder.is_absolute():
+            if not folder.is_absolute() and folder.parts[0] not in COPIED:
                 _link(self.root / folder, (checkout / folder).resolve())
         cache = _output([sys.executable, "-m", "dvc", "cache", "dir"], checkout)
         # Without git: DVC would find the checkout's repository, in which the copy lies, and add to
