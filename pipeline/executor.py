@@ -1,6 +1,7 @@
 """One way to run many independent tasks in three places: here, in processes, on a Ray cluster."""
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import multiprocessing
@@ -55,13 +56,29 @@ class _Outcome(Generic[R]):
 
 
 class _Worker(Generic[T, R]):
-    """Calls the factory at the first task, and the function it returned for every task."""
+    """Calls the factory at the first task, and the function it returned for every task.
 
-    def __init__(self, factory: Callable[[], Callable[[T], R]]) -> None:
+    Refuses all tasks where it does not run the driver's code. What it runs is settled once, as it
+    starts: files that are edited later on change nothing in it.
+    """
+
+    def __init__(self, factory: Callable[[], Callable[[T], R]], driver_digest: str) -> None:
         self._factory = factory
         self._function: Callable[[T], R] | None = None
+        self._driver_digest = driver_digest
+        self._digest = code_digest()
+
+    def ready(self) -> None:
+        """Answers once a Ray actor has found its place."""
 
     def run(self, task: T) -> _Outcome[R]:
+        if self._digest != self._driver_digest:
+            return _Outcome(
+                fatal=UserError(
+                    f"a worker on {socket.gethostname()} imports code {self._digest[:12]}, "
+                    f"expected the driver's {self._driver_digest[:12]}"
+                )
+            )
         try:
             if self._function is None:
                 self._function = self._factory()
@@ -136,7 +153,7 @@ def run_tasks(
 
 
 def _run_here(worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: _Queue[R]) -> None:
-    runner = _Worker(worker)
+    runner = _Worker(worker, code_digest())
     while queue.waiting:
         index = queue.waiting.popleft()
         queue.settle(index, runner.run(tasks[index]))
@@ -147,12 +164,13 @@ def _run_processes(
 ) -> None:
     # Spawned, not forked: a fork copies the locks of the threads that torch and OpenCV started.
     context = multiprocessing.get_context("spawn")
+    digest = code_digest()
     processes: list[BaseProcess] = []
     busy: dict[Connection, tuple[BaseProcess, int]] = {}
 
     def start() -> tuple[BaseProcess, Connection]:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(worker, theirs), daemon=True)
+        process = context.Process(target=_serve, args=(worker, digest, theirs), daemon=True)
         processes.append(process)
         process.start()
         theirs.close()
@@ -193,7 +211,7 @@ def _run_processes(
                 process.join()
 
 
-def _serve(factory: Callable[[], Callable[[T], R]], pipe: Connection) -> None:
+def _serve(factory: Callable[[], Callable[[T], R]], digest: str, pipe: Connection) -> None:
     """Body of a worker process: answers tasks until the driver closes the pipe or is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -203,7 +221,7 @@ def _serve(factory: Callable[[], Callable[[T], R]], pipe: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    runner = _Worker(factory)
+    runner = _Worker(factory, digest)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             pipe.send(runner.run(pipe.recv()))
@@ -289,20 +307,7 @@ def _run_ray(
 
 
 class _RayWorker(_Worker[T, R]):
-    """The actor: a worker that first makes sure that it runs the driver's code."""
-
-    def __init__(self, factory: Callable[[], Callable[[T], R]], digest: str) -> None:
-        super().__init__(factory)
-        self._driver_digest = digest
-
-    def ready(self) -> None:
-        """Answers once the actor has found its place."""
-
-    def run(self, task: T) -> _Outcome[R]:
-        if (found := code_digest()) != self._driver_digest:
-            message = f"Ray: a worker imports code {found[:12]}, expected the driver's "
-            return _Outcome(fatal=UserError(message + self._driver_digest[:12]))
-        return super().run(task)
+    """The actor, under a name of its own in Ray's lists."""
 
 
 @contextlib.contextmanager
@@ -318,28 +323,30 @@ def ray_cluster() -> Iterator[Any]:
         yield ray
         return
     address = os.environ.get("RAY_ADDRESS")
+    # Workers of a cluster that already runs may hold another copy of the code; those of a local one
+    # would import what has been edited since. All get a copy of what the driver has now.
+    code_digest()
+    shipped = {"py_modules": [str(path) for path in _package_folders()]}
     if address:
-        # Workers of a cluster that already runs may hold another copy of the code.
-        modules = [str(path) for path in _package_folders()]
         _check_reachable(address)
         try:
-            ray.init(address, runtime_env={"py_modules": modules})
+            ray.init(address, runtime_env=shipped)
         except ConnectionError as error:
             raise UserError(f"RAY_ADDRESS is {address!r}: {_one_line(error)}") from None
     else:
-        _start_local(ray)
+        _start_local(ray, shipped)
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _start_local(ray: Any) -> None:
+def _start_local(ray: Any, shipped: dict[str, Any]) -> None:
     """Starts a local cluster. Ray gives it 30 seconds, which a busy machine may exceed."""
     for _ in range(_STARTS):
         try:
             # Without an address ray.init would attach to any cluster that it finds.
-            ray.init("local", include_dashboard=False)
+            ray.init("local", include_dashboard=False, runtime_env=shipped)
             return
         except Exception as error:  # Ray raises no kind of its own
             ray.shutdown()
@@ -388,8 +395,12 @@ def _actors_that_fit(
     return min(wanted, free)
 
 
+@functools.cache
 def code_digest() -> str:
-    """SHA-256 over the Python files of the packages that workers run."""
+    """SHA-256 over the Python files of the packages that workers run, as this process met them.
+
+    Read once: a run goes on with the code that it began with, whatever is edited meanwhile.
+    """
     digest = hashlib.sha256()
     for folder in _package_folders():
         for path in sorted(folder.rglob("*.py")):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import executor
 from pipeline.executor import Failure, code_digest, ray_cluster, run_tasks
 from tests.pipeline.factories import broken, crashing, squarer
 from tvqrap.errors import UserError
@@ -120,9 +121,29 @@ def test_ray_gives_the_same(ray_cluster, tmp_path):
         run_tasks(broken, [1], place="ray", workers=1, on_result=print, cpus=64)
 
 
-def test_code_digest_is_stable():
-    assert code_digest() == code_digest()
-    assert len(code_digest()) == 64
+def test_a_worker_with_other_code_is_refused(monkeypatch, tmp_path):
+    found = code_digest()[:12]
+    monkeypatch.setattr(executor, "code_digest", lambda: "0" * 64)
+    with pytest.raises(UserError, match=rf"imports code {found}, expected the driver's 0{{12}}$"):
+        run("processes", [1], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_code_edited_during_a_run_changes_nothing_in_its_workers(monkeypatch, tmp_path):
+    module = tmp_path / "code/module.py"
+    module.parent.mkdir()
+    module.write_text("one = 1\n")
+    monkeypatch.setattr(executor, "_package_folders", lambda: [module.parent])
+    code_digest.cache_clear()
+    try:
+        worker = executor._Worker(functools.partial(squarer, tmp_path), code_digest())
+        module.write_text("one = 2\n")
+        assert worker.run(2).result == 4
+        begun = code_digest()
+        code_digest.cache_clear()
+        assert code_digest() != begun, "another process sees what was edited"
+    finally:
+        code_digest.cache_clear()
 
 
 def test_a_local_cluster_gets_three_tries_on_a_busy_machine(monkeypatch):
