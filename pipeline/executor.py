@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -32,6 +32,8 @@ NO_WORKER_SECONDS = 120.0
 _RELEASE_SECONDS = 5.0
 _CHECK_SECONDS = 10.0
 _PACKAGES = ("tvqrap", "pipeline")
+_ROUNDING = 1e-6
+"""Parts of GPUs are floats."""
 
 
 @dataclass(frozen=True)
@@ -382,17 +384,43 @@ def _actors_that_fit(
     `held` actors of this run are there already. Waits up to `patience` seconds where there is room
     by the nodes' sizes: actors that ended give back what they held a moment later.
     """
-    needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need > 0}
 
-    def fit(resources: dict[str, float]) -> int:
-        return int(min(resources.get(name, 0) / need + 1e-9 for name, need in needs.items()))
+    def fit(nodes: Iterable[Mapping[str, float]]) -> int:
+        return sum(actors_on_node(resources, cpus, gpus) for resources in nodes)
 
-    room = sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"]) - held
+    room = fit(node["Resources"] for node in ray.nodes() if node["Alive"]) - held
     wanted = max(0, min(wanted, room))
     deadline = time.monotonic() + patience
-    while (free := fit(ray.available_resources())) < wanted and time.monotonic() < deadline:
+    while (free := fit(_free_by_node())) < wanted and time.monotonic() < deadline:
         time.sleep(0.1)
     return min(wanted, free)
+
+
+def actors_on_node(resources: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many actors of `cpus` and `gpus` fit what a node has, CPU and GPU, or has free.
+
+    An actor that takes a part of a GPU takes it of one: two of 0.4 fit a GPU, and the rests of two
+    GPUs are no third. What is free of a node comes as a sum; its fraction counts as one rest.
+    """
+    limits = []
+    if cpus > 0:
+        limits.append(int(resources.get("CPU", 0) / cpus + _ROUNDING))
+    if gpus > 0:
+        present = resources.get("GPU", 0)
+        whole = int(present + _ROUNDING)
+        if gpus < 1:
+            rest = max(0.0, present - whole)
+            limits.append(whole * int(1 / gpus + _ROUNDING) + int(rest / gpus + _ROUNDING))
+        else:
+            limits.append(int(whole / gpus + _ROUNDING))
+    return min(limits, default=0)
+
+
+def _free_by_node() -> list[dict[str, float]]:
+    """What each node of the cluster has free: `ray.available_resources` is the sum over nodes."""
+    state = importlib.import_module("ray._private.state")
+    found: dict[str, dict[str, float]] = state.available_resources_per_node()
+    return list(found.values())
 
 
 @functools.cache

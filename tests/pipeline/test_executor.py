@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import executor
-from pipeline.executor import Failure, code_digest, ray_cluster, run_tasks
+from pipeline.executor import Failure, actors_on_node, code_digest, ray_cluster, run_tasks
 from tests.pipeline.factories import broken, crashing, squarer
 from tvqrap.errors import UserError
 
@@ -167,3 +167,41 @@ def test_a_local_cluster_gets_three_tries_on_a_busy_machine(monkeypatch):
     said[2] = said[0]
     with pytest.raises(UserError, match="no local cluster in 3 tries"), ray_cluster():
         pass
+
+
+@pytest.mark.parametrize(
+    ("node", "cpus", "gpus", "fitting"),
+    [
+        ({"CPU": 16.0}, 1, 0, 16),
+        ({"CPU": 16.0}, 4, 1, 0),
+        ({"CPU": 16.0, "GPU": 2.0}, 4, 1, 2),
+        ({"CPU": 16.0, "GPU": 2.0}, 1, 0.5, 4),
+        ({"CPU": 3.0, "GPU": 2.0}, 1, 0.5, 3),
+        ({"CPU": 16.0, "GPU": 2.0}, 1, 0.4, 4),  # two on each GPU; their rests of 0.2 are no fifth
+        ({"CPU": 16.0, "GPU": 1.4}, 1, 0.4, 3),
+        ({"CPU": 16.0, "GPU": 1.0}, 1, 1 / 3, 3),
+        ({"CPU": 16.0, "GPU": 0.3}, 1, 1 / 3, 0),
+        ({"CPU": 16.0, "GPU": 5.0}, 1, 2, 2),
+        ({"GPU": 4.0}, 1, 1, 0),
+    ],
+)
+def test_actors_on_a_node(node, cpus, gpus, fitting):
+    assert actors_on_node(node, cpus, gpus) == fitting
+
+
+def test_what_is_left_on_several_nodes_is_no_room_for_an_actor(monkeypatch):
+    class Cluster:
+        def nodes(self):
+            return [{"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, True, False)]
+
+    free = [{"CPU": 1.0}, {"CPU": 1.0}]
+    monkeypatch.setattr(executor, "_free_by_node", lambda: free)
+
+    def fitting(cpus, held=0):
+        return executor._actors_that_fit(Cluster(), 8, held, cpus, 0, 0)
+
+    assert fitting(cpus=2) == 0
+    assert fitting(cpus=1) == 2
+    free[1]["CPU"] = 4.0
+    assert fitting(cpus=2) == 2
+    assert fitting(cpus=2, held=3) == 1
