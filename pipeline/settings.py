@@ -274,12 +274,22 @@ class PairsSettings(Settings):
 
 
 class TokensSettings(Settings):
-    """How tokens are extracted; each of these can change codes, so each is recorded."""
+    """How tokens are extracted; device, batch and threads can change codes and are recorded."""
 
     device: Literal["cpu", "cuda"]
     batch: PositiveInt
     """HR crops tokenized together."""
     threads: PositiveInt
     """Arithmetic threads (CPUs) of one worker."""
+    gpus: PositiveFloat
+    """GPUs of one Ray actor where the device is cuda; a part of one is shared by several actors."""
     storage: Storage | None
     """Folder or URL for the shards; none: beside the manifest, in the checkout."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(
+                f"gpus: found {self.gpus:g}, expected a part of one GPU (up to 1) or a whole number"
+            )
+        return self

@@ -349,8 +349,7 @@ def _extract_set(
         place=place,
         workers=workers,
         on_result=keep,
-        cpus=extractor.settings.threads,
-        gpus=1 if extractor.settings.device == "cuda" else 0,
+        **_demand(extractor.settings),
     )
     if failures:
         named = "; ".join(f"{missing[each.index].name}: {each.error}" for each in failures)
@@ -362,6 +361,12 @@ def _extract_set(
     shards = [done[row.name] for row in source.shards]
     _check_complete(extractor.pairs, source.samples, shards)
     return shards
+
+
+def _demand(settings: TokensSettings) -> dict[str, float]:
+    """CPUs and GPUs of one worker."""
+    gpus = settings.gpus if settings.device == "cuda" else 0.0
+    return {"cpus": settings.threads, "gpus": gpus}
 
 
 def _manifest(
@@ -407,7 +412,7 @@ def _row_file(rows: Location, row: ShardRow) -> Location:
 
 def _plan(extractor: Extractor, source: ShardRow) -> str:
     """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
-    settings = extractor.settings.model_dump(exclude={"storage"})
+    settings = extractor.settings.model_dump(include={"device", "batch", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -46,7 +46,7 @@ class TokenSample:
         """
         manifest = check_tokens(tokens, tokenizer, pairs)
         made = {key: manifest.extra[key] for key in ("device", "batch", "threads")}
-        made["storage"] = None  # does not matter to what is encoded
+        made |= {"gpus": 1.0, "storage": None}  # do not matter to what is encoded
         encoder = Encoder(
             tokenizer, manifest.extra["tokenizer"], TokensSettings.model_validate(made)
         )

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("data/photos"))
     given = parser.parse_args()
     settings = TokensSettings(
-        device=given.device, batch=given.batch, threads=given.threads, storage=None
+        device=given.device, batch=given.batch, threads=given.threads, gpus=1.0, storage=None
     )
     with TemporaryDirectory() as temporary:
         root = Path(temporary)

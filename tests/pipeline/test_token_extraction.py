@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import token_extraction
 from pipeline.lease import only_driver
 from pipeline.loading import Source
 from pipeline.quarantine import PoisonError
@@ -277,10 +278,40 @@ def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: 
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_share_of_a_gpu_is_asked_of_ray_and_changes_nothing_else(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, float]] = []
+    run = token_extraction.run_tasks
+
+    def watched(*given: Any, cpus: float, gpus: float, **options: Any) -> Any:
+        asked.append((cpus, gpus))
+        return run(*given, **options)
+
+    monkeypatch.setattr(token_extraction, "run_tasks", watched)
+    shared = SETTINGS.model_copy(update={"gpus": 0.25})
+    whole = extract(material, tmp_path)
+    assert extract(material, tmp_path / "shared", settings=shared) == whole
+    assert asked == [(1, 0), (1, 0)], "on a CPU none is asked for"
+    cuda = TokensSettings(device="cuda", batch=2, threads=4, gpus=0.25, storage=None)
+    with pytest.raises(UserError, match="sees no CUDA device"):
+        extract(material, tmp_path / "cuda", settings=cuda)
+    assert asked[2] == (4, 0.25)
+
+
+@pytest.mark.parametrize("gpus", [0.0, -1.0, 1.5])
+def test_impossible_shares_of_gpus_are_refused(gpus: float) -> None:
+    given = {"device": "cuda", "batch": 2, "threads": 1, "storage": None}
+    with pytest.raises(ValueError, match="gpus"):
+        TokensSettings.model_validate({**given, "gpus": gpus})
+    for possible in (0.1, 1, 1.0, 3.0):
+        assert TokensSettings.model_validate({**given, "gpus": possible}).gpus == possible
+
+
 def test_shards_of_other_settings_are_made_again(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    other = TokensSettings(device="cpu", batch=3, threads=1, storage=None)
+    other = TokensSettings(device="cpu", batch=3, threads=1, gpus=1.0, storage=None)
     with pytest.raises(Killed):
         extract(material, tmp_path / "mixed", on_shard=kill)
     heard: list[int] = []

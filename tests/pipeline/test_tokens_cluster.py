@@ -22,7 +22,7 @@ from pipeline.settings import TokensSettings
 from pipeline.token_extraction import extract_set
 
 root = Path(sys.argv[1])
-settings = TokensSettings(device="cpu", batch=2, threads=1, storage=None)
+settings = TokensSettings(device="cpu", batch=2, threads=1, gpus=1.0, storage=None)
 
 def extract(name, **options):
     return extract_set(root / "pairs/train", root / "tokenizer", root / name, settings, **options)

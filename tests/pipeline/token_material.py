@@ -15,7 +15,7 @@ from tvqrap.model_folder import save_model
 from tvqrap.tokenizer import Tokenizer
 
 SMALL = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
-SETTINGS = TokensSettings(device="cpu", batch=2, threads=1, storage=None)
+SETTINGS = TokensSettings(device="cpu", batch=2, threads=1, gpus=1.0, storage=None)
 
 
 def make_material(

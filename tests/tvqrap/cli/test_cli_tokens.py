@@ -181,7 +181,7 @@ def test_preview_draws_a_row_per_key(root: Path, tmp_path: Path) -> None:
 def params(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fake:
         architecture = SMALL
-        tokens = TokensSettings(device="cpu", batch=2, threads=1, storage=None)
+        tokens = TokensSettings(device="cpu", batch=2, threads=1, gpus=1.0, storage=None)
 
     monkeypatch.setattr(stages.params, "load_params", lambda path: Fake)
 
