@@ -312,6 +312,11 @@ class _RayWorker(_Worker[T, R]):
     """The actor, under a name of its own in Ray's lists."""
 
 
+def connected(place: Place) -> contextlib.AbstractContextManager[Any]:
+    """What several runs at a place share while the block runs: on Ray, one cluster."""
+    return ray_cluster() if place == "ray" else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def ray_cluster() -> Iterator[Any]:
     """The ray module with a connection: the one that is open, RAY_ADDRESS's, or a local cluster.

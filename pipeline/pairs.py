@@ -30,10 +30,12 @@ from pipeline.shards import (
     Sample,
     ShardRow,
     encode_png,
+    file_sha256,
     is_intact,
     shard_name,
     write_shard,
 )
+from pipeline.shared_storage import FilesProof, WrittenProof
 from pipeline.splits import near_duplicates, perceptual_hash, split_photos
 from pipeline.storage import (
     Location,
@@ -112,7 +114,8 @@ def survey_photos(
             usable.append(result)
         advance(1)
 
-    worker = functools.partial(_surveyor, folder, data)
+    proof = FilesProof.of(folder, [photo.name for photo in photos])
+    worker = functools.partial(_surveyor, proof, data)
     failures = run_tasks(worker, photos, place=place, workers=workers, on_result=keep)
     # A photograph that brings its decoder down is lost like any other.
     lost += [Lost(photos[failure.index].name, failure.error) for failure in failures]
@@ -124,14 +127,16 @@ def survey_photos(
     )
 
 
-def _surveyor(folder: Path, data: DataSettings) -> Callable[[Photo], Surveyed | Lost]:
+def _surveyor(proof: FilesProof, data: DataSettings) -> Callable[[Photo], Surveyed | Lost]:
+    proof.check()
+    folder = proof.folder
+
     def survey(photo: Photo) -> Surveyed | Lost:
         try:
             image = decode(folder, photo, data)
         except UnusableError as error:
             return Lost(photo.name, str(error))
-        with (folder / photo.name).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(folder / photo.name)
         height, width = image.shape[:2]
         return Surveyed(photo, width, height, sha256, perceptual_hash(image))
 
@@ -143,6 +148,8 @@ class _Planned:
     """A sample to be made."""
 
     photo: Photo
+    sha256: str
+    """Of the photograph's file."""
     index: int
     crop: Crop
     box: tuple[float, ...]
@@ -173,6 +180,8 @@ class _SetTask:
     data: DataSettings
     settings: SetSettings
     degradation: DegradationSettings
+    photos: FilesProof
+    out: WrittenProof
 
 
 def make_set(
@@ -191,8 +200,8 @@ def make_set(
     `work` is a folder or a URL. `work/rows/name/` keeps a row for each finished shard: a later call
     with the same settings and photographs makes only what is missing, and leaves the same bytes.
     `advance` hears the number of samples in each shard as it is finished or found finished.
-    UserError where the photographs do not give enough crops, where shards fail, or where another
-    driver is at work on the set.
+    UserError where the photographs do not give enough crops, where shards fail, where another
+    driver is at work on the set, or where a worker sees other photographs or other storage.
     """
     work = resolved(work)
     with only_driver(work / name, f"make_pairs into {work / name}") as check:
@@ -237,8 +246,10 @@ def _make_set(
         data,
         settings,
         pairs.degradations[settings.degradation],
+        FilesProof.of(Path(data.photos).resolve(), [entry.photo.name for entry in chosen]),
+        WrittenProof.beside(work / name),
     )
-    tasks = _shard_tasks(common, pairs.shard_size, planned, chosen, work)
+    tasks = _shard_tasks(common, pairs.shard_size, planned, work)
     rows = _finished(tasks, work / name)
     for row in rows.values():
         advance(row.samples)
@@ -326,7 +337,7 @@ def _plan(
                 )
                 corners = (crop.left, crop.top, crop.left + crop.side, crop.top + crop.side)
                 box = tuple(round(corner * scale, 2) for corner in corners)
-                block.append(_Planned(entry.photo, index, crop, box))
+                block.append(_Planned(entry.photo, entry.sha256, index, crop, box))
         block.sort(key=lambda sample: random_rank(seed, name, "mix", sample.key))
         planned += block
     return planned
@@ -352,10 +363,8 @@ def _shard_tasks(
     common: _SetTask,
     shard_size: int,
     planned: Sequence[_Planned],
-    entries: Sequence[Surveyed],
     work: Location,
 ) -> list[_ShardTask]:
-    sources = {entry.photo: entry.sha256 for entry in entries}
     tasks = []
     for shard, start in enumerate(range(0, len(planned), shard_size)):
         samples = tuple(planned[start : start + shard_size])
@@ -365,7 +374,7 @@ def _shard_tasks(
             common.seed,
             common.settings.model_dump_json(),
             common.degradation.model_dump_json(),
-            [(asdict(sample), sources[sample.photo]) for sample in samples],
+            [asdict(sample) for sample in samples],
         )
         tasks.append(
             _ShardTask(
@@ -405,10 +414,18 @@ def _sweep(folder: Location, rows: Mapping[str, ShardRow]) -> None:
 
 
 def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
+    common.photos.check()
+    common.out.check()
     decoded: OrderedDict[Photo, np.ndarray] = OrderedDict()
 
-    def photograph(photo: Photo) -> np.ndarray:
+    def photograph(photo: Photo, sha256: str) -> np.ndarray:
         if photo not in decoded:
+            path = common.folder / photo.name
+            if (found := file_sha256(path)) != sha256:
+                raise UserError(
+                    f"{path}: found SHA-256 {found[:12]}, expected {sha256[:12]}, which it had as "
+                    "the photographs were surveyed"
+                )
             image = decode(common.folder, photo, common.data)
             held = sum(image.nbytes for image in decoded.values())
             while decoded and held + image.nbytes > DECODED_BYTES:
@@ -420,7 +437,8 @@ def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
     def make(task: _ShardTask) -> ShardRow:
         made: dict[str, Sample] = {}
         for planned in sorted(task.samples, key=lambda sample: sample.key):
-            made[planned.key] = _make_sample(common, planned, photograph(planned.photo))
+            pixels = photograph(planned.photo, planned.sha256)
+            made[planned.key] = _make_sample(common, planned, pixels)
         row = write_shard(task.path, (made[planned.key] for planned in task.samples))
         write_text(task.row, json.dumps({"plan": task.plan, "row": asdict(row)}))
         return row

@@ -7,8 +7,6 @@ but the token data set. Per shard and in total, samples in are samples out and s
 
 import hashlib
 import json
-import socket
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -38,6 +36,7 @@ from pipeline.shards import (
     read_shard,
     write_shard,
 )
+from pipeline.shared_storage import ManifestProof, WrittenProof
 from pipeline.storage import (
     Location,
     StorageError,
@@ -91,17 +90,13 @@ class Extractor:
     quarantine: Location
     """Folder for samples that cannot be used."""
     settings: TokensSettings
-    storage: str
-    """What the file `storage_proof` holds: a worker that reads something else has other storage."""
-
-    @property
-    def storage_proof(self) -> Location:
-        """Written by the driver beside `out`."""
-        return self.out.parent / f"{self.out.name}.storage"
+    storage: WrittenProof
+    """That workers write where the driver does."""
 
     def __call__(self) -> Callable[[ShardRow], ExtractedShard]:
         """Loads the tokenizer, once per worker."""
-        self._check_storage()
+        self.storage.check()
+        ManifestProof(self.pairs, self.pairs_root).check()
         from pipeline.token_encoding import Encoder
 
         with _on_disk(self.tokenizer) as folder:
@@ -129,30 +124,6 @@ class Extractor:
                 raise
             encoded.put(None)
             return shard.finished(row.result())
-
-    def _check_storage(self) -> None:
-        """Raises `UserError` where this node does not see what the driver sees."""
-        host = socket.gethostname()
-        expected = "expected storage that all nodes share, at the same path"
-        try:
-            found = self.storage_proof.read_bytes().decode(errors="replace")
-        except OSError as error:
-            found = str(error.strerror or error)
-        if found != self.storage:
-            raise UserError(
-                f"{host} does not see the driver's {self.storage_proof} ({found}), {expected}"
-            )
-        try:
-            root = Manifest.load(self.pairs).root
-        except UserError as error:
-            raise UserError(
-                f"{host} does not see the driver's pairs ({error}), {expected}"
-            ) from None
-        if root != self.pairs_root:
-            raise UserError(
-                f"{host} sees pairs {root[:12]} in {self.pairs} where the driver sees "
-                f"{self.pairs_root[:12]}, {expected}"
-            )
 
 
 @contextmanager
@@ -280,7 +251,7 @@ def extract_set(
                 work / source.set,
                 resolved(quarantine or work / "quarantine") / source.set,
                 settings,
-                storage=uuid.uuid4().hex,
+                storage=WrittenProof.beside(work / source.set),
             ),
             work / "rows" / source.set,
             place,
@@ -332,7 +303,6 @@ def _extract_set(
     _sweep(extractor.out, done)
     _sweep(rows, (_row_file(rows, row).name for row in source.shards if row.name in done))
     missing = [row for row in source.shards if row.name not in done]
-    write_text(extractor.storage_proof, extractor.storage)
 
     def keep(index: int, shard: ExtractedShard) -> None:
         check()

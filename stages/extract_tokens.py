@@ -1,13 +1,13 @@
-"""Extracts structure and codes of every HR crop, on Ray actors."""
+"""Extracts structure and codes of every HR crop, on Ray actors if nothing else is asked for."""
 
 from pathlib import Path
 
-from pipeline.executor import ray_cluster
+from pipeline.executor import connected
 from pipeline.shards import Manifest
 from pipeline.storage import Location
 from pipeline.token_extraction import ShardsFailed, extract_set
 from stages.stage import Stage, run_stage
-from stages.workers import worker_count
+from stages.workers import workforce
 from tvqrap.errors import UserError
 from tvqrap.progress import progress
 
@@ -31,8 +31,9 @@ def extract_tokens(stage: Stage) -> None:
     if settings.storage is not None:
         quarantine = work / "quarantine"
     curves = stage.scratch / "curves"
+    crew = workforce("ray")
     failures: list[str] = []
-    with ray_cluster(), progress("extract_tokens", total=total, unit="sample") as advance:
+    with connected(crew.place), progress("extract_tokens", total=total, unit="sample") as advance:
         for name in manifests:
             try:
                 manifest = extract_set(
@@ -40,8 +41,8 @@ def extract_tokens(stage: Stage) -> None:
                     TOKENIZER,
                     work,
                     settings,
-                    place="ray",
-                    workers=worker_count(on_ray=True),
+                    place=crew.place,
+                    workers=crew.count,
                     quarantine=quarantine,
                     tables=curves,
                     on_shard=advance,

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.executor import connected
 from pipeline.pairs import make_set, survey_photos
 from stages.stage import Stage, run_stage
-from stages.workers import worker_count
+from stages.workers import Workforce, workforce
 from tvqrap.errors import UserError
 from tvqrap.progress import progress
 
@@ -14,9 +15,14 @@ PAIRS = Path("data/pairs")
 
 def make_pairs(stage: Stage) -> None:
     """data.photos -> data/pairs."""
+    crew = workforce("processes")
+    with connected(crew.place):
+        _make_pairs(stage, crew)
+
+
+def _make_pairs(stage: Stage, crew: Workforce) -> None:
     data, pairs = stage.params.data, stage.params.pairs
-    workers = worker_count()
-    survey = survey_photos(data, place="processes", workers=workers)
+    survey = survey_photos(data, place=crew.place, workers=crew.count)
     print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
     _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
     if survey.lost_share > data.max_lost:
@@ -43,8 +49,8 @@ def make_pairs(stage: Stage) -> None:
                 data,
                 survey,
                 work,
-                place="processes",
-                workers=workers,
+                place=crew.place,
+                workers=crew.count,
                 advance=advance,
             )
             stage.refer_to(manifest, work)

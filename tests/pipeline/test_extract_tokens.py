@@ -1,11 +1,10 @@
 """The stage: what it publishes, with its sets in the checkout or elsewhere."""
 
-import contextlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -28,13 +27,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def stage(material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The stage in a checkout of two sets of pairs, its work done in this process."""
     monkeypatch.chdir(tmp_path)
-    extract = extract_tokens.extract_set
-
-    def here(*given: Any, **options: Any) -> Manifest:
-        return extract(*given, **options | {"place": "here", "workers": 1})
-
-    monkeypatch.setattr(extract_tokens, "extract_set", here)
-    monkeypatch.setattr(extract_tokens, "ray_cluster", contextlib.nullcontext)
+    monkeypatch.setenv("TVQRAP_PLACE", "here")
     shutil.copytree(material[0], "data/pairs/train")
     without = with_changes(
         material[0],

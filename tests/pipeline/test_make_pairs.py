@@ -18,15 +18,9 @@ from tvqrap.errors import UserError
 @pytest.fixture
 def stage(pairs, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TVQRAP_WORKERS", "1")
-    monkeypatch.setattr(make_pairs, "make_set", here(make_pairs.make_set))
-    monkeypatch.setattr(make_pairs, "survey_photos", here(make_pairs.survey_photos))
+    monkeypatch.setenv("TVQRAP_PLACE", "here")
     params = cast(Params, SimpleNamespace(data=data, pairs=pairs))
     return Stage("make_pairs", params, "fingerprint", tmp_path / "scratch")
-
-
-def here(function):
-    return lambda *given, **options: function(*given, **options | {"place": "here"})
 
 
 def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):

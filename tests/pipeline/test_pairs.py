@@ -17,7 +17,9 @@ from pipeline.degradation import degrade
 from pipeline.pairs import Survey, Surveyed, make_set, survey_photos
 from pipeline.photos import Photo
 from pipeline.settings import DataSettings, PairsSettings, SplitSettings
-from pipeline.shards import Lost, Manifest, decode_png, read_shard, verify_shards
+from pipeline.shards import Lost, Manifest, decode_png, file_sha256, read_shard, verify_shards
+from pipeline.shared_storage import FilesProof, WrittenProof
+from pipeline.splits import split_photos
 from pipeline.streams import random_stream
 from tests.pipeline.material import PAIRS, texture
 from tvqrap.errors import UserError
@@ -208,11 +210,45 @@ def test_a_set_that_asks_for_too_much(data, tmp_path):
 
 def test_a_failing_shard_ends_the_set_by_name(pairs, data, tmp_path):
     survey = survey_photos(data, place="here", workers=1)
-    for path in Path(data.photos).iterdir():
-        path.write_bytes(b"gone bad since")
-    with pytest.raises(UserError, match=r"pairs\.sets\.train: 4 of 4 shards failed, first 000000"):
+    keys = [entry.photo.key for entry in survey.usable]
+    chosen = sorted(split_photos(keys, pairs.splits, pairs.split_seed)["train"])
+    with Path(data.photos, f"{chosen[1]}.png").open("ab") as file:
+        file.write(b"another since")
+    said = rf"pairs\.sets\.train: \d of 4 shards failed, .*{chosen[1]}\.png: found SHA-256"
+    with pytest.raises(UserError, match=said):
         make_set("train", pairs, data, survey, tmp_path, place="here", workers=1)
     assert not (tmp_path / "train/manifest.json").exists()
+
+
+@pytest.mark.parametrize("place", ["here", "processes"])
+def test_a_worker_with_other_photographs_or_another_folder_is_refused(
+    place, pairs, data, tmp_path, monkeypatch
+):
+    survey = survey_photos(data, place="here", workers=1)
+    hidden = tmp_path / "hidden"
+
+    def elsewhere(cls, folder, names):
+        return cls(hidden, real(cls, folder, names).hashes)
+
+    real = FilesProof.of.__func__
+    with monkeypatch.context() as patched:
+        patched.setattr(FilesProof, "of", classmethod(elsewhere))
+        with pytest.raises(UserError, match=r"sees nothing in .*hidden/p0\.png where the driver"):
+            survey_photos(data, place=place, workers=1)
+        with pytest.raises(UserError, match=r"sees nothing in .*hidden/p\d\.png where the driver"):
+            make_set("train", pairs, data, survey, tmp_path, place=place, workers=1)
+    monkeypatch.setattr(
+        WrittenProof, "beside", lambda out: WrittenProof(out.with_suffix(".storage"), "never there")
+    )
+    with pytest.raises(UserError, match=r"does not see the driver's .*train\.storage"):
+        make_set("train", pairs, data, survey, tmp_path / "other", place=place, workers=1)
+
+
+def test_ray_gives_the_same_bytes(pairs, data, tmp_path, ray_cluster):
+    here = build(pairs, data, tmp_path / "here")
+    ray = build(pairs, data, tmp_path / "ray", place="ray", workers=2)
+    assert here.root == ray.root
+    assert content(tmp_path / "here/train") == content(tmp_path / "ray/train")
 
 
 def test_near_duplicates_and_lost_are_in_the_manifest(pairs, data, tmp_path):
@@ -282,8 +318,11 @@ def test_degradation_settings_refuse_what_cannot_be(path, value, message):
 def test_planning_grows_with_the_photographs_and_not_with_their_square(pairs, data, tmp_path):
     """As many photographs as ImageNet has would otherwise be planned for days."""
     seed = np.random.default_rng(0)
+    sha256 = file_sha256(Path(data.photos, "p0.png"))
     entries = tuple(
-        Surveyed(Photo(f"p{number:06d}", "p0.png"), 100 if number % 2 else 40, 64, "", int(bits))
+        Surveyed(
+            Photo(f"p{number:06d}", "p0.png"), 100 if number % 2 else 40, 64, sha256, int(bits)
+        )
         for number, bits in enumerate(seed.integers(0, 2**63, 30_000))
     )
     splits = SplitSettings(train=0.9999, val=0.00005, test=0.00005)

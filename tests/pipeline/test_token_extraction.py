@@ -18,6 +18,7 @@ from pipeline.loading import Source
 from pipeline.quarantine import PoisonError
 from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, decode_array, decode_png, encode_png, read_shard
+from pipeline.shared_storage import WrittenProof
 from pipeline.token_encoding import half_structure
 from pipeline.token_extraction import Extractor, ShardsFailed, extract_set
 from pipeline.token_statistics import save_tables, token_statistics
@@ -258,7 +259,7 @@ def test_a_worker_with_other_storage_is_refused(
         out=tmp_path / "train",
         quarantine=tmp_path / "aside",
         settings=SETTINGS,
-        storage="the driver's",
+        storage=WrittenProof(tmp_path / "train.storage", "the driver's"),
     )
     (tmp_path / "train.storage").write_text("another's")
     with pytest.raises(UserError, match=rf"{socket.gethostname()} does not see .*another's"):

@@ -23,6 +23,7 @@ NOT_INPUTS = {
     "pipeline/lease.py",
     "pipeline/lock.py",
     "pipeline/settings.py",
+    "pipeline/shared_storage.py",
     "pipeline/storage.py",
     "stages/continuing.py",
     "stages/launch.py",
