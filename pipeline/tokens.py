@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.pair_sets import PairSet, listed_pair_set
 from pipeline.shards import Manifest
 from pipeline.storage import Location
 from tvqrap.errors import UserError
@@ -26,24 +27,53 @@ def code_statistics(counts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def check_tokens(tokens: Location, tokenizer: Path, pairs: Location | None = None) -> Manifest:
+def check_tokens(
+    tokens: Location,
+    tokenizer: Path,
+    pairs: Location | None = None,
+    *,
+    pairs_listed_in: Location | None = None,
+) -> Manifest:
     """The manifest of a token dataset.
 
-    Raises `UserError` where another tokenizer made it, or (with `pairs`) from other pairs.
+    Raises `UserError`, a sentence that names both sides, where it is one of pairs or of another
+    schema, where another tokenizer or codebook made it, or where it was made from other pairs than
+    those in the folder `pairs`, or than those of its name that `sets.json` in `pairs_listed_in`
+    tells of.
     """
     manifest = Manifest.load(tokens)
+    if manifest.kind != "tokens":
+        raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
     card = read_card(tokenizer)
-    found = manifest.extra.get("tokenizer")
-    if manifest.kind != "tokens" or found != card.fingerprint:
+    found, codebook = (manifest.extra.get(key) for key in ("tokenizer", "architecture"))
+    entries = (codebook or {}).get("codebook")
+    if entries != card.architecture.codebook:
+        raise UserError(
+            f"{tokens}: holds codes of a codebook of {entries}, but that of {tokenizer} has "
+            f"{card.architecture.codebook} entries: extract the tokens again"
+        )
+    if found != card.fingerprint:
         raise UserError(
             f"{tokens}: made by tokenizer {str(found)[:12]}, but {tokenizer} is "
             f"{card.fingerprint[:12]}: extract the tokens again"
         )
     if pairs is not None:
-        made_from, given = manifest.extra["pairs"], Manifest.load(pairs).root
-        if made_from != given:
-            raise UserError(
-                f"{tokens}: made from pairs {made_from[:12]}, but {pairs} is {given[:12]}: extract "
-                "the tokens again"
-            )
+        _check_origin(tokens, manifest, pairs, PairSet.of(Manifest.load(pairs)))
+    if pairs_listed_in is not None:
+        expected = listed_pair_set(pairs_listed_in, manifest.set)
+        _check_origin(tokens, manifest, pairs_listed_in / manifest.set, expected)
     return manifest
+
+
+def _check_origin(tokens: Location, manifest: Manifest, pairs: Location, expected: PairSet) -> None:
+    size = manifest.params["settings"]["size"]
+    if size != expected.size:
+        raise UserError(
+            f"{tokens}: made from crops of {size}x{size}, but {pairs} holds crops of "
+            f"{expected.size}x{expected.size}: extract the tokens again"
+        )
+    if (made_from := manifest.extra["pairs"]) != expected.root:
+        raise UserError(
+            f"{tokens}: made from pairs {made_from[:12]}, but {pairs} is {expected.root[:12]}: "
+            "extract the tokens again"
+        )

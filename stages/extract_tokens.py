@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.executor import connected
-from pipeline.shards import Manifest
+from pipeline.shards import Manifest, sets_in
 from pipeline.storage import Location
 from pipeline.token_extraction import ShardsFailed, extract_set
 from stages.stage import Stage, run_stage
@@ -24,7 +24,7 @@ def extract_tokens(stage: Stage) -> None:
     the data set in `tokens.storage`.
     """
     settings = stage.params.tokens
-    manifests = {folder.name: Manifest.load(folder) for folder in sorted(PAIRS.iterdir())}
+    manifests = {folder.name: Manifest.load(folder) for folder in sets_in(PAIRS)}
     total = sum(manifest.samples for manifest in manifests.values())
     work = stage.work(settings.storage)
     quarantine: Location = stage.scratch.parent / "quarantine" / stage.scratch.name

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.executor import connected
+from pipeline.pair_sets import SETS, pair_sets_text
 from pipeline.pairs import make_set, survey_photos
 from stages.stage import Stage, run_stage
 from stages.workers import Workforce, workforce
@@ -40,6 +41,7 @@ def _make_pairs(stage: Stage, crew: Workforce) -> None:
         ],
     )
     work = stage.work(pairs.storage)
+    manifests = []
     total = sum(chosen.count for chosen in pairs.sets.values())
     with progress("make_pairs", total=total, unit="crop") as advance:
         for name in pairs.sets:
@@ -53,13 +55,14 @@ def _make_pairs(stage: Stage, crew: Workforce) -> None:
                 workers=crew.count,
                 advance=advance,
             )
+            manifests.append(manifest)
             stage.refer_to(manifest, work)
             print(
                 f"{name}: {manifest.samples} crops of {manifest.extra['photographs']} photographs "
                 f"in {len(manifest.shards)} shards",
                 flush=True,
             )
-    stage.publish_sets(pairs.sets, PAIRS)
+    stage.publish_sets(pairs.sets, PAIRS, beside={SETS: pair_sets_text(manifests)})
 
 
 def _list(title: str, lines: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from pipeline.shards import MANIFEST, Manifest
 from pipeline.storage import Location, location, resolved
 from stages.params import PARAMS, Params, load_params
 from tvqrap.errors import UserError
+from tvqrap.files import write_whole
 from tvqrap.training.interruption import Interrupted
 
 PIPELINE = Path("dvc.yaml")
@@ -101,14 +102,20 @@ class Stage:
             home = resolved(work / manifest.set)
             replace(manifest, location=str(home)).save(self.scratch / manifest.set)
 
-    def publish_sets(self, names: Iterable[str], out: Path) -> None:
+    def publish_sets(
+        self, names: Iterable[str], out: Path, *, beside: Mapping[str, str] | None = None
+    ) -> None:
         """Moves finished sets from the scratch folder to `out`, all at once.
+
+        `beside` are text files to lie beside them, by name.
 
         One by one, a kill between two of them would lose those already there: dvc empties `out`
         before the next run.
         """
         together = self.scratch / "published"
         together.mkdir(exist_ok=True)
+        for name, text in (beside or {}).items():
+            write_whole(together / name, text)
         for name in names:
             if not (together / name).exists():
                 (self.scratch / name).rename(together / name)

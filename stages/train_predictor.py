@@ -47,7 +47,8 @@ def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNe
 def train_predictor(stage: Stage, workers: Workers) -> None:
     """data/tokens, models/tokenizer -> models/predictor, curves/predictor.
 
-    The HR images of the pairs are looked at for validation alone.
+    The HR images of the pairs are looked at for validation alone; of the other sets of pairs it is
+    enough to know which they are.
     """
     params = stage.params
     settings = params.predictor
@@ -58,7 +59,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
     loaders, entropies = [], []
     for phase in settings.phases:
-        manifest = check_tokens(TOKENS / phase.set, TOKENIZER)
+        manifest = check_tokens(TOKENS / phase.set, TOKENIZER, pairs_listed_in=PAIRS)
         entropies.append(manifest.extra["code_entropy"])
         source = Source.open(TOKENS / phase.set)
         loaders.append(

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from pipeline.pair_sets import PairSet, listed_pair_set
 from pipeline.shards import Manifest, verify_shards
 from stages import make_pairs
 from stages.params import Params
@@ -27,7 +28,9 @@ def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
     Path(stage.params.data.photos, "bad.jpg").write_bytes(b"bad")
     make_pairs.make_pairs(stage)
     for name in ("train", "test"):
-        assert verify_shards(tmp_path / "data/pairs" / name, hashes=True) == []
+        folder = tmp_path / "data/pairs" / name
+        assert verify_shards(folder, hashes=True) == []
+        assert listed_pair_set(folder.parent, name) == PairSet.of(Manifest.load(folder))
     printed = capsys.readouterr().out
     assert "8 photographs usable, 1 lost" in printed
     assert "bad.jpg: not an image" in printed
