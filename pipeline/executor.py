@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -49,12 +49,32 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One try of a task, as a log tells of it."""
+
+    index: int
+    """Its place in the tasks."""
+    number: int
+    """1 for the first. One that went with its node counts like the one after it."""
+    host: str
+    """Empty, as `pid` is 0 and `seconds` are, where the worker could not tell any more."""
+    pid: int
+    seconds: float
+    error: str | None = None
+    """In one line; none where it succeeded."""
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
 class _Outcome(Generic[R]):
     """What one attempt came to: a result, a failure, or a worker that cannot be set up."""
 
     result: R | None = None
     failure: tuple[str, str] | None = None
     fatal: BaseException | None = None
+    host: str = ""
+    pid: int = 0
+    seconds: float = 0.0
 
 
 class _Worker(Generic[T, R]):
@@ -88,25 +108,35 @@ class _Worker(Generic[T, R]):
             # A UserError stays one; others need not survive the way to the driver.
             fatal = error if isinstance(error, UserError) else RuntimeError(traceback.format_exc())
             return _Outcome(fatal=fatal)
+        begun = time.monotonic()
         try:
-            return _Outcome(result=self._function(task))
+            outcome = _Outcome(result=self._function(task))
         except Exception as error:
-            return _Outcome(failure=(_one_line(error), traceback.format_exc()))
+            outcome = _Outcome(failure=(_one_line(error), traceback.format_exc()))
+        seconds = time.monotonic() - begun
+        return replace(outcome, host=socket.gethostname(), pid=os.getpid(), seconds=seconds)
 
 
 class _Queue(Generic[R]):
     """Indices still to run, attempts made and failures so far."""
 
-    def __init__(self, count: int, on_result: Callable[[int, R], None]) -> None:
+    def __init__(
+        self,
+        count: int,
+        on_result: Callable[[int, R], None],
+        on_attempt: Callable[[Attempt], None],
+    ) -> None:
         self.waiting = deque(range(count))
         self.failures: list[Failure] = []
         self._attempts = [0] * count
         self._on_result = on_result
+        self._on_attempt = on_attempt
 
     def settle(self, index: int, outcome: _Outcome[R]) -> None:
         """Hand on a result; put a failed task at the end of the queue once, then record it."""
         if outcome.fatal is not None:
             raise outcome.fatal
+        self._tell(index, outcome)
         if outcome.failure is None:
             self._on_result(index, outcome.result)  # type: ignore[arg-type]  # R may be None
             return
@@ -116,6 +146,16 @@ class _Queue(Generic[R]):
         else:
             self.failures.append(Failure(index, *outcome.failure))
 
+    def put_back(self, index: int, outcome: _Outcome[R]) -> None:
+        """Put a task at the end of the queue that failed by no fault of its own."""
+        self._tell(index, outcome)
+        self.waiting.append(index)
+
+    def _tell(self, index: int, outcome: _Outcome[R]) -> None:
+        who = (outcome.host, outcome.pid, round(outcome.seconds, 3))
+        error, trace = outcome.failure or (None, "")
+        self._on_attempt(Attempt(index, self._attempts[index] + 1, *who, error, trace))
+
 
 def run_tasks(
     worker: Callable[[], Callable[[T], R]],
@@ -124,6 +164,7 @@ def run_tasks(
     place: Place,
     workers: int,
     on_result: Callable[[int, R], None],
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
     cpus: float = 1,
     gpus: float = 0,
 ) -> list[Failure]:
@@ -133,7 +174,7 @@ def run_tasks(
     returns the function that is applied to one task after another. Factory, tasks and results must
     be picklable. A task that raises, or whose worker dies, is tried once more; the second time it
     becomes a Failure and the others go on. An error of the factory, or of `on_result`, ends the
-    run. Failures come back in the order of the tasks.
+    run. Failures come back in the order of the tasks. `on_attempt` hears of every try.
 
     "processes" starts up to `workers` fresh processes. "ray" starts up to `workers` actors of
     `cpus` and `gpus` each, never more than fit the cluster: the one at RAY_ADDRESS, else a local
@@ -142,7 +183,7 @@ def run_tasks(
     """
     if workers < 1:
         raise ValueError(f"found {workers} workers, expected at least 1")
-    queue: _Queue[R] = _Queue(len(tasks), on_result)
+    queue: _Queue[R] = _Queue(len(tasks), on_result, on_attempt)
     if tasks:
         workers = min(workers, len(tasks))
         if place == "here":
@@ -196,7 +237,10 @@ def _run_processes(
                 except (EOFError, ConnectionResetError):
                     died = True
                     process.join()
-                    outcome = _Outcome(failure=(f"worker died (exit code {process.exitcode})", ""))
+                    said = f"worker died (exit code {process.exitcode})"
+                    outcome = _Outcome(
+                        failure=(said, ""), host=socket.gethostname(), pid=process.pid or 0
+                    )
                 queue.settle(index, outcome)
                 if not queue.waiting:
                     pipe.close()
@@ -286,7 +330,7 @@ def _run_ray(
                     else:
                         actor, index, nodes = busy.pop(reference)
                         if actor_lost and nodes - _alive_nodes(ray):
-                            queue.waiting.append(index)  # the node's end says nothing of the task
+                            queue.put_back(index, outcome)  # its end says nothing of the task
                         else:
                             queue.settle(index, outcome)
                     if not actor_lost:

@@ -8,7 +8,6 @@ beside it; a run that was killed goes on from those.
 import functools
 import hashlib
 import json
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from pipeline.degradation import degrade
 from pipeline.executor import Place, run_tasks
 from pipeline.lease import Check, only_driver
 from pipeline.photos import Photo, UnusableError, decode, discover
+from pipeline.run_log import run_log
 from pipeline.settings import DataSettings, DegradationSettings, PairsSettings, SetSettings
 from pipeline.shards import (
     SCHEMA,
@@ -48,8 +48,6 @@ from pipeline.storage import (
 )
 from pipeline.streams import random_rank, random_stream
 from tvqrap.errors import UserError
-
-log = logging.getLogger(__name__)
 
 MIXED_PHOTOS = 64
 """Crops are shuffled among this many photographs at a time: enough for a well-mixed shard, and few
@@ -193,19 +191,32 @@ def make_set(
     *,
     place: Place,
     workers: int,
+    logs: Location | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
     """Make the set `name` in `work/name/`, shards and manifest, and return the manifest.
 
     `work` is a folder or a URL. `work/rows/name/` keeps a row for each finished shard: a later call
     with the same settings and photographs makes only what is missing, and leaves the same bytes.
-    `advance` hears the number of samples in each shard as it is finished or found finished.
+    `logs/name` (`work/logs/name` if not given) gets a log of each run. `advance` hears the number
+    of samples in each shard as it is finished or found finished.
     UserError where the photographs do not give enough crops, where shards fail, where another
     driver is at work on the set, or where a worker sees other photographs or other storage.
     """
     work = resolved(work)
     with only_driver(work / name, f"make_pairs into {work / name}") as check:
-        return _make_set(name, pairs, data, survey, work, place, workers, advance, check)
+        return _make_set(
+            name,
+            pairs,
+            data,
+            survey,
+            work,
+            place,
+            workers,
+            resolved(logs or work / "logs"),
+            advance,
+            check,
+        )
 
 
 def _make_set(
@@ -216,6 +227,7 @@ def _make_set(
     work: Location,
     place: Place,
     workers: int,
+    logs: Location,
     advance: Callable[[int], None],
     check: Check,
 ) -> Manifest:
@@ -260,20 +272,18 @@ def _make_set(
         rows[row.name] = row
         advance(row.samples)
 
-    failures = run_tasks(
-        functools.partial(_shard_maker, common),
-        missing,
-        place=place,
-        workers=workers,
-        on_result=keep,
-    )
-    for failure in failures:
-        log.error("%s: %s\n%s", missing[failure.index].path, failure.error, failure.traceback)
-    if failures:
-        raise UserError(
-            f"pairs.sets.{name}: {len(failures)} of {len(tasks)} shards failed, first "
-            f"{missing[failures[0].index].path.name}: {failures[0].error}"
+    names = [task.path.name for task in missing]
+    with run_log(logs / name) as log:
+        failures = run_tasks(
+            functools.partial(_shard_maker, common),
+            missing,
+            place=place,
+            workers=workers,
+            on_result=keep,
+            on_attempt=lambda attempt: log.add(names[attempt.index], attempt),
         )
+    if failures:
+        raise UserError(f"pairs.sets.{name}: {log.failed(failures, names, len(tasks))}")
     _sweep(work / name, rows)
     manifest = Manifest(
         kind="pairs",

@@ -24,6 +24,7 @@ from pipeline.ahead import ahead
 from pipeline.executor import Place, run_tasks
 from pipeline.lease import Check, only_driver
 from pipeline.quarantine import PoisonError, quarantine
+from pipeline.run_log import run_log
 from pipeline.settings import TokensSettings
 from pipeline.shards import (
     SCHEMA,
@@ -225,6 +226,7 @@ def extract_set(
     place: Place,
     workers: int,
     quarantine: Location | None = None,
+    logs: Location | None = None,
     tables: Path | None = None,
     on_shard: Callable[[int], None] = lambda samples: None,
 ) -> Manifest:
@@ -233,7 +235,8 @@ def extract_set(
     `work` is a folder or a URL that all workers see. `work/rows/SET` keeps a row for each finished
     shard; one of other pairs, another tokenizer or other settings counts for nothing. `on_shard`
     hears of each finished shard's samples, dropped ones included. Samples that cannot be used are
-    kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in the manifest.
+    kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in the manifest; each
+    run leaves a log in `logs/SET` (`work/logs/SET`).
     `tables` is a folder for tables of the codes, see `save_tables`.
     Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
     is at work on the set, or where a worker sees other storage.
@@ -254,6 +257,7 @@ def extract_set(
                 storage=WrittenProof.beside(work / source.set),
             ),
             work / "rows" / source.set,
+            resolved(logs or work / "logs") / source.set,
             place,
             workers,
             on_shard,
@@ -286,6 +290,7 @@ def _extract_set(
     source: Manifest,
     extractor: Extractor,
     rows: Location,
+    logs: Location,
     place: Place,
     workers: int,
     on_shard: Callable[[int], None],
@@ -313,19 +318,19 @@ def _extract_set(
         done[expected.name] = shard
         on_shard(expected.samples)
 
-    failures = run_tasks(
-        extractor,
-        missing,
-        place=place,
-        workers=workers,
-        on_result=keep,
-        **_demand(extractor.settings),
-    )
-    if failures:
-        named = "; ".join(f"{missing[each.index].name}: {each.error}" for each in failures)
-        raise ShardsFailed(
-            f"{extractor.pairs}: {len(failures)} of {len(missing)} shards failed: {named}"
+    names = [row.name for row in missing]
+    with run_log(logs) as log:
+        failures = run_tasks(
+            extractor,
+            missing,
+            place=place,
+            workers=workers,
+            on_result=keep,
+            on_attempt=lambda attempt: log.add(names[attempt.index], attempt),
+            **_demand(extractor.settings),
         )
+    if failures:
+        raise ShardsFailed(f"{extractor.pairs}: {log.failed(failures, names, len(names))}")
     # Workers that died in this run leave files too, whose bytes another has made since.
     _sweep(extractor.out, done)
     shards = [done[row.name] for row in source.shards]

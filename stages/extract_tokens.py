@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pipeline.executor import connected
 from pipeline.shards import Manifest, sets_in
-from pipeline.storage import Location
 from pipeline.token_extraction import ShardsFailed, extract_set
 from stages.stage import Stage, run_stage
 from stages.workers import workforce
@@ -20,16 +19,14 @@ CURVES = Path("curves/tokens")
 def extract_tokens(stage: Stage) -> None:
     """data/pairs, models/tokenizer -> data/tokens, curves/tokens.
 
-    Samples that cannot be used are left in `.scratch/quarantine`, which outlives the stage, or with
-    the data set in `tokens.storage`.
+    Samples that cannot be used are left in `.scratch/quarantine`, and what became of each shard in
+    `.scratch/logs`: both outlive the stage; with `tokens.storage` they are beside the data set.
     """
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sets_in(PAIRS)}
     total = sum(manifest.samples for manifest in manifests.values())
     work = stage.work(settings.storage)
-    quarantine: Location = stage.scratch.parent / "quarantine" / stage.scratch.name
-    if settings.storage is not None:
-        quarantine = work / "quarantine"
+    quarantine = stage.outlasting("quarantine", settings.storage)
     curves = stage.scratch / "curves"
     crew = workforce("ray")
     failures: list[str] = []
@@ -44,6 +41,7 @@ def extract_tokens(stage: Stage) -> None:
                     place=crew.place,
                     workers=crew.count,
                     quarantine=quarantine,
+                    logs=stage.outlasting("logs", settings.storage),
                     tables=curves,
                     on_shard=advance,
                 )

@@ -53,6 +53,7 @@ def _make_pairs(stage: Stage, crew: Workforce) -> None:
                 work,
                 place=crew.place,
                 workers=crew.count,
+                logs=stage.outlasting("logs", pairs.storage),
                 advance=advance,
             )
             manifests.append(manifest)

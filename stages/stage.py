@@ -96,6 +96,15 @@ class Stage:
         """
         return self.scratch if storage is None else location(storage) / self.scratch.name
 
+    def outlasting(self, name: str, storage: str | None) -> Location:
+        """A folder for what outlives the stage and its scratch folder, such as logs.
+
+        Beside the scratch folders, or with the sets in `storage`.
+        """
+        if storage is None:
+            return self.scratch.parent / name / self.scratch.name
+        return self.work(storage) / name
+
     def refer_to(self, manifest: Manifest, work: Location) -> None:
         """Leaves a set's manifest in the scratch folder; one made elsewhere says where it is."""
         if work != self.scratch:

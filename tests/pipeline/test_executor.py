@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,21 @@ def test_results_retries_and_failures(place, tmp_path):
     assert "in square" in failures[0].traceback
     for setup in tmp_path.glob("setup*"):
         assert setup.read_text() == "once\n"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_try_is_told_of(place, tmp_path):
+    tries = []
+    factory = functools.partial(squarer, tmp_path)
+    options = {"place": place, "workers": 1, "on_result": lambda index, result: None}
+    run_tasks(factory, [1, 3, 4], on_attempt=tries.append, **options)
+    found = [(each.index, each.number, each.error) for each in tries]
+    three, four = "ValueError: found 3", "ValueError: found 4"
+    assert found == [(0, 1, None), (1, 1, three), (2, 1, four), (1, 2, three), (2, 2, None)]
+    assert len({(each.host, each.pid) for each in tries}) == 1
+    assert (tries[0].pid == os.getpid()) is (place == "here")
+    assert tries[0].host == socket.gethostname()
+    assert all("in square" in each.traceback for each in tries if each.error)
 
 
 def test_processes_survive_dying_workers(tmp_path):

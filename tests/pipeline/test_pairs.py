@@ -214,9 +214,16 @@ def test_a_failing_shard_ends_the_set_by_name(pairs, data, tmp_path):
     chosen = sorted(split_photos(keys, pairs.splits, pairs.split_seed)["train"])
     with Path(data.photos, f"{chosen[1]}.png").open("ab") as file:
         file.write(b"another since")
-    said = rf"pairs\.sets\.train: \d of 4 shards failed, .*{chosen[1]}\.png: found SHA-256"
-    with pytest.raises(UserError, match=said):
+    said = rf"pairs\.sets\.train: \d of 4 shards failed: .*{chosen[1]}\.png: found SHA-256"
+    with pytest.raises(UserError, match=said) as caught:
         make_set("train", pairs, data, survey, tmp_path, place="here", workers=1)
+    (log,) = (tmp_path / "logs/train").iterdir()
+    assert str(caught.value).endswith(f"; tracebacks in {log}")
+    tries = [json.loads(line) for line in log.read_text().splitlines()]
+    failed = [entry for entry in tries if "error" in entry]
+    assert {entry["attempt"] for entry in failed} == {1, 2}
+    assert 2 * len({entry["shard"] for entry in failed}) == len(failed) > 0
+    assert all("Traceback" in entry["traceback"] for entry in failed)
     assert not (tmp_path / "train/manifest.json").exists()
 
 

@@ -141,8 +141,22 @@ def test_a_broken_shard_is_listed_and_the_others_are_finished(
     pairs = shutil.copytree(material[0], tmp_path / "pairs")
     shard = pairs / "000001.tar"
     shard.write_bytes(shard.read_bytes()[:2048])
-    with pytest.raises(ShardsFailed, match=r"1 of 3 shards failed: 000001\.tar: .*000001\.tar"):
+    said = r"1 of 3 shards failed: 000001\.tar: .*000001\.tar.*; tracebacks in "
+    with pytest.raises(ShardsFailed, match=said) as caught:
         extract((pairs, material[1]), tmp_path / "out")
+    (log,) = (tmp_path / "out/logs/train").iterdir()
+    assert str(caught.value).endswith(str(log))
+    tries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(each["shard"], each["attempt"], "error" in each) for each in tries] == [
+        ("000000.tar", 1, False),
+        ("000001.tar", 1, True),
+        ("000002.tar", 1, False),
+        ("000001.tar", 2, True),
+    ]
+    for each in tries:
+        assert (each["host"], each["pid"]) == (socket.gethostname(), os.getpid())
+        assert each["seconds"] >= 0
+    assert "Traceback" in tries[1]["traceback"] and "not a readable" in tries[1]["error"]
     assert {path.name for path in (tmp_path / "out/train").glob("*.tar")} == {
         "000000.tar",
         "000002.tar",

@@ -22,6 +22,7 @@ NOT_INPUTS = {
     "pipeline/executor.py",
     "pipeline/lease.py",
     "pipeline/lock.py",
+    "pipeline/run_log.py",
     "pipeline/settings.py",
     "pipeline/shared_storage.py",
     "pipeline/storage.py",
