@@ -74,6 +74,11 @@ class ShardRow:
     content: str
     """SHA-256 over keys and decoded members (pixels, arrays, JSON values): equal on machines whose
     libraries compress differently."""
+    source: str | None = None
+    """Of a shard of tokens: SHA-256 of the shard of pairs that it was made from."""
+    plan: str | None = None
+    """Of a shard of tokens: SHA-256 over the source's row, the tokenizer's fingerprint and all
+    params that can change its bytes; the manifest has them in words."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,9 @@ class Manifest:
         content = asdict(self) | {"root": self.root, "samples": self.samples}
         if self.location is None:
             del content["location"]
+        for row in content["shards"]:
+            for key in [key for key, value in row.items() if value is None]:
+                del row[key]
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         write_text(folder / MANIFEST, text)
 

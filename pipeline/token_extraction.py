@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -124,7 +124,8 @@ class Extractor:
                 encoded.put(error)
                 raise
             encoded.put(None)
-            return shard.finished(row.result())
+            written = replace(row.result(), source=source.sha256, plan=_plan(self, source))
+            return shard.finished(written)
 
 
 @contextmanager
@@ -313,8 +314,7 @@ def _extract_set(
         check()
         expected = missing[index]
         _check_complete(extractor.pairs / expected.name, expected.samples, [shard])
-        content = {"plan": _plan(extractor, expected), **asdict(shard)}
-        write_text(_row_file(rows, expected), json.dumps(content))
+        write_text(_row_file(rows, expected), json.dumps(asdict(shard)))
         done[expected.name] = shard
         on_shard(expected.samples)
 
@@ -398,7 +398,7 @@ def _finished(
     """What an earlier run left of a shard, if it is whole and of the same plan."""
     try:
         content = json.loads(row.read_bytes())
-        if content["plan"] != _plan(extractor, source):
+        if content["row"]["plan"] != _plan(extractor, source):
             return None
         finished = ExtractedShard(
             ShardRow(**content["row"]),

@@ -4,8 +4,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.shards import decode_array
+from pipeline.shards import Manifest, decode_array
+from pipeline.storage import Location
 from pipeline.token_sampling import TokenSample
+
+
+def other_sources(tokens: Location, pairs: Location) -> list[str]:
+    """Shards of tokens that were not made from the pair shards of their names, one line each.
+
+    Those that do not say what they were made from count for nothing.
+    """
+    sources = {row.name: row.sha256 for row in Manifest.load(pairs).shards}
+    manifest = Manifest.load(tokens)
+    home = manifest.home(tokens)
+    return [
+        f"{home / row.name}: made from a pair shard {row.source[:12]}, but {pairs} has "
+        f"{sources.get(row.name, 'none')[:12]}"
+        for row in manifest.shards
+        if row.source is not None and row.source != sources.get(row.name)
+    ]
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,9 @@ def test_the_manifest_says_how_tokens_were_made(
     assert content["extra"]["pairs"] == Manifest.load(material[0]).root
     for key in ("precision", "device", "batch", "threads", "codes_used"):
         assert key in content["extra"]
+    sources = [row.sha256 for row in Manifest.load(material[0]).shards]
+    assert [row["source"] for row in content["shards"]] == sources
+    assert len({row["plan"] for row in content["shards"]}) == 3
     assert content["extra"]["samples_in"] == content["samples"] == 7
     assert content["extra"]["dropped"] == []
 
@@ -335,4 +338,4 @@ def test_shards_of_other_settings_are_made_again(
     assert contents(tmp_path / "whole/train") == contents(tmp_path / "mixed/train")
     rows = [json.loads(path.read_text()) for path in (tmp_path / "mixed/rows/train").iterdir()]
     whole = [json.loads(path.read_text()) for path in (tmp_path / "whole/rows/train").iterdir()]
-    assert sorted(row["plan"] for row in rows) == sorted(row["plan"] for row in whole)
+    assert sorted(row["row"]["plan"] for row in rows) == sorted(row["row"]["plan"] for row in whole)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 Folder = Annotated[str, typer.Argument(help="A set, or a folder of sets; a path or a URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Level = Literal["quick", "full", "deep"]
+
+
+@dataclass(frozen=True)
+class DeepCheck:
+    """What a check beyond hashes found in a set."""
+
+    problems: list[str]
+    said: str
+    """What was checked, in words."""
+    about: dict[str, Any]
+    """The same for machines."""
 
 
 def find_sets(folder: str) -> list["Location"]:
@@ -87,27 +99,35 @@ def verify_sets(
     folder: str,
     level: Level,
     as_json: bool,
-    deep: Callable[["Location"], list[str]] = lambda path: [],
+    deep: Callable[["Location"], DeepCheck] | None = None,
+    sources: Callable[["Location"], list[str]] = lambda path: [],
 ) -> None:
     """Checks sets of pairs or tokens against their manifests, prints what was found, exits with 1
     where that is something.
 
     `quick` looks at counts and sizes, `full` at every hash, sample and member; `deep` is the work
-    of the function of that name, after `full`, for sets that are sound so far.
+    of the function of that name, after `full`, for sets that are sound so far. `sources` names
+    shards whose sources are others than their rows say.
     """
     from pipeline.shards import verify_shards
 
     problems: dict[str, list[str]] = {}
+    checked: dict[str, dict[str, Any]] = {}
     for path in find_sets(folder):
-        found = verify_shards(path, hashes=level != "quick")
-        if level == "deep" and not found:
-            found = deep(path)
+        found = verify_shards(path, hashes=level != "quick") + sources(path)
+        more = ""
+        if level == "deep" and deep is not None and not found:
+            checked_deeply = deep(path)
+            found = checked_deeply.problems
+            checked[str(path)] = checked_deeply.about
+            more = f"; {checked_deeply.said}"
         problems[str(path)] = found
         if not as_json:
-            typer.echo(f"{path}: " + (f"{len(found)} problems" if found else "sound"))
+            typer.echo(f"{path}: " + (f"{len(found)} problems" if found else "sound") + more)
     sound = not any(problems.values())
     if as_json:
-        print_json({"level": level, "sound": sound, "problems": problems})
+        document = {"level": level, "sound": sound, "problems": problems}
+        print_json(document | ({"checked": checked} if level == "deep" else {}))
     else:
         for problem in (each for found in problems.values() for each in found):
             typer.echo(f"  {problem}")

@@ -8,6 +8,7 @@ import typer
 
 from tvqrap.cli.checkout import checkout
 from tvqrap.cli.shard_sets import (
+    DeepCheck,
     Folder,
     Json,
     Level,
@@ -71,16 +72,20 @@ def verify(
         raise UsageError("--quick, --full and --deep: found several, expected one")
     level: Level = "deep" if deep else "full" if full else "quick"
 
-    def reencoded(path: "Location") -> list[str]:
+    def reencoded(path: "Location") -> DeepCheck:
         from pipeline.shards import Manifest
         from pipeline.token_verification import reencode
 
-        if Manifest.load(path).kind != "tokens":
-            return []  # pairs have nothing to encode anew
+        manifest = Manifest.load(path)
+        if manifest.kind != "tokens":
+            return DeepCheck([], "pairs: nothing to encode anew", {"encoded_anew": 0})
         found = reencode(_drawn(path, pairs, tokenizer, samples, seed))
-        return [f"{path}/{sample.problem}" for sample in found if sample.problem]
+        problems = [f"{path}/{sample.problem}" for sample in found if sample.problem]
+        said = f"{len(found)} of {manifest.samples} samples encoded anew, seed {seed}"
+        about = {"encoded_anew": len(found), "samples": manifest.samples, "seed": seed}
+        return DeepCheck(problems, said, about)
 
-    verify_sets(folder, level, as_json, reencoded)
+    verify_sets(folder, level, as_json, reencoded, lambda path: _other_sources(path, pairs))
 
 
 @app.command()
@@ -312,6 +317,27 @@ def _bytes(count: int) -> str:
             break
         value /= 1000
     return f"{value:.3g} {unit}"
+
+
+def _other_sources(tokens: "Location", pairs: str | None) -> list[str]:
+    """Shards of tokens whose pair shards have changed since, where the pairs are at hand.
+
+    Those are the pairs that were given, or the checkout's if they are those of the tokens.
+    """
+    from pipeline.shards import Manifest
+    from pipeline.token_verification import other_sources
+
+    manifest = Manifest.load(tokens)
+    if manifest.kind != "tokens":
+        return []
+    try:
+        folder = _pairs_of(tokens, pairs)
+        own = Manifest.load(folder).root == manifest.extra["pairs"]
+    except UserError:
+        if pairs is not None:
+            raise
+        return []
+    return other_sources(tokens, folder) if own or pairs is not None else []
 
 
 def _drawn(

@@ -80,7 +80,13 @@ def test_verify_at_three_depths(root: Path, changed: Path, tmp_path: Path) -> No
         assert "sound" in call("verify", root / "tokens", level)
         assert "sound" in call("verify", root / "pairs", level)
         assert "sound" in call("verify", changed, level)
-    assert "sound" in call("verify", root / "tokens", "--deep", *made_from(root))
+    deep = ("--deep", "--samples", 5, "--seed", 3, *made_from(root))
+    said = call("verify", root / "tokens", *deep)
+    assert said == f"{root}/tokens/train: sound; 5 of 7 samples encoded anew, seed 3\n"
+    assert "sound; pairs: nothing to encode anew" in call("verify", root / "pairs", "--deep")
+    found = json.loads(call("verify", root / "tokens", *deep, "--json"))
+    about = {"encoded_anew": 5, "samples": 7, "seed": 3}
+    assert found["checked"] == {f"{root}/tokens/train": about}
     found = json.loads(call("verify", changed, "--deep", *made_from(root), "--json", code=1))
     assert not found["sound"]
     (problem,) = found["problems"][str(changed)]
@@ -95,6 +101,21 @@ def test_verify_at_three_depths(root: Path, changed: Path, tmp_path: Path) -> No
     assert "000001.tar" in call("verify", damaged, "--full", code=1)
     assert "000001.tar" in call("verify", damaged, "--deep", *made_from(root), code=1)
     assert isinstance(refused("verify", damaged, "--full", "--deep"), UsageError)
+
+
+def test_verify_compares_sources_with_the_pairs_at_hand(root: Path, tmp_path: Path) -> None:
+    other = with_changes(
+        root / "pairs/train",
+        tmp_path / "pairs/train",
+        lambda number, sample: sample if number != 4 else None,
+    )
+    text = call("verify", root / "tokens", "--pairs", tmp_path / "pairs", code=1)
+    made_from, there = (
+        Manifest.load(folder).shards[1].sha256[:12] for folder in (root / "pairs/train", other)
+    )
+    assert text.count("made from a pair shard") == 1
+    assert f"000001.tar: made from a pair shard {made_from}, but {other} has {there}" in text
+    assert "sound" in call("verify", root / "tokens", "--pairs", root / "pairs")
 
 
 def test_verify_deep_draws_samples_and_sees_another_structure(root: Path, tmp_path: Path) -> None:
