@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.ahead import in_threads
+from pipeline.machine import Machine
 from pipeline.quarantine import PoisonError
 from pipeline.settings import TokensSettings
 from pipeline.shards import Sample, decode_png
@@ -92,6 +93,7 @@ class Encoder:
         self.device = torch.device(settings.device)
         self.tokenizer = on_device(tokenizer, self.device)
         self.architecture = tokenizer.architecture
+        self.machine = Machine.here(settings.device)
 
     def images(self, batch: list[Crop]) -> Tensor:
         """Crops of one shape as float32 (N, 3, H, W) in [-1, 1], on the device."""

@@ -7,6 +7,7 @@ but the token data set. Per shard and in total, samples in are samples out and s
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from pipeline.ahead import ahead
 from pipeline.executor import Place, run_tasks
 from pipeline.lease import Check, only_driver
+from pipeline.machine import Machine
 from pipeline.quarantine import PoisonError, quarantine
 from pipeline.run_log import run_log
 from pipeline.settings import TokensSettings
@@ -56,6 +58,8 @@ from tvqrap.model_folder import ModelCard, read_card
 if TYPE_CHECKING:  # it imports torch
     from pipeline.token_encoding import Encoder
 
+log = logging.getLogger(__name__)
+
 BATCHES_AHEAD = 2
 """Batches that are read and decoded before the encoder asks for them."""
 
@@ -73,6 +77,8 @@ class ExtractedShard:
     """How often each code occurs in it."""
     dropped: tuple[Lost, ...]
     """Samples of the pair shard that are not in it: key and reason."""
+    machine: Machine
+    """On which it was made."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Extractor:
         """Encodes here, while threads read and decode what comes and write what is done."""
         from pipeline.token_encoding import batches
 
-        shard = _TokenShard(self, source, encoder.architecture.codebook)
+        shard = _TokenShard(self, source, encoder.architecture.codebook, encoder.machine)
         pairs = shard.numbered(read_shard(self.pairs / source.name, source.sha256))
         multiple, threads = encoder.architecture.hr_multiple, self.settings.threads
         crops = batches(pairs, self.settings.batch, multiple, shard.drop, threads)
@@ -152,12 +158,15 @@ class _Encoded:
 class _TokenShard:
     """One token shard while it is made, by a thread that reads and one that writes."""
 
-    def __init__(self, extractor: Extractor, source: ShardRow, codebook: int) -> None:
+    def __init__(
+        self, extractor: Extractor, source: ShardRow, codebook: int, machine: Machine
+    ) -> None:
         self._extractor = extractor
         self._source = source
         self._counts = np.zeros(codebook, dtype=np.int64)
         self._places: dict[str, int] = {}
         self._dropped: list[Lost] = []
+        self._machine = machine
 
     def numbered(self, pairs: Iterable[Sample]) -> Iterator[Sample]:
         """The samples, whose places in the shard are kept in mind."""
@@ -201,7 +210,8 @@ class _TokenShard:
 
     def finished(self, row: ShardRow) -> ExtractedShard:
         """What became of it, once it is written."""
-        return ExtractedShard(row, tuple(self._counts.tolist()), self._in_order())
+        counts = tuple(self._counts.tolist())
+        return ExtractedShard(row, counts, self._in_order(), self._machine)
 
     def _in_order(self) -> tuple[Lost, ...]:
         """Dropped samples as they stand in the pair shard: two threads drop them."""
@@ -240,7 +250,7 @@ def extract_set(
     run leaves a log in `logs/SET` (`work/logs/SET`).
     `tables` is a folder for tables of the codes, see `save_tables`.
     Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
-    is at work on the set, or where a worker sees other storage.
+    is at work on the set, where a worker sees other storage, or where workers are of two kinds.
     """
     source = Manifest.load(pairs)
     work = resolved(work)
@@ -300,37 +310,47 @@ def _extract_set(
     for folder in (extractor.out, rows):
         make_folder(folder)
     done: dict[str, ExtractedShard] = {}
+    met: set[Machine] = set()
     sizes = file_sizes(extractor.out)
     for row in source.shards:
         finished = _finished(_row_file(rows, row), extractor, row, sizes)
-        if finished is not None:
+        # Of two kinds of machines, which a killed run can leave, the first one's shards are kept.
+        if finished is not None and met <= {finished.machine}:
+            met.add(finished.machine)
             done[row.name] = finished
             on_shard(row.samples)
+    heard = set(done)
+    met.clear()
     _sweep(extractor.out, done)
     _sweep(rows, (_row_file(rows, row).name for row in source.shards if row.name in done))
-    missing = [row for row in source.shards if row.name not in done]
 
-    def keep(index: int, shard: ExtractedShard) -> None:
+    def keep(expected: ShardRow, shard: ExtractedShard) -> None:
         check()
-        expected = missing[index]
+        _check_machine(extractor.out, expected, shard, met, done)
         _check_complete(extractor.pairs / expected.name, expected.samples, [shard])
         write_text(_row_file(rows, expected), json.dumps(asdict(shard)))
         done[expected.name] = shard
-        on_shard(expected.samples)
+        if expected.name not in heard:
+            on_shard(expected.samples)
 
-    names = [row.name for row in missing]
-    with run_log(logs) as log:
-        failures = run_tasks(
-            extractor,
-            missing,
-            place=place,
-            workers=workers,
-            on_result=keep,
-            on_attempt=lambda attempt: log.add(names[attempt.index], attempt),
-            **_demand(extractor.settings),
-        )
-    if failures:
-        raise ShardsFailed(f"{extractor.pairs}: {log.failed(failures, names, len(names))}")
+    def make(missing: list[ShardRow]) -> None:
+        names = [row.name for row in missing]
+        with run_log(logs) as tries:
+            failures = run_tasks(
+                extractor,
+                missing,
+                place=place,
+                workers=workers,
+                on_result=lambda index, shard: keep(missing[index], shard),
+                on_attempt=lambda attempt: tries.add(names[attempt.index], attempt),
+                **_demand(extractor.settings),
+            )
+        if failures:
+            raise ShardsFailed(f"{extractor.pairs}: {tries.failed(failures, names, len(names))}")
+
+    # A second time only where the first turned out to run on other machines than an earlier run.
+    while missing := [row for row in source.shards if row.name not in done]:
+        make(missing)
     # Workers that died in this run leave files too, whose bytes another has made since.
     _sweep(extractor.out, done)
     shards = [done[row.name] for row in source.shards]
@@ -342,6 +362,40 @@ def _demand(settings: TokensSettings) -> dict[str, float]:
     """CPUs and GPUs of one worker."""
     gpus = settings.gpus if settings.device == "cuda" else 0.0
     return {"cpus": settings.threads, "gpus": gpus}
+
+
+def _check_machine(
+    out: Location,
+    made: ShardRow,
+    shard: ExtractedShard,
+    met: set[Machine],
+    done: dict[str, ExtractedShard],
+) -> None:
+    """Raises `UserError` where the workers of this run are of two kinds.
+
+    `met` is what they have been so far. Shards that an earlier run `done` on another kind are
+    struck off as the first one of this run tells what its kind is.
+    """
+    if not met:
+        met.add(shard.machine)
+        others = {name: old for name, old in done.items() if old.machine != shard.machine}
+        for name in others:
+            del done[name]
+        if others:
+            log.warning(
+                "%s: %d shards of an earlier run were made on %s, this one's are on %s: they are "
+                "made again",
+                out,
+                len(others),
+                next(iter(others.values())).machine,
+                shard.machine,
+            )
+    if met != {shard.machine}:
+        raise UserError(
+            f"{out / made.name}: made on {shard.machine}, the others of this run on "
+            f"{', '.join(map(str, met))}; expected workers of one kind, because another kind may "
+            "choose other codes"
+        )
 
 
 def _manifest(
@@ -359,6 +413,7 @@ def _manifest(
             "pairs": source.root,
             "precision": "float32",
             "device": settings.device,
+            **({"machine": asdict(shards[0].machine)} if shards else {}),
             "batch": settings.batch,
             "threads": settings.threads,
             "samples_in": source.samples,
@@ -404,6 +459,7 @@ def _finished(
             ShardRow(**content["row"]),
             tuple(content["code_counts"]),
             tuple(Lost(**lost) for lost in content["dropped"]),
+            Machine(**content["machine"]),
         )
         whole = is_intact(extractor.out / source.name, finished.row, sizes)
     except StorageError:

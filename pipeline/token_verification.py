@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.machine import Machine
 from pipeline.shards import Manifest, decode_array
 from pipeline.storage import Location
 from pipeline.token_sampling import TokenSample
@@ -23,6 +24,18 @@ def other_sources(tokens: Location, pairs: Location) -> list[str]:
         for row in manifest.shards
         if row.source is not None and row.source != sources.get(row.name)
     ]
+
+
+def another_machine(sample: TokenSample) -> str | None:
+    """On which machine tokens were made and on which they are encoded anew, where it is another.
+
+    None where they are of one kind, and of tokens that do not say it.
+    """
+    made = sample.manifest.extra.get("machine")
+    here = sample.encoder.machine
+    if made is None or Machine(**made) == here:
+        return None
+    return f"made on {Machine(**made)}, here is {here}"
 
 
 @dataclass(frozen=True)

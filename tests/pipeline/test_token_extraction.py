@@ -15,6 +15,7 @@ import torch
 from pipeline import token_extraction
 from pipeline.lease import only_driver
 from pipeline.loading import Source
+from pipeline.machine import Machine
 from pipeline.quarantine import PoisonError
 from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, decode_array, decode_png, encode_png, read_shard
@@ -294,6 +295,53 @@ def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: 
         (tmp_path / folder / ".000000.tar.4711.tmp").write_bytes(b"half")
     extract(material, tmp_path)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_run_on_another_machine_takes_over_no_shard(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Killed):
+        extract(material, tmp_path, on_shard=kill)
+    first = tmp_path / "train/000000.tar"
+    written = first.stat().st_mtime_ns
+    heard: list[int] = []
+    for other in (Machine("another GPU", "2.0"), Machine("another GPU", "2.1")):
+        monkeypatch.setattr(Machine, "here", lambda device, other=other: other)
+        (tmp_path / "rows/train/000002.tar.json").unlink(missing_ok=True)
+        manifest = extract(material, tmp_path, on_shard=heard.append)
+        assert manifest.extra["machine"] == {"device": other.device, "torch": other.torch}
+        rows = [json.loads(path.read_text()) for path in (tmp_path / "rows/train").iterdir()]
+        assert [row["machine"] for row in rows] == [manifest.extra["machine"]] * 3
+        assert first.stat().st_mtime_ns > written, "the other machine's shard was kept"
+        written = first.stat().st_mtime_ns
+        assert sum(heard) == 7, "each sample is heard of once"
+        heard.clear()
+
+
+def test_workers_of_two_kinds_are_refused_with_both_names(
+    material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def another_at_every_start(device: str) -> Machine:
+        calls.append(device)
+        return Machine(f"CPU {len(calls)}", "2.0")
+
+    class Restarted(Extractor):
+        def _extract(self, encoder: Any, source: Any) -> Any:
+            encoder.machine = Machine.here("cpu")
+            return super()._extract(encoder, source)
+
+    monkeypatch.setattr(Machine, "here", another_at_every_start)
+    monkeypatch.setattr(token_extraction, "Extractor", Restarted)
+    with pytest.raises(UserError) as caught:
+        extract(material, tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/train/000001.tar: made on CPU 3 with torch 2.0, the others of this run on "
+        "CPU 2 with torch 2.0; expected workers of one kind, because another kind may choose other "
+        "codes"
+    )
+    assert not (tmp_path / "train/manifest.json").exists()
 
 
 def test_a_share_of_a_gpu_is_asked_of_ray_and_changes_nothing_else(

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import stages.params
+from pipeline.machine import Machine
 from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, decode_array, encode_array, read_shard
 from pipeline.token_extraction import extract_set
@@ -101,6 +102,21 @@ def test_verify_at_three_depths(root: Path, changed: Path, tmp_path: Path) -> No
     assert "000001.tar" in call("verify", damaged, "--full", code=1)
     assert "000001.tar" in call("verify", damaged, "--deep", *made_from(root), code=1)
     assert isinstance(refused("verify", damaged, "--full", "--deep"), UsageError)
+
+
+def test_verify_deep_on_another_machine_calls_no_set_broken(
+    root: Path, changed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Machine.here("cpu")
+    assert Manifest.load(changed).extra["machine"] == {"device": here.device, "torch": here.torch}
+    monkeypatch.setattr(Machine, "here", lambda device: Machine("another CPU", "9.9"))
+    deep = ("verify", changed, "--deep", *made_from(root))
+    assert (
+        f"{changed}: sound; 7 of 7 samples encoded anew, seed 0, 1 of them differ (1 codes), which "
+        f"proves nothing: made on {here}, here is another CPU with torch 9.9"
+    ) in call(*deep)
+    (about,) = json.loads(call(*deep, "--json"))["checked"].values()
+    assert about["differing"] == 1
 
 
 def test_verify_compares_sources_with_the_pairs_at_hand(root: Path, tmp_path: Path) -> None:
