@@ -32,10 +32,10 @@ def footprint(name: str, settings: SetSettings, architecture: Architecture) -> F
     hr, lr = settings.size**2, (settings.size // SCALE) ** 2
     carried = settings.variants * _member(LR_PNG * lr)
     carried += _member(_RECORD + _RECORD_OF_VARIANT * settings.variants)
-    tokens = Workload(name, settings.count, settings.size, None).token_bytes(architecture)
+    tokens = Workload(name, settings.samples, settings.size, None).token_bytes(architecture)
     return Footprint(
-        pairs=settings.count * (_member(HR_PNG * hr) + carried),
-        tokens=settings.count * (tokens + carried),
+        pairs=settings.samples * (_member(HR_PNG * hr) + carried),
+        tokens=settings.samples * (tokens + carried),
     )
 
 

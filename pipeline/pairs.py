@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +152,17 @@ class _Planned:
     crop: Crop
     box: tuple[float, ...]
     """Left, top, right, bottom in the photograph's pixels."""
+    mirror: bool = False
+    """Whether it is the second sample of its crop, the mirror image."""
 
     @property
     def key(self) -> str:
-        return f"{self.photo.key}_{self.index:05d}"
+        return f"{self.photo.key}_{self.index:05d}" + ("m" if self.mirror else "")
+
+    @property
+    def mirrored(self) -> "_Planned":
+        """The mirror image of a crop as it is, as a sample of its own."""
+        return replace(self, crop=replace(self.crop, flip=True), mirror=True)
 
 
 @dataclass(frozen=True)
@@ -335,7 +342,7 @@ def _plan(
                     entry.width,
                     entry.height,
                     settings.size,
-                    settings.flips,
+                    settings.flips == "random",
                     settings.recolour,
                     index,
                     (seed, name, "crop", entry.photo.key),
@@ -347,7 +354,8 @@ def _plan(
                 )
                 corners = (crop.left, crop.top, crop.left + crop.side, crop.top + crop.side)
                 box = tuple(round(corner * scale, 2) for corner in corners)
-                block.append(_Planned(entry.photo, entry.sha256, index, crop, box))
+                sample = _Planned(entry.photo, entry.sha256, index, crop, box)
+                block += [sample, sample.mirrored] if settings.flips == "both" else [sample]
         block.sort(key=lambda sample: random_rank(seed, name, "mix", sample.key))
         planned += block
     return planned
@@ -462,9 +470,8 @@ def _make_sample(common: _SetTask, planned: _Planned, photo: np.ndarray) -> Samp
     members = {"hr.png": encode_png(hr)}
     records: list[Any] = []
     for variant in range(settings.variants):
-        rng = random_stream(
-            common.seed, common.name, "degrade", planned.photo.key, planned.index, variant
-        )
+        identity = (common.name, "degrade", planned.photo.key, planned.index, variant)
+        rng = random_stream(common.seed, *identity, *(["mirror"] if planned.mirror else []))
         degraded = degrade(hr, common.degradation, rng)
         members[f"lr{variant}.png"] = encode_png(degraded.image)
         records.append(degraded.record)

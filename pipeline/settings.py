@@ -23,6 +23,7 @@ from tvqrap.settings import Settings
 
 SplitName = Literal["train", "val", "test"]
 CropRule = Literal["full", "square", "zoom", "centre"]
+Flips = Literal["none", "random", "both"]
 BlurKind = Literal[
     "iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"
 ]
@@ -232,16 +233,22 @@ class SetSettings(Settings):
     """Side of the square HR crop in pixels."""
     rule: CropRule
     count: PositiveInt
-    """Number of HR crops."""
+    """Number of HR crops that are cut; with flips both, the set holds twice as many samples."""
     variants: PositiveInt
     """LR images per HR crop."""
-    flips: bool
-    """Whether each crop is mirrored with probability 1/2."""
+    flips: Flips
+    """random: each crop is mirrored with probability 1/2; both: each crop and its mirror image are
+    samples of their own."""
     recolour: Share
     """How often a crop's red, green and blue change places (the RGB permutation of CutBlur, CVPR
     2020): photographs have little green against magenta, so that a short training never learns
     it."""
     degradation: Name
+
+    @property
+    def samples(self) -> int:
+        """HR crops in the set."""
+        return self.count * (2 if self.flips == "both" else 1)
 
 
 class PairsSettings(Settings):

@@ -42,7 +42,7 @@ def _make_pairs(stage: Stage, crew: Workforce) -> None:
     )
     work = stage.work(pairs.storage)
     manifests = []
-    total = sum(chosen.count for chosen in pairs.sets.values())
+    total = sum(chosen.samples for chosen in pairs.sets.values())
     with progress("make_pairs", total=total, unit="crop") as advance:
         for name in pairs.sets:
             manifest = make_set(

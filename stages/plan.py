@@ -90,7 +90,7 @@ def plan(params: Params) -> Plan:
     def training(
         stage: str, name: str, batch: int, steps: int, gan_from: int, step: StepCost, read: int
     ) -> Training:
-        crops = pairs.sets[name].count
+        crops = pairs.sets[name].samples
         shards = ceil(crops / pairs.shard_size)
         held = round(read * min(1, BLOCK_SHARDS / shards))
         return Training(stage, name, sides[name], batch, steps, crops, gan_from, step, held)
@@ -130,9 +130,9 @@ def plan(params: Params) -> Plan:
     return Plan(
         tokenizer=tokenizer,
         extraction=Extraction(
-            samples=sum(settings.count for settings in pairs.sets.values()),
+            samples=sum(settings.samples for settings in pairs.sets.values()),
             operations=sum(
-                settings.count * per_crop[settings.size] for settings in pairs.sets.values()
+                settings.samples * per_crop[settings.size] for settings in pairs.sets.values()
             ),
         ),
         predictor=predictor,

@@ -137,8 +137,31 @@ def test_resumes_from_finished_shards_only_with_the_same_settings(pairs, data, t
     assert (work / "train/000001.tar").stat().st_mtime_ns == kept
     assert sum(heard) == 18
 
-    other = build(changed(flips=False), data, work)
-    assert other.root == build(changed(flips=False), data, tmp_path / "fresh").root != whole.root
+    other = build(changed(flips="none"), data, work)
+    assert other.root == build(changed(flips="none"), data, tmp_path / "fresh").root != whole.root
+
+
+def samples_of(folder: Path) -> dict[str, tuple[np.ndarray, dict[str, bytes]]]:
+    """HR and members of each sample, by key."""
+    found = [each for path in sorted(folder.glob("*.tar")) for each in read_shard(path)]
+    return {each.key: (decode_png(each.members["hr.png"]), each.members) for each in found}
+
+
+def test_both_stores_each_crop_as_it_is_and_its_mirror_image(data, tmp_path):
+    """Those that are not mirrored are the samples of `none`, bit by bit."""
+    build(changed(flips="none"), data, tmp_path / "none")
+    both = build(changed(flips="both"), data, tmp_path / "both")
+    assert both.samples == changed(flips="both").sets["train"].samples == 36
+    plain, found = samples_of(tmp_path / "none/train"), samples_of(tmp_path / "both/train")
+    assert set(found) == {*plain, *(f"{key}m" for key in plain)}
+    for key, (hr, members) in plain.items():
+        assert found[key][1] == members
+        mirror, others = found[f"{key}m"]
+        np.testing.assert_array_equal(mirror, hr[:, ::-1])
+        ours, theirs = (json.loads(each["json"]) for each in (members, others))
+        assert (ours["flip"], theirs["flip"]) == (False, True)
+        assert (ours["box"], ours["channels"]) == (theirs["box"], theirs["channels"])
+        assert ours["degradations"] != theirs["degradations"], "they are degraded alike"
 
 
 def test_another_photograph_under_the_same_name_is_not_resumed(pairs, data, tmp_path):
