@@ -58,7 +58,7 @@ def remove_a_node(samples):
     while not removed and time.monotonic() < deadline:
         workers = {each.pid for each in psutil.Process(raylet.process.pid).children(recursive=True)}
         halves = [path.name.split(".") for path in (root / "removed/train").glob(".*.tmp")]
-        removed.extend(name for _, name, _, pid, _ in halves if int(pid) in workers)
+        removed.extend(name for _, name, _, pid, *_ in halves if int(pid) in workers)
         if removed:
             cluster.remove_node(second, allow_graceful=False)
 
