@@ -2,9 +2,10 @@
 
 import json
 import traceback
+from collections.abc import Collection
 
 from pipeline.shards import Sample
-from pipeline.storage import Location, write_text, written
+from pipeline.storage import Location, file_sizes, remove, write_text, written
 
 
 class PoisonError(Exception):
@@ -12,6 +13,13 @@ class PoisonError(Exception):
 
     The message is the reason alone and the same on every machine; what led to it is its cause.
     """
+
+
+def sweep_quarantine(folder: Location, kept: Collection[str]) -> None:
+    """Removes what is there of samples whose keys are not `kept`: they were of use since."""
+    for name in file_sizes(folder):
+        if name.lstrip(".").partition(".")[0] not in kept:
+            remove(folder / name)
 
 
 def quarantine(folder: Location, shard: str, sample: Sample, error: PoisonError) -> None:

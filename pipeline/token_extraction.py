@@ -25,7 +25,7 @@ from pipeline.ahead import ahead
 from pipeline.executor import Place, run_tasks
 from pipeline.lease import Check, only_driver
 from pipeline.machine import Machine
-from pipeline.quarantine import PoisonError, quarantine
+from pipeline.quarantine import PoisonError, quarantine, sweep_quarantine
 from pipeline.run_log import run_log
 from pipeline.settings import TokensSettings
 from pipeline.shards import (
@@ -323,6 +323,8 @@ def _extract_set(
     met.clear()
     _sweep(extractor.out, done)
     _sweep(rows, (_row_file(rows, row).name for row in source.shards if row.name in done))
+    # Here, and not only at the end, so that what a run that fails leaves is of that run.
+    sweep_quarantine(extractor.quarantine, _dropped(done.values()))
 
     def keep(expected: ShardRow, shard: ExtractedShard) -> None:
         check()
@@ -353,6 +355,7 @@ def _extract_set(
         make(missing)
     # Workers that died in this run leave files too, whose bytes another has made since.
     _sweep(extractor.out, done)
+    sweep_quarantine(extractor.quarantine, _dropped(done.values()))
     shards = [done[row.name] for row in source.shards]
     _check_complete(extractor.pairs, source.samples, shards)
     return shards
@@ -362,6 +365,11 @@ def _demand(settings: TokensSettings) -> dict[str, float]:
     """CPUs and GPUs of one worker."""
     gpus = settings.gpus if settings.device == "cuda" else 0.0
     return {"cpus": settings.threads, "gpus": gpus}
+
+
+def _dropped(shards: Iterable[ExtractedShard]) -> set[str]:
+    """Keys of the samples that are not in the token shards."""
+    return {lost.name for shard in shards for lost in shard.dropped}
 
 
 def _check_machine(

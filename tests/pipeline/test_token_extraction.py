@@ -221,6 +221,21 @@ def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
     assert contents(tmp_path / "out/train") == contents(tmp_path / "again/train")
 
 
+def test_a_sample_that_was_mended_leaves_the_quarantine(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs = with_changes(material[0], tmp_path / "pairs", too_small)
+    (lost,) = extract((pairs, material[1]), tmp_path).extra["dropped"]
+    aside = tmp_path / "quarantine/train"
+    kept = {path.name for path in aside.iterdir()}
+    assert f"{lost['key']}.error.json" in kept
+    (aside / "of_a_former_run_00001.error.json").write_text("{}")
+    extract((pairs, material[1]), tmp_path)
+    assert {path.name for path in aside.iterdir()} == kept
+    assert not extract(material, tmp_path).extra["dropped"]
+    assert not list(aside.iterdir())
+
+
 def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
     def without_hr(number: int, sample: Sample) -> Sample:
         left = {name: data for name, data in sample.members.items() if name != "hr.png"}
@@ -292,7 +307,7 @@ def test_a_worker_with_other_storage_is_refused(
 def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: Path) -> None:
     for folder in ("train", "rows/train"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / ".000000.tar.4711.tmp").write_bytes(b"half")
+        (tmp_path / folder / ".000000.tar.4711.0a1b2c3d.tmp").write_bytes(b"half")
     extract(material, tmp_path)
     assert not list(tmp_path.rglob("*.tmp"))
 
