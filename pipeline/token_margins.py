@@ -1,11 +1,13 @@
 """How clear the choice of codes is: distances to the nearest and to the second nearest entry."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.token_sampling import TokenSample
+from tvqrap.files import write_whole
 
 CLOSE = 0.01
 """A choice between entries whose distances differ by less than this part of the second one."""
@@ -25,6 +27,15 @@ class Margins:
     """Part of the vectors with a margin below `CLOSE`: codes that another device may change."""
     distance: float
     """Median distance to the nearest entry."""
+    quantiles: tuple[float, ...]
+    """Margins below which 0, 1, ... 100 percent of the vectors lie."""
+
+
+def save_margins(found: Margins, folder: Path, name: str) -> None:
+    """Writes `margins/NAME.tsv`, which `dvc plots show` draws: percent of vectors and margin."""
+    lines = ["percent\tmargin"]
+    lines += [f"{percent}\t{margin:.6g}" for percent, margin in enumerate(found.quantiles)]
+    write_whole(folder / "margins" / f"{name}.tsv", "\n".join(lines) + "\n")
 
 
 @torch.no_grad()
@@ -55,4 +66,5 @@ def margins(sample: TokenSample) -> Margins:
         p90=p90,
         close_share=float((relative < CLOSE).mean()),
         distance=float(np.median(first)),
+        quantiles=tuple(np.quantile(relative, np.linspace(0, 1, 101)).tolist()),
     )

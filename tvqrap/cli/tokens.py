@@ -123,6 +123,7 @@ def stats(
     Jensen-Shannon divergence, in bits, of a shard's codes from those of all other shards.
     """
     from pipeline.token_margins import margins as measure
+    from pipeline.token_margins import save_margins
     from pipeline.token_statistics import save_tables, token_statistics
 
     documents = []
@@ -142,7 +143,10 @@ def stats(
         }
         if margins:
             try:
-                document["margins"] = asdict(measure(_drawn(path, pairs, tokenizer, margins, seed)))
+                measured = measure(_drawn(path, pairs, tokenizer, margins, seed))
+                document["margins"] = asdict(measured)
+                if output is not None:
+                    save_margins(measured, output, path.name)
             except UserError as error:
                 document["margins_missing"] = str(error)
         else:
@@ -193,6 +197,9 @@ def _some(values: list[int]) -> str:
 def diff(
     first: Folder,
     second: Folder,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 where anything differs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say which samples' codes differ between two token sets, or two folders of sets."""
@@ -213,6 +220,9 @@ def diff(
         )
         if as_json:
             continue
+        if found.equal:
+            typer.echo(f"{name}: equal, {found.common} samples")
+            continue
         changed = [sample for sample in found.differing if sample.codes_differing]
         typer.echo(
             f"{name}: {found.common} samples in both, {len(changed)} with other codes "
@@ -229,12 +239,16 @@ def diff(
             typer.echo(f"  and {len(changed) - SHOWN} more")
     if as_json:
         print_json(documents)
+    if exit_code and not all(document["equal"] for document in documents):
+        raise typer.Exit(UserError.exit_code)
 
 
 def _same_sets(first: str, second: str) -> list[tuple[str, "Location", "Location"]]:
     """(name, folder, folder) of the sets to compare: one each, or those with equal names."""
+    from pipeline.storage import location
+
     ours, theirs = (find_sets(folder) for folder in (first, second))
-    if [str(path) for path in (*ours, *theirs)] == [first.rstrip("/"), second.rstrip("/")]:
+    if [*ours, *theirs] == [location(first), location(second)]:
         return [(ours[0].name, ours[0], theirs[0])]
     names = {path.name: path for path in ours}, {path.name: path for path in theirs}
     if names[0].keys() != names[1].keys():

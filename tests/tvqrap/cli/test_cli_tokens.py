@@ -173,6 +173,11 @@ def test_stats_count_codes_and_measure_margins(root: Path, tmp_path: Path) -> No
     assert lines[0] == "rank\tcode\tcount\tpercent" and len(lines) == 1 + SMALL.codebook
     assert lines[1].split("\t")[2] == str(counts.max())
     assert len((tmp_path / "drift/train.tsv").read_text().splitlines()) == 4
+    assert (tmp_path / "margins/train.tsv").read_text().startswith("percent\tmargin\n0\t")
+    table = np.loadtxt(tmp_path / "margins/train.tsv", skiprows=1)
+    assert table[:, 0].tolist() == list(range(101))
+    np.testing.assert_allclose(table[:, 1], margins["quantiles"], rtol=1e-4)
+    assert (np.diff(table[:, 1]) >= 0).all() and margins["quantiles"][50] == margins["median"]
 
 
 def test_stats_say_why_there_are_no_margins(root: Path, tmp_path: Path) -> None:
@@ -181,11 +186,17 @@ def test_stats_say_why_there_are_no_margins(root: Path, tmp_path: Path) -> None:
     assert "expected tokens" in str(refused("stats", root / "pairs"))
 
 
-def test_diff_names_samples_whose_codes_differ(root: Path, changed: Path, tmp_path: Path) -> None:
+def test_diff_names_samples_whose_codes_differ(
+    root: Path, changed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokens = root / "tokens"
     same = json.loads(call("diff", tokens, tokens, "--json"))
     assert [entry["equal"] for entry in same] == [True]
+    assert call("diff", tokens, tokens, "--exit-code") == "train: equal, 7 samples\n"
+    monkeypatch.chdir(root)
+    assert call("diff", "./tokens/train", f"{tokens}/train/") == "train: equal, 7 samples\n"
     text = call("diff", tokens, changed.parent)
+    assert call("diff", tokens, changed.parent, "--exit-code", code=1) == text
     assert "train: 7 samples in both, 1 with other codes" in text
     assert f"{keys(changed)[4]}: 1 of 256 codes differ" in text
     (found,) = json.loads(call("diff", tokens / "train", changed, "--json"))
