@@ -12,7 +12,7 @@ from pipeline.settings import TokensSettings
 from pipeline.shards import MANIFEST, Manifest, read_shard, sets_in
 from pipeline.storage import Location
 from tvqrap.architecture import Architecture
-from tvqrap.errors import UserError
+from tvqrap.errors import UsageError, UserError
 from tvqrap.tokenizer import Tokenizer
 from tvqrap.training.precision import on_device
 
@@ -33,6 +33,8 @@ class Workload:
     carried: int | None
     """Bytes per sample that come along from the pairs (LR variants, record), as members of a tar;
     none where there are no pairs yet to measure them on."""
+    shards: int | None = None
+    """In which they lie; none where there are no pairs yet. A worker has one at a time."""
 
     def token_bytes(self, architecture: Architecture) -> int:
         """Bytes per sample of codes and structure, as members of a tar."""
@@ -57,25 +59,31 @@ class Plan:
     rate: float
     """Samples per second of one worker."""
     workers: int
+    """As many as have a shard to work on, of those that there are."""
     hours: float
 
 
-def workloads(source: Location, size: int | None, crops: int) -> list[Workload]:
+def workloads(source: Location, size: int | None, crops: int | None) -> list[Workload]:
     """What there is to extract: a manifest, a set of pairs, a folder of sets or of photographs.
 
-    Photographs count `crops` samples each, of `size`, which only they need. What samples carry
-    along is measured on the first shard of each set. Raises `UserError` where `source` is nothing
-    of all that.
+    Photographs count `crops` (1 if not given) samples each, of `size`, and only they take these.
+    What samples carry along is measured on the first shard of each set. Raises `UserError` where
+    `source` is nothing of all that.
     """
     folder = source.parent if source.name == MANIFEST else source
     if sets := sets_in(folder):
+        if size is not None or crops is not None:
+            raise UsageError(
+                f"{source}: holds pairs, whose size and number are given; --size and --crops are "
+                "for photographs"
+            )
         return [_of_pairs(path) for path in sets]
     photos = discover(folder)[0] if isinstance(folder, Path) else []
     if not photos:
         raise UserError(f"{source}: found no {MANIFEST} and no photograph")
     if size is None:
         raise UserError(f"{source}: holds photographs, expected --size, the side of their HR crops")
-    return [Workload(str(source), len(photos) * crops, size, None)]
+    return [Workload(str(source), len(photos) * (crops or 1), size, None)]
 
 
 def _of_pairs(folder: Location) -> Workload:
@@ -90,7 +98,8 @@ def _of_pairs(folder: Location) -> Workload:
                 _member(len(data)) for name, data in sample.members.items() if name != "hr.png"
             )
     size = int(manifest.params["settings"]["size"])
-    return Workload(manifest.set, manifest.samples, size, round(carried / max(1, count)))
+    each = round(carried / max(1, count))
+    return Workload(manifest.set, manifest.samples, size, each, len(manifest.shards))
 
 
 def _member(content: int) -> int:
@@ -98,8 +107,14 @@ def _member(content: int) -> int:
 
 
 def plan(workload: Workload, architecture: Architecture, rate: float, workers: int) -> Plan:
-    """What a workload takes at `rate` samples per second and worker."""
+    """What a workload takes at `rate` samples per second and worker.
+
+    Raises `UserError` where the network takes no crops of its size.
+    """
+    check_size(workload.size, architecture)
     samples, carried = workload.samples, workload.carried
+    if workload.shards is not None:
+        workers = max(1, min(workers, workload.shards))
     return Plan(
         name=workload.name,
         samples=samples,
@@ -112,6 +127,13 @@ def plan(workload: Workload, architecture: Architecture, rate: float, workers: i
     )
 
 
+def check_size(size: int, architecture: Architecture) -> None:
+    """Raises `UserError` where the network takes no HR crops of this size."""
+    multiple = architecture.hr_multiple
+    if size % multiple:
+        raise UserError(f"HR crops of {size}: expected a multiple of {multiple} for this network")
+
+
 @torch.inference_mode()
 def measured_rate(
     architecture: Architecture, settings: TokensSettings, size: int, seconds: float
@@ -121,9 +143,7 @@ def measured_rate(
     The weights are random: the speed does not depend on them. Reading and writing shards is not
     in it. Raises `UserError` where `tokens.device` is missing here or no crop can have this size.
     """
-    multiple = architecture.hr_multiple
-    if size % multiple:
-        raise UserError(f"HR crops of {size}: expected a multiple of {multiple} for this network")
+    check_size(size, architecture)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("tokens.device is 'cuda', but here is no CUDA device; expected --rate")
     torch.set_num_threads(settings.threads)

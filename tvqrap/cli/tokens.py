@@ -301,14 +301,17 @@ def plan(
     size: Annotated[
         int | None, typer.Option(min=32, help="Side of the HR crops of photographs.")
     ] = None,
-    crops: Annotated[int, typer.Option(min=1, help="Crops of each photograph.")] = 1,
+    crops: Annotated[
+        int | None, typer.Option(min=1, help="Crops of each photograph, 1 if not given.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="How long to measure.")] = 10.0,
     as_json: Json = False,
 ) -> None:
     """Say how many samples and bytes an extraction makes, and how many hours it takes.
 
     The network and the extraction's batch, threads and device are those of the parameters. The
-    rate is that of encoding on this machine, unless given.
+    rate is that of encoding on this machine, unless given. Of workers no more count than there are
+    shards. Photographs are counted without a look at them.
     """
     from pipeline.storage import location
     from pipeline.token_plan import measured_rate, plan, workloads
@@ -318,24 +321,49 @@ def plan(
     architecture = settings.architecture
     rates: dict[int, float] = {}
     plans: list[Plan] = []
+    crews = workers or [1]
     for work in workloads(location(source), size, crops):
         if work.size not in rates:
             rates[work.size] = rate or measured_rate(
                 architecture, settings.tokens, work.size, seconds
             )
-        plans += [plan(work, architecture, rates[work.size], count) for count in workers or [1]]
+        plans += [plan(work, architecture, rates[work.size], count) for count in crews]
     how = "given" if rate else "measured here"
     if as_json:
         print_json({"rate": how, "plans": [asdict(each) for each in plans]})
         return
     for each in plans:
-        crew = f"{each.workers} worker{'s' if each.workers > 1 else ''}"
-        carried = "" if each.carried_bytes is None else f" and {_bytes(each.carried_bytes)} of LR"
         typer.echo(
-            f"{each.name}: {each.samples:,} samples of {each.size}x{each.size}, "
-            f"{_bytes(each.token_bytes)} of tokens{carried}; {each.hours:.2f} h on "
-            f"{crew} at {each.rate:.3g} samples/s each ({how})"
+            f"{each.name}: {each.samples:,} samples of {each.size}x{each.size}, {_sizes([each])}; "
+            f"{_duration(each.hours)} on {_crew(each.workers)} at {each.rate:.3g} samples/s each "
+            f"({how})"
         )
+    if len(plans) > len(crews):
+        for number, crew in enumerate(crews):
+            sets = plans[number :: len(crews)]
+            typer.echo(
+                f"together: {sum(each.samples for each in sets):,} samples, {_sizes(sets)}; "
+                f"{_duration(sum(each.hours for each in sets))} on up to {_crew(crew)}, one set "
+                "after the other"
+            )
+    if any(each.carried_bytes is None for each in plans):
+        typer.echo("photographs that data.min_side or damage will rule out are counted in")
+
+
+def _crew(workers: int) -> str:
+    return f"{workers} worker{'s' if workers > 1 else ''}"
+
+
+def _sizes(plans: "list[Plan]") -> str:
+    tokens = f"{_bytes(sum(each.token_bytes for each in plans))} of tokens"
+    carried = [each.carried_bytes for each in plans if each.carried_bytes is not None]
+    return tokens + (f" and {_bytes(sum(carried))} of LR" if carried else "")
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.3g} h"
+    return f"{hours * 60:.3g} min" if hours * 60 >= 1 else f"{hours * 3600:.3g} s"
 
 
 def _bytes(count: int) -> str:

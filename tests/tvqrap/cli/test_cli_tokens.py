@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,8 @@ def test_plan_of_pairs_foretells_the_bytes(root: Path, params: None) -> None:
 
     (found,) = planned(root / "pairs", "--rate", 2, "--workers", 4)
     assert found["samples"] == 7
-    assert found["hours"] == pytest.approx(7 / 2 / 4 / 3600)
+    assert found["workers"] == 3, "there are three shards"
+    assert found["hours"] == pytest.approx(7 / 2 / 3 / 3600)
     made = [
         (suffix in ("codes.npy", "structure.npy"), 512 + -(-len(data) // 512) * 512)
         for path in (root / "tokens/train").glob("*.tar")
@@ -257,6 +259,27 @@ def test_plan_of_pairs_foretells_the_bytes(root: Path, params: None) -> None:
     (photos,) = planned(root / "photos", "--rate", 1, "--size", 64, "--crops", 3)
     assert photos["samples"] == 24
     assert photos["carried_bytes"] is None
+    said = call("plan", root / "photos", "--rate", 1, "--size", 64)
+    assert "photographs that data.min_side or damage will rule out are counted in" in said
+    for option in ("--size", "--crops"):
+        wrong = refused("plan", root / "pairs", "--rate", 1, option, 64)
+        assert isinstance(wrong, UsageError) and "are for photographs" in str(wrong)
+    wrong = refused("plan", root / "photos", "--rate", 1, "--size", 72)
+    assert "HR crops of 72: expected a multiple of 64" in str(wrong)
     assert "expected --size" in str(refused("plan", root / "photos", "--rate", 1))
     assert "measured here" in call("plan", root / "pairs", "--seconds", 0)
     assert "expected pairs" in str(refused("plan", root / "tokens", "--rate", 1))
+
+
+def test_plan_of_several_sets_has_a_sum(root: Path, params: None, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        shutil.copytree(root / "pairs/train", tmp_path / name)
+        manifest = Manifest.load(tmp_path / name)
+        replace(manifest, set=name).save(tmp_path / name)
+    text = call("plan", tmp_path, "--rate", 7 / 3600, "--workers", 1, "--workers", 9).splitlines()
+    assert [line.split(":")[0] for line in text] == ["test"] * 2 + ["train"] * 2 + ["together"] * 2
+    assert "; 1 h on 1 worker at" in text[0] and "; 20 min on 3 workers at" in text[1]
+    assert text[4].startswith("together: 14 samples, ")
+    assert text[4].endswith("; 2 h on up to 1 worker, one set after the other")
+    assert text[5].endswith("; 40 min on up to 9 workers, one set after the other")
+    assert "; 7 s on 1 worker" in call("plan", root / "pairs", "--rate", 1)
