@@ -22,13 +22,12 @@ from PIL import Image
 
 from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, encode_png, read_shard, shard_name, write_shard
+from pipeline.shared_storage import WrittenProof
 from pipeline.token_encoding import Encoder, batches
 from pipeline.token_extraction import Extractor
 from tvqrap.architecture import Architecture
 from tvqrap.model_folder import read_card, save_model
 from tvqrap.tokenizer import Tokenizer
-
-STORAGE = "bench"
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,8 @@ def work(
         out=root / f"tokens{number}",
         quarantine=root / "quarantine",
         settings=settings,
-        storage=STORAGE,
+        storage=WrittenProof.beside(root / f"tokens{number}"),
     )
-    extractor.storage_proof.write_text(STORAGE)
     extract = extractor()
     encoder = Encoder(extractor.tokenizer, extractor.fingerprint, settings)
     multiple = encoder.architecture.hr_multiple
