@@ -181,7 +181,7 @@ class _AlphaRows:
         """The next rows."""
         while sum(map(len, self._held)) < rows:
             self._held.append(next(self._bands))
-        held = np.concatenate(self._held)
+        held = cast("Pixels", np.concatenate(self._held))
         self._held = [held[rows:]]
         return held[:rows]
 

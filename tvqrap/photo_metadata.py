@@ -215,8 +215,13 @@ def _kept_exif(image: Image.Image, left_out: list[str]) -> Image.Exif:
             for tag, value in found.items()
             if tag not in _DROPPED_IN_FOLDER
         ]
-    left_out += [entry.name for entry in kept if not _can_be_written(entry)]
-    return _exif([entry for entry in kept if _can_be_written(entry)])
+    writable = []
+    for entry in kept:
+        if _can_be_written(entry):
+            writable.append(entry)
+        else:
+            left_out.append(entry.name)
+    return _exif(writable)
 
 
 def _can_be_written(entry: _Entry) -> bool:
