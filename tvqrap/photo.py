@@ -5,11 +5,12 @@ Torch-free, and without files: any Pillow image in; gray, RGB and alpha out.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tvqrap.architecture import SCALE
 from tvqrap.images import deep_gray, to_rgb
@@ -17,6 +18,8 @@ from tvqrap.resampling import resampled_rows
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
+_ALPHA_ROWS = 64
+"""Rows of alpha that are enlarged at a time."""
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 
 
@@ -35,17 +38,54 @@ class Photo:
 def photo_of(image: Image.Image) -> Photo:
     """Takes an image of any mode; raises ValueError as `tvqrap.images.to_rgb` does.
 
-    A gray image of integers gives 16 bits, all others 8: for 16-bit colours see `deep_photo`.
+    CMYK becomes RGB by way of the profile in the image's info, where it has one. A gray image of
+    integers gives 16 bits, all others 8: for 16-bit colours see `deep_photo`.
     """
     if image.mode.startswith("I"):
         values = deep_gray(image)
         alpha = _keyed(values[..., None], image.info.get("transparency"))
         return _photo(values[..., None].repeat(3, axis=2), alpha, gray=True)
+    if image.mode == "CMYK":
+        image = _cmyk_to_rgb(image)
     gray = image.mode in _GRAY_MODES
     if image.has_transparency_data:
         with_alpha = np.array(image.convert("RGBA"))
         return _photo(with_alpha[..., :3], with_alpha[..., 3], gray)
     return _photo(np.array(to_rgb(image)), None, gray)
+
+
+def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes):
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space
+        converted = None
+    return image.convert("RGB") if converted is None else converted
+
+
+def profile_after(image: Image.Image, gray: bool) -> bytes | None:
+    """The colour profile that the enlarged image has: the image's own, if it is one of its colours.
+
+    `gray` is whether the enlarged image is. Colours of CMYK have become those of sRGB.
+    """
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK" or not isinstance(profile, bytes):
+        return None
+    return profile if profile[16:20] == (b"GRAY" if gray else b"RGB ") else None
+
+
+def photo_of_array(pixels: Pixels) -> Photo:
+    """Takes gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4)."""
+    if pixels.ndim == 2:
+        return _photo(pixels[..., None].repeat(3, axis=2), None, gray=True)
+    return _photo(pixels[..., :3], pixels[..., 3] if pixels.shape[2] == 4 else None, gray=False)
 
 
 def deep_photo(upper: Image.Image, lower: Image.Image) -> Photo:
@@ -115,18 +155,35 @@ def enlarged_rows(
     rows = upscale(photo.pixels)
     if size != (SCALE * width, SCALE * height):
         rows = resampled_rows(rows, SCALE * height, size)
-    top = 0
+    alpha = None if photo.alpha is None else _AlphaRows(photo.alpha, size)
     for band in rows:
         if photo.gray:
             band = _gray(band)
-        if photo.alpha is not None:
-            # Pillow reads beyond the box where its filter is wider: bands meet without a seam.
-            factor = height / size[1]
-            box = (0, top * factor, width, min(height, (top + len(band)) * factor))
-            alpha = _enlarged_alpha(photo.alpha, (size[0], len(band)), box)
-            band = cast("Pixels", np.dstack([band, alpha]))
-        top += len(band)
+        if alpha is not None:
+            band = cast("Pixels", np.dstack([band, alpha.take(len(band))]))
         yield band
+
+
+class _AlphaRows:
+    """Alpha (H, W) enlarged to `size` (width, height), as many rows at a time as are asked for.
+
+    It is enlarged in bands of its own, so that no pixel hangs on the bands that the colours come
+    in.
+    """
+
+    def __init__(self, alpha: Pixels, size: tuple[int, int]) -> None:
+        height = len(alpha)
+        bands = (alpha[top : top + _ALPHA_ROWS] for top in range(0, height, _ALPHA_ROWS))
+        self._bands = resampled_rows(bands, height, size, Image.Resampling.BICUBIC)
+        self._held: list[Pixels] = []
+
+    def take(self, rows: int) -> Pixels:
+        """The next rows."""
+        while sum(map(len, self._held)) < rows:
+            self._held.append(next(self._bands))
+        held = cast("Pixels", np.concatenate(self._held))
+        self._held = [held[rows:]]
+        return held[:rows]
 
 
 def _gray(band: Pixels) -> Pixels:
@@ -136,16 +193,6 @@ def _gray(band: Pixels) -> Pixels:
     # Pillow's own weights, in 65536ths.
     weighted = band @ np.array([19595, 38470, 7471], np.uint32) + np.uint32(0x8000)
     return (weighted >> 16).astype(np.uint16)
-
-
-def _enlarged_alpha(
-    alpha: Pixels, size: tuple[int, int], box: tuple[float, float, float, float]
-) -> Pixels:
-    if alpha.dtype == np.uint8:
-        return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC, box))
-    # Pillow resamples 16 bits by way of 32-bit numbers.
-    values = Image.fromarray(alpha.astype(np.float32)).resize(size, Image.Resampling.BICUBIC, box)
-    return np.rint(np.asarray(values)).clip(0, 65535).astype(np.uint16)
 
 
 def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import math
 import pickle
 import re
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +50,10 @@ class PublishedCheckpoint:
     tokenizer: Tokenizer
     upscaler: UpscalerNetwork | None
     """None in a stage-1 file."""
+    others: tuple[str, ...] = ()
+    """Other entries of the file, which were not read."""
+    computed: tuple[str, ...] = ()
+    """Tensors of the file, in its names, that the networks compute: found to be equal."""
 
     @property
     def kind(self) -> Kind:
@@ -65,17 +68,24 @@ class PublishedCheckpoint:
             raise ValueError(f"{self.file} is a stage-1 file and has no upscaler")
         return self.upscaler
 
-    def left_out(self, kind: Kind) -> dict[str, int]:
-        """Learned tensors of the file that the network of that kind does not need.
+    def names_left_out(self, kind: Kind) -> dict[str, list[str]]:
+        """Learned tensors of the file, in its names, that the network of that kind does not need.
 
-        They are counted by part, under the part's name here; upscaling needs none of the
+        They are sorted by part, under the part's name here; upscaling needs none of the
         tokenizer's encoder, fuse block and small autoencoder.
         """
         names = set(self.tokenizer.state_dict())
         if self.upscaler is not None:
             names |= set(self.upscaler.state_dict())
         names -= set(self.network(kind).state_dict())
-        return dict(sorted(Counter(name.split(".")[0] for name in names).items()))
+        parts: dict[str, list[str]] = {}
+        for name in sorted(names):
+            parts.setdefault(name.split(".")[0], []).append(reference_name(name))
+        return parts
+
+    def left_out(self, kind: Kind) -> dict[str, int]:
+        """How many tensors of each part `names_left_out` names."""
+        return {part: len(names) for part, names in self.names_left_out(kind).items()}
 
 
 def read_published(path: Path) -> PublishedCheckpoint:
@@ -112,7 +122,16 @@ def read_published(path: Path) -> PublishedCheckpoint:
             {name: found[reference_name(name)] for name in network.state_dict()}
         )
         network.eval()
-    return PublishedCheckpoint(path.name, sha256, key, tokenizer, upscaler)
+    indices, masks = _not_learned(networks)
+    return PublishedCheckpoint(
+        path.name,
+        sha256,
+        key,
+        tokenizer,
+        upscaler,
+        others=tuple(printable(str(entry)) for entry in contents if entry != key),
+        computed=tuple(sorted(indices | masks)),
+    )
 
 
 def save_published(folder: Path, kind: Kind, checkpoint: PublishedCheckpoint) -> ModelCard:
@@ -261,5 +280,10 @@ def _described(value: Any) -> str:
 
 def _first(names: Sequence[object]) -> str:
     """The first few, on one line whatever the file calls its tensors."""
-    shown = [str(name) if str(name).isprintable() else ascii(name) for name in names[:_NAMED]]
+    shown = [printable(str(name)) for name in names[:_NAMED]]
     return ", ".join(shown) + (", ..." if len(names) > _NAMED else "")
+
+
+def printable(name: str) -> str:
+    """A name from a file, on one line whatever it holds."""
+    return name if name.isprintable() else ascii(name)

@@ -14,11 +14,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tvqrap.architecture import SCALE, Architecture
+from tvqrap.errors import UserError
 from tvqrap.images import to_uint8, to_uint16
 from tvqrap.memory import free_memory
+from tvqrap.model_folder import read_card
 from tvqrap.network import UpscalerNetwork, crop_upscaled, pad_to_multiple
 from tvqrap.packaged import UPSCALER
-from tvqrap.photo import Pixels, eight_bits, enlarged_rows, photo_of
+from tvqrap.photo import (
+    Photo,
+    Pixels,
+    eight_bits,
+    enlarged_rows,
+    photo_of,
+    photo_of_array,
+    profile_after,
+)
 from tvqrap.shared_norms import SharedNorms, patch_places, shared_norms
 from tvqrap.tiles import Tiles, tile_that_fits, tiles_along
 from tvqrap.upscaler_folder import load_upscaler
@@ -117,8 +127,12 @@ class Upscaler:
         overlap: int = 16,
     ) -> Self:
         """Loads a model folder (`models/rap`, say); raises UserError where it does not hold one."""
+        path = Path(folder)
+        kind = read_card(path).kind
+        if kind != "upscaler":
+            raise UserError(f"{path}: holds a {kind}, expected an upscaler")
         return cls(
-            load_upscaler(Path(folder)),
+            load_upscaler(path),
             device=device,
             precision=precision,
             colour=colour,
@@ -128,47 +142,68 @@ class Upscaler:
         )
 
     def __call__(self, image: Picture) -> Picture:
-        """Upscales a PIL image, an array (H, W, 3) or a tensor (3, H, W), or a batch of the latter.
+        """Upscales a PIL image, an array or a tensor, or a batch of the latter two.
 
-        Arrays are uint8 or uint16, tensors floating in [-1, 1]; a batch is (N, H, W, 3) or
-        (N, 3, H, W), and as many of its images go through the network together as a tile has room
-        for. What comes back is of the same kind, with four times the height and width: a PIL image
-        is L, LA, RGB or RGBA, or I;16 for 16-bit gray (gray stays gray, transparency is upscaled
-        too; an EXIF orientation is the caller's to apply), a tensor is float32, clamped, on the
-        tensor's device.
+        Arrays are uint8 or uint16: gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4), the last two also
+        in batches (N, H, W, C). Tensors are floating, in [-1, 1], (3, H, W) or (N, 3, H, W). As
+        many images of a batch, if they are not RGBA, go through the network together as a tile
+        has room for. What comes back is of the same kind, with four times the height and width.
+
+        A PIL image becomes L, LA, RGB or RGBA, or I;16 for 16-bit gray: gray stays gray,
+        transparency is upscaled too, CMYK becomes RGB by way of its profile. Its info has the
+        colour profile of the one given, without which its pixels have no certain colours, and
+        nothing else: an EXIF orientation is the caller's to apply, metadata the caller's to pass
+        on. A tensor is float32, clamped, on the device of the one given.
 
         Raises ValueError for other shapes and types, and where the network gives values that are
         not finite.
         """
         if isinstance(image, Image.Image):
-            photo = photo_of(image)
-            if photo.alpha is not None:  # Pillow has no 16-bit images with transparency
-                photo = replace(
-                    photo, pixels=eight_bits(photo.pixels), alpha=eight_bits(photo.alpha)
-                )
-            size = (SCALE * image.width, SCALE * image.height)
-            return Image.fromarray(_stacked(enlarged_rows(photo, self.rows, size), size[1]))
+            return self._upscale_image(image)
         if isinstance(image, np.ndarray):
-            deep = image.dtype == np.uint16
-            if not (deep or image.dtype == np.uint8) or image.shape[-1:] != (3,):
-                expected = False
-            else:
-                expected = image.ndim in (3, 4) and bool(image.size)
-            if not expected:
-                raise ValueError(
-                    f"array is {image.dtype} {image.shape}, expected uint8 or uint16 (height, "
-                    "width, 3) or (count, height, width, 3)"
-                )
-            if image.ndim == 3:
-                return _stacked(self.rows(image), SCALE * image.shape[0])
-            height, width = image.shape[1:3]
-            if not self._fits_one_tile(height, width):
-                return np.stack([_stacked(self.rows(one), SCALE * height) for one in image])
-            lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(0, 3, 1, 2)
-            levels = to_uint16 if deep else to_uint8
-            return np.concatenate(
-                [levels(self._upscale_whole(_floating(part))) for part in self._parts(lr)]
+            return self._upscale_array(image)
+        if isinstance(image, Tensor):
+            return self._upscale_tensor(image)
+        raise ValueError(
+            f"image is a {type(image).__name__}, expected a PIL image, a numpy array or a tensor"
+        )
+
+    def _upscale_image(self, image: Image.Image) -> Image.Image:
+        photo = photo_of(image)
+        if photo.alpha is not None:  # Pillow has no 16-bit images with transparency
+            photo = replace(photo, pixels=eight_bits(photo.pixels), alpha=eight_bits(photo.alpha))
+        upscaled = Image.fromarray(self._upscale_photo(photo))
+        profile = profile_after(image, photo.gray)
+        if profile is not None:
+            upscaled.info["icc_profile"] = profile
+        return upscaled
+
+    def _upscale_array(self, image: NDArray[Any]) -> NDArray[Any]:
+        deep = image.dtype == np.uint16
+        coloured = image.ndim in (3, 4) and image.shape[-1] in (3, 4)
+        if not (deep or image.dtype == np.uint8) or not (coloured or image.ndim == 2):
+            raise ValueError(
+                f"array is {image.dtype} {image.shape}, expected uint8 or uint16 (height, width), "
+                "(height, width, 3 or 4) or (count, height, width, 3 or 4)"
             )
+        if not image.size:
+            raise ValueError(f"array of shape {image.shape} holds no pixels")
+        if image.ndim < 4:
+            photo = photo_of_array(image)
+            upscaled = self._upscale_photo(photo)
+            if image.shape[2:] == (4,) and photo.alpha is None:
+                opaque = np.full((*upscaled.shape[:2], 1), np.iinfo(image.dtype).max, image.dtype)
+                upscaled = np.concatenate([upscaled, opaque], axis=2)
+            return upscaled
+        if image.shape[3] == 4 or not self._fits_one_tile(*image.shape[1:3]):
+            return np.stack([self._upscale_array(one) for one in image])
+        lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(0, 3, 1, 2)
+        levels = to_uint16 if deep else to_uint8
+        return np.concatenate(
+            [levels(self._upscale_whole(_floating(part))) for part in self._parts(lr)]
+        )
+
+    def _upscale_tensor(self, image: Tensor) -> Tensor:
         shape = tuple(image.shape)
         if not image.is_floating_point() or image.ndim not in (3, 4) or shape[-3] != 3:
             raise ValueError(
@@ -186,6 +221,11 @@ class Upscaler:
             )
         upscaled = upscaled.clamp(-1, 1).to(image.device)
         return upscaled if image.ndim == 4 else upscaled[0]
+
+    def _upscale_photo(self, photo: Photo) -> Any:
+        height, width = photo.pixels.shape[:2]
+        size = (SCALE * width, SCALE * height)
+        return _stacked(enlarged_rows(photo, self.rows, size), size[1])
 
     def rows(self, image: Pixels, advance: Advance | None = None) -> Iterator[Pixels]:
         """Upscales (H, W, 3) and yields it from top to bottom: (rows, 4W, 3) of the same type.

@@ -18,6 +18,7 @@ from tvqrap.errors import UserError
 from tvqrap.images import to_tensor
 from tvqrap.model_folder import save_model
 from tvqrap.network import UpscalerNetwork, pad_to_multiple
+from tvqrap.packaged import TOKENIZER
 from tvqrap.shared_norms import shared_norms
 from tvqrap.upscaler import Upscaler
 
@@ -106,6 +107,28 @@ def test_other_modes_keep_what_they_hold(folder: Path, mode: str, same: str) -> 
     image = Image.new(mode, (5, 4))  # with alpha: all transparent
     upscaled = Upscaler.from_pretrained(folder)(image)
     assert (upscaled.mode, upscaled.size) == (same, (20, 16))
+
+
+@pytest.mark.parametrize(("mode", "space"), [("RGB", b"RGB "), ("L", b"GRAY"), ("CMYK", b"CMYK")])
+def test_an_image_keeps_the_profile_of_its_colours(mode: str, space: bytes) -> None:
+    image = Image.new(mode, (5, 4))
+    image.info["icc_profile"] = bytes(16) + space + bytes(108)
+    upscaled = Upscaler(Enlarging())(image)  # type: ignore[arg-type]
+    expected = {} if mode == "CMYK" else {"icc_profile": image.info["icc_profile"]}
+    assert upscaled.info == expected
+
+
+def test_gray_and_transparent_arrays_are_as_images() -> None:
+    upscaler = Upscaler(Enlarging(), tile=64)  # type: ignore[arg-type]
+    lr = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 4), dtype=np.uint8)
+    upscaled = upscaler(lr)
+    assert upscaled.shape == (2, 36, 28, 4)
+    for one, large in zip(lr, upscaled, strict=True):
+        np.testing.assert_array_equal(large, np.asarray(upscaler(Image.fromarray(one))))
+    lr[..., 3] = 255
+    np.testing.assert_array_equal(upscaler(lr)[..., 3], np.full((2, 36, 28), 255))
+    gray = lr[0, ..., 0]
+    np.testing.assert_array_equal(upscaler(gray), np.asarray(upscaler(Image.fromarray(gray))))
 
 
 @pytest.mark.parametrize("size", [(100, 130), (33, 200), (65, 64), (1, 300)])
@@ -264,10 +287,14 @@ def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
         pixels(4, 4)[..., :2],
         pixels(4, 4).astype(np.float32),
         pixels(4, 4)[None, None],
-        np.zeros((0, 4, 3), "u1"),
     ):
         with pytest.raises(ValueError, match="expected uint8"):
             upscaler(wrong)
+    with pytest.raises(ValueError, match="no pixels"):
+        upscaler(np.zeros((0, 4, 3), "u1"))
+    for other in ("a.png", tmp_path, [pixels(4, 4)]):
+        with pytest.raises(ValueError, match="expected a PIL image, a numpy array or a tensor"):
+            upscaler(other)
     with pytest.raises(ValueError, match="expected floating"):
         upscaler(torch.zeros(4, 4))
     with pytest.raises(ValueError, match="no pixels"):
@@ -283,6 +310,8 @@ def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
             Upscaler.from_pretrained(folder, **wrong)
     with pytest.raises(UserError, match="no model there"):
         Upscaler.from_pretrained(tmp_path)
+    with pytest.raises(UserError, match="holds a tokenizer, expected an upscaler"):
+        Upscaler.from_pretrained(TOKENIZER)
 
 
 def test_a_model_that_gives_nan_is_an_error(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`tvqrap-cli import`: the authors' published checkpoints become model folders."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,10 @@ from tvqrap.errors import UsageError, UserError
 if TYPE_CHECKING:
     from tvqrap.model_folder import Kind
     from tvqrap.published_checkpoint import PublishedCheckpoint
+
+_NAMED = 3
+"""Tensors of a part that are named unless all are asked for."""
+_WITH_ARTICLE = {"tokenizer": "a tokenizer", "upscaler": "an upscaler"}
 
 
 def import_checkpoint(
@@ -31,6 +36,9 @@ def import_checkpoint(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace models that are there.")] = False,
+    verbose: Annotated[
+        bool, typer.Option(help="Name every tensor that is left out, not the first of each part.")
+    ] = False,
 ) -> None:
     """Turn a checkpoint that the authors published into a model folder.
 
@@ -49,11 +57,16 @@ def import_checkpoint(
         raise UsageError(
             f"--tokenizer: {checkpoint} is a stage-1 file, whose tokenizer goes to --output"
         )
-    _write(output, published.kind, published)
+    _write(output, published.kind, published, verbose)
     if tokenizer is not None:
-        _write(tokenizer, "tokenizer", published)
+        _write(tokenizer, "tokenizer", published, verbose)
     elif published.upscaler is not None:
         typer.echo("  --tokenizer DIR keeps the tokenizer, to extract tokens with")
+    count = len(published.computed)
+    if count:
+        _name(f"{count} tensors that are computed here, found equal", published.computed, verbose)
+    if published.others:
+        typer.echo(f"other entries of the file, not read: {', '.join(published.others)}")
 
 
 def _refuse_overwriting(folder: Path, overwrite: bool) -> None:
@@ -65,7 +78,7 @@ def _refuse_overwriting(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: holds a model already; --overwrite replaces it")
 
 
-def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint") -> None:
+def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint", verbose: bool) -> None:
     from safetensors import SafetensorError
 
     from tvqrap.published_checkpoint import save_published
@@ -78,6 +91,13 @@ def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint") -> None
         f"{folder}: {kind} with {card.architecture.codebook} codes, from {published.key} of "
         f"{published.file}, fingerprint {card.fingerprint[:12]}"
     )
-    left_out = ", ".join(f"{part} {count}" for part, count in published.left_out(kind).items())
-    if left_out:
-        typer.echo(f"  tensors left out, as a model of this kind needs none of them: {left_out}")
+    for part, names in published.names_left_out(kind).items():
+        _name(f"  left out, no part of {_WITH_ARTICLE[kind]}: {part} {len(names)}", names, verbose)
+
+
+def _name(what: str, names: Sequence[str], verbose: bool) -> None:
+    if verbose:
+        typer.echo("\n    ".join([f"{what}:", *names]))
+    else:
+        shown = ", ".join(names[:_NAMED])
+        typer.echo(f"{what}: {shown}{', ...' if len(names) > _NAMED else ''}")

@@ -73,21 +73,18 @@ def upscale(
         raise UsageError(f"--quality: found {quality}, expected 1 to 100")
     if not 0 < outscale <= 64:
         raise UsageError(f"--outscale: found {outscale:g}, expected more than 0, at most 64")
-    found = find_jobs(inputs, output, form)
-    jobs = [job for job in found if overwrite or job.target == STREAM or not job.target.exists()]
-    if len(jobs) < len(found):
-        done = "is there" if len(found) == 1 else f"{len(found) - len(jobs)} are there"
-        typer.echo(f"{output}: {done} already, skipped; --overwrite replaces", err=True)
-    if not jobs:
-        return
+    found, unsearched = find_jobs(inputs, output, form)
     run = _Run(form, outscale, quality)
+    jobs = run.to_do(found, overwrite)
     sizes = run.sizes(jobs)
     if sizes:
         run.upscale(sizes, _upscaler(model, device, precision, colour, tile))
+    for line in (*unsearched, *run.failed):
+        typer.echo(line, err=True)
     if run.failed:
-        for line in run.failed:
-            typer.echo(line, err=True)
-        raise UserError(f"{len(run.failed)} of {len(jobs)} images could not be upscaled")
+        raise UserError(f"{len(run.failed)} of {len(found)} images could not be upscaled")
+    if unsearched:
+        raise UserError(f"{len(unsearched)} folders could not be searched")
 
 
 class _Run:
@@ -99,6 +96,27 @@ class _Run:
         self.quality = quality
         self.failed: list[str] = []
         self.piped = b""
+
+    def to_do(self, found: list[Job], overwrite: bool) -> list[Job]:
+        """The jobs that are not done already; says how many are, and which outputs are stale."""
+        jobs, done = [], 0
+        for job in found:
+            if job.target == STREAM or not job.target.exists():
+                jobs.append(job)
+            elif job.target.is_dir():
+                self.failed.append(f"{job.target}: is a folder, expected an image or nothing")
+            elif overwrite:
+                jobs.append(job)
+            else:
+                done += 1
+                if job.source != STREAM and _is_newer(job.source, job.target):
+                    typer.echo(f"{job.target}: stale, {job.source} has changed since", err=True)
+        if done:
+            count = f"{done} of {len(found)} " if len(found) > 1 else ""
+            there = f"{'is' if done == 1 else 'are'} there already, skipped; --overwrite replaces"
+            name = found[0].target.name if len(found) == 1 else "outputs"
+            typer.echo(f"{name}: {count}{there}", err=True)
+        return jobs
 
     def sizes(self, jobs: list[Job]) -> list[tuple[Job, tuple[int, int]]]:
         """The jobs that can be done, with the (width, height) of their photographs."""
@@ -118,6 +136,8 @@ class _Run:
                 sizes.append((job, size))
             except UserError as error:
                 self.failed.append(str(error))
+            except Exception as error:
+                self.failed.append(_told(job, error))
         return sizes
 
     def upscale(self, sizes: list[tuple[Job, tuple[int, int]]], upscaler: "Upscaler") -> None:
@@ -143,6 +163,8 @@ class _Run:
                     self.failed.append(str(error))
                 except OSError as error:
                     self.failed.append(f"{job.target}: cannot be written ({error})")
+                except Exception as error:  # one photograph's oddity is not the others' end
+                    self.failed.append(_told(job, error))
                 # What failed half-way counts as done with.
                 seen(before + upscaler.work(height, width) - finished)
 
@@ -154,8 +176,10 @@ class _Run:
         if read.frames > 1:
             typer.echo(f"{job.source}: holds {read.frames} images, the first is upscaled", err=True)
 
+        left_out = list(read.left_out)
+
         def write(file: BinaryIO) -> None:
-            self._write(file, job, read, upscaler, seen)
+            left_out.extend(self._write(file, job, read, upscaler, seen))
 
         if job.target == STREAM:
             with tempfile.TemporaryFile() as waiting:
@@ -166,6 +190,9 @@ class _Run:
         else:
             with whole_file(job.target) as temporary, temporary.open("wb") as file:
                 write(file)
+        if left_out:
+            names = ", ".join(left_out)
+            typer.echo(f"{job.source}: left out, broken or too large: {names}", err=True)
 
     def _write(
         self,
@@ -174,7 +201,7 @@ class _Run:
         read: "PhotoFile",
         upscaler: "Upscaler",
         seen: Callable[[int], None],
-    ) -> None:
+    ) -> list[str]:
         from tvqrap.photo import enlarged_rows
         from tvqrap.photo_files import write_photo
 
@@ -182,7 +209,7 @@ class _Run:
         size = self._enlarged((width, height))
         try:
             rows = enlarged_rows(read.photo, lambda lr: upscaler.rows(lr, seen), size)
-            write_photo(file, self.form, rows, size, read.metadata, self.quality)
+            return write_photo(file, self.form, rows, size, read.metadata, self.quality)
         except ValueError as error:
             raise UserError(f"{job.source}: {error}") from None
         except (MemoryError, RuntimeError) as error:
@@ -198,6 +225,19 @@ class _Run:
         """Of a photograph's width and height, the output's."""
         width, height = (max(1, round(side * self.outscale)) for side in size)
         return width, height
+
+
+def _is_newer(source: Path, target: Path) -> bool:
+    try:
+        return source.stat().st_mtime > target.stat().st_mtime
+    except OSError:  # a missing source is named where it is read
+        return False
+
+
+def _told(job: Job, error: Exception) -> str:
+    """What no one foresaw, as one line."""
+    lines = str(error).splitlines() or [""]
+    return f"{job.source}: {type(error).__name__}: {lines[0]}"
 
 
 def _upscaler(

@@ -1,6 +1,8 @@
 """What `tvqrap-cli upscale` is asked for: which file goes where, in which format."""
 
 import glob
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 STREAM = Path("-")
 """Standard input or output."""
+_ALIASES = {"jpg": "jpeg", "tif": "tiff"}
+"""Other names of formats."""
 
 
 @dataclass(frozen=True)
@@ -22,44 +26,53 @@ class Job:
     target: Path
 
 
-def find_jobs(inputs: list[Path], output: Path, form: "Format") -> list[Job]:
+def find_jobs(inputs: list[Path], output: Path, form: "Format") -> tuple[list[Job], list[str]]:
     """Each photograph with its output, in the order given, what is in folders sorted.
 
-    Globs are expanded, folders searched; links in a folder that lead out of it, and what lies in
-    the output's folder, are left out. Raises UsageError where outputs collide with each other or
-    with an input, UserError where there is nothing to do.
+    Beside them a line for each folder that could not be searched. Globs are expanded, folders
+    searched; links in a folder that lead out of it, and what lies in the output's folder, are left
+    out, and what is given twice is done once. Photographs that differ in their endings alone keep
+    those in the outputs' names (`a.jpg.png`, `a.tif.png`). Raises UsageError where outputs
+    collide with each other or with an input, UserError where there is nothing to do.
     """
-    if STREAM in inputs or output == STREAM:
-        if len(inputs) > 1 or inputs[0].is_dir():
+    given = [path for pattern in inputs for path in _expanded(pattern)]
+    if STREAM in given or output == STREAM:
+        if len(given) > 1 or given[0].is_dir():
             raise UsageError(f"{STREAM}: stands for one photograph, expected no other beside it")
         if output.is_dir():
             raise UsageError(f"{output}: is a folder, expected a name for standard input's image")
-        return [Job(inputs[0], output)]
-    given = [path for pattern in inputs for path in _expanded(pattern)]
     if len(given) == 1 and not given[0].is_dir() and not output.is_dir():
-        if output.suffix:
+        if output.suffix or output == STREAM:
             jobs = [Job(given[0], output)]
             _refuse_collisions(jobs)
-            return jobs
+            return jobs, []
+        if given[0] != STREAM and not given[0].exists():
+            raise UserError(f"{given[0]}: no such file")
         raise UsageError(
             f"{output}: expected a name with an ending ({', '.join(form.suffixes)}), or an "
             "existing folder"
         )
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file, expected a folder for several images")
-    jobs = []
+    if not output.is_dir() and output.suffix.lower() in form.suffixes:
+        raise UsageError(f"{output}: is the name of an image, expected a folder for several images")
+    ending = form.suffixes[0]
+    jobs, lost = [], []
     for path in given:
         if path.is_dir():
             if output.resolve() == path.resolve():
                 raise UsageError(f"{output}: is the folder of the photographs, expected another")
+            found, unread = _found(path, output)
+            lost += unread
             jobs += [
-                Job(source, (output / source.relative_to(path)).with_suffix(form.suffixes[0]))
-                for source in _found(path, output)
+                Job(source, (output / source.relative_to(path)).with_suffix(ending))
+                for source in found
             ]
         else:
-            jobs.append(Job(path, (output / path.name).with_suffix(form.suffixes[0])))
+            jobs.append(Job(path, (output / path.name).with_suffix(ending)))
+    jobs = _with_endings(_once(jobs), ending)
     _refuse_collisions(jobs)
-    return jobs
+    return jobs, lost
 
 
 def choose_format(name: str | None, output: Path) -> "Format":
@@ -69,6 +82,7 @@ def choose_format(name: str | None, output: Path) -> "Format":
     """
     from tvqrap.photo_files import FORMATS
 
+    name = _ALIASES.get(name or "", name)
     known = ", ".join(FORMATS)
     if name is not None and name not in FORMATS:
         raise UsageError(f"--format: found {name!r}, expected one of {known}")
@@ -97,18 +111,55 @@ def _expanded(pattern: Path) -> list[Path]:
     return found
 
 
-def _found(folder: Path, output: Path) -> list[Path]:
-    from tvqrap.images import find_images
+def _found(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
+    """The images below a folder, sorted, and a line for each folder that could not be searched.
+
+    As `tvqrap.images.find_images`, which says nothing of folders that it cannot read.
+    """
+    from tvqrap.images import SUFFIXES
 
     whole, made = folder.resolve(), output.resolve()
-    found = []
-    for path in find_images(folder):
-        real = path.resolve()
-        if real.is_relative_to(whole) and not real.is_relative_to(made):
-            found.append(path)
-    if not found:
+    found: list[Path] = []
+    lost: list[str] = []
+
+    def lose(error: OSError) -> None:
+        lost.append(f"{error.filename}: cannot be searched ({error.strerror})")
+
+    for parent, folders, names in os.walk(folder, onerror=lose):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                continue
+            real = Path(os.path.realpath(path))  # whatever loops there are among links
+            if real.is_relative_to(whole) and not real.is_relative_to(made):
+                found.append(path)
+    if not found and not lost:
         raise UserError(f"{folder}: holds no images")
-    return found
+    return sorted(found), sorted(lost)
+
+
+def _once(jobs: list[Job]) -> list[Job]:
+    """Without what was given before; a link beside its file is a photograph of its own name."""
+    seen: set[Path] = set()
+    kept = []
+    for job in jobs:
+        path = job.source.parent.resolve() / job.source.name
+        if path not in seen:
+            kept.append(job)
+        seen.add(path)
+    return kept
+
+
+def _with_endings(jobs: list[Job], ending: str) -> list[Job]:
+    """The jobs, with the source's ending in the names of outputs that would be the same."""
+    uses = Counter(job.target for job in jobs)
+    return [
+        job
+        if uses[job.target] == 1
+        else Job(job.source, job.target.with_name(job.source.name + ending))
+        for job in jobs
+    ]
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:
@@ -119,7 +170,7 @@ def _refuse_collisions(jobs: list[Job]) -> None:
                 f"{job.target}: both {sources[job.target]} and {job.source} would be written there"
             )
         sources[job.target] = job.source
-    inputs = {job.source.resolve() for job in jobs}
+    inputs = {job.source.resolve() for job in jobs if job.source != STREAM}
     for job in jobs:
-        if job.target.resolve() in inputs:
-            raise UserError(f"{job.target}: would be written over, and is an input")
+        if job.target != STREAM and job.target.resolve() in inputs:
+            raise UsageError(f"{job.target}: is an input, expected another name")

@@ -10,7 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.tvqrap.reference import REFERENCE, published_state, uniform, weight
+from pipeline.shards import Sample
+from pipeline.token_encoding import Crop, Encoder
+from tests.pipeline.token_material import SETTINGS
+from tests.tvqrap.reference import REFERENCE, published_state, shapes, uniform, weight
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.model_folder import load_tokenizer, read_card
@@ -19,6 +22,16 @@ from tvqrap.upscaler import Upscaler
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["import", *map(str, arguments)])
+
+
+def published_shapes() -> list[str]:
+    return [*shapes("upscaler")]
+
+
+def published_fixed() -> list[str]:
+    """Names of what fixes the windows, which is not learned."""
+    fixed = ("attn_mask", "relative_position_index")
+    return [name for name in published_shapes() if name.endswith(fixed)]
 
 
 class Imported(NamedTuple):
@@ -33,7 +46,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
     """A stage-3 file with the reference weights, and its two models."""
     root = tmp_path_factory.mktemp("published")
     file, upscaler, tokenizer = root / "stage3.pth", root / "given/rap", root / "given/tokenizer"
-    torch.save({"params_ema": published_state("upscaler", weight)}, file)
+    torch.save({"params_ema": published_state("upscaler", weight), "iter": 1}, file)
     result = run(file, "-o", upscaler, "--tokenizer", tokenizer)
     yield Imported(file, result, upscaler, tokenizer)
     # Hundreds of megabytes, which pytest would keep.
@@ -52,15 +65,30 @@ def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_says_what_was_made_and_what_was_left_out(imported: Imported) -> None:
     assert imported.result.exit_code == 0, imported.result.output
     upscaler, tokenizer = read_card(imported.upscaler), read_card(imported.tokenizer)
-    assert imported.result.output.splitlines() == [
-        f"{imported.upscaler}: upscaler with 1024 codes, from params_ema of stage3.pth, "
-        f"fingerprint {upscaler.fingerprint[:12]}",
-        "  tensors left out, as a model of this kind needs none of them: "
-        "encoder 235, fuse 22, small_autoencoder 116",
-        f"{imported.tokenizer}: tokenizer with 1024 codes, from params_ema of stage3.pth, "
-        f"fingerprint {tokenizer.fingerprint[:12]}",
-        "  tensors left out, as a model of this kind needs none of them: predictor 552",
+    lines = imported.result.output.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        f"{imported.upscaler}",
+        "  left out, no part of an upscaler",
+        "  left out, no part of an upscaler",
+        "  left out, no part of an upscaler",
+        f"{imported.tokenizer}",
+        "  left out, no part of a tokenizer",
+        f"{len(published_fixed())} tensors that are computed here, found equal",
+        "other entries of the file, not read",
     ]
+    assert lines[0].endswith(
+        "upscaler with 1024 codes, from params_ema of stage3.pth, "
+        f"fingerprint {upscaler.fingerprint[:12]}"
+    )
+    assert [lines[n].split(": ")[1] for n in (1, 2, 3, 5)] == [
+        "encoder 235",
+        "fuse 22",
+        "small_autoencoder 116",
+        "predictor 552",
+    ]
+    # In the file's own names.
+    assert set(lines[2].split(": ")[2].split(", ")) - {"..."} <= set(published_shapes())
+    assert lines[7].endswith(": iter")
     assert (upscaler.kind, tokenizer.kind) == ("upscaler", "tokenizer")
     assert upscaler.architecture == tokenizer.architecture == Architecture()
     assert upscaler.about["imported"] == {
@@ -85,6 +113,14 @@ def test_tokenizer_finds_the_authors_codes(imported: Imported) -> None:
     np.testing.assert_allclose(structure.numpy(), expected["structure"], rtol=0, atol=1e-4)
 
 
+def test_tokens_are_extracted_with_an_imported_tokenizer(imported: Imported) -> None:
+    encoder = Encoder(imported.tokenizer, read_card(imported.tokenizer).fingerprint, SETTINGS)
+    hr = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    structure, codes = encoder([Crop(Sample("a", {}), hr)])
+    assert structure is not None and structure.shape[0] == 1
+    assert codes.shape == (1, 32, 32) and len(np.unique(codes)) > 1
+
+
 def test_stage_1_becomes_a_tokenizer_and_nothing_is_overwritten_unasked(
     stage1: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +132,10 @@ def test_stage_1_becomes_a_tokenizer_and_nothing_is_overwritten_unasked(
     assert (folder / "model.safetensors").read_bytes() == b"mine"
     result = run(stage1, "-o", folder, "--overwrite")
     assert result.exit_code == 0, result.output
-    assert len(result.output.splitlines()) == 1
+    first, computed = result.output.splitlines()
+    assert "1024 codes" in first and computed.endswith(", ...")
+    everything = run(stage1, "-o", folder, "--overwrite", "--verbose").output.splitlines()
+    assert everything[2].endswith("relative_position_index") and len(everything) > 10
     assert not load_tokenizer(folder).codebook.embedding.weight.any()
     (folder / "model.safetensors").unlink()
 

@@ -1,6 +1,7 @@
 """`tvqrap-cli upscale`, from the outside."""
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,21 +96,85 @@ class TestFiles:
         Path("out").mkdir()
         Path("out/a.png").write_bytes(b"mine")
         result = run("in", "-o", "out")
-        assert result.exit_code == 0 and "1 are there already, skipped" in result.output
+        assert result.exit_code == 0 and "1 of 2 is there already, skipped" in result.output
         assert Path("out/a.png").read_bytes() == b"mine"
         assert opened("out/b.png").size == (20, 12)
-        assert "2 are there already" in run("in", "-o", "out").output
+        assert "2 of 2 are there already" in run("in", "-o", "out").output
         result = run("in/a.png", "-o", "out/a.png")
         assert result.exit_code == 0 and "--overwrite" in result.output
         assert run("in", "-o", "out", "--overwrite").exit_code == 0
         assert opened("out/a.png").size == (20, 12)
+
+    def test_a_folder_in_the_way_and_stale_outputs_are_named(self, run: Any) -> None:
+        for name in ("a", "b", "c"):
+            image(f"in/{name}.png", 1, 1)
+        Path("out/a.png").mkdir(parents=True)
+        for name in ("b", "c"):
+            image(f"out/{name}.png", 4, 4)
+        os.utime("out/b.png", (0, 0))
+        result = run("in", "-o", "out")
+        assert result.exit_code == 1
+        assert result.output.splitlines() == [
+            "out/b.png: stale, in/b.png has changed since",
+            "outputs: 2 of 3 are there already, skipped; --overwrite replaces",
+            "out/a.png: is a folder, expected an image or nothing",
+            "error: 1 of 3 images could not be upscaled",
+        ]
+
+    def test_what_no_one_foresaw_ends_one_photograph(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail_once(self: Upscaler, lr: np.ndarray, seen: Any) -> Iterator[np.ndarray]:
+            if lr.shape[1] == 5:
+                raise KeyError("odd")
+            return repeated(self, lr, seen)
+
+        monkeypatch.setattr(Upscaler, "rows", fail_once)
+        image("in/a.png")
+        image("in/b.png", 7)
+        result = run("in", "-o", "out")
+        assert result.exit_code == 1 and "in/a.png: KeyError: 'odd'" in result.output
+        assert [path.name for path in Path("out").iterdir()] == ["b.png"]
+
+    def test_names_that_differ_in_their_ending(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        for name in ("in/a.jpg", "in/a.tif", "in/b.tif"):
+            image(name)
+        result = run("in", "in/b.tif", "-o", "out")
+        assert result.exit_code == 0, result.output
+        names = sorted(path.name for path in Path("out").iterdir())
+        assert names == ["a.jpg.png", "a.tif.png", "b.png"]
+
+    def test_folders_that_cannot_be_searched_are_named(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image("in/a.png", 1, 1)
+        image("in/locked/b.png", 1, 1)
+        scandir = os.scandir
+
+        def refuse(path: Any) -> Any:
+            if Path(path).name == "locked":
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr("os.scandir", refuse)
+        result = run("in", "-o", "out")
+        assert result.exit_code == 1
+        assert "in/locked: cannot be searched (Permission denied)" in result.output
+        assert opened("out/a.png").size == (4, 4)
+
+    def test_a_missing_input_is_what_is_said(self, run: Any) -> None:
+        result = run("none.png", "-o", "out")
+        assert result.exit_code == 1 and result.output == "error: none.png: no such file\n"
 
     def test_an_input_is_never_written_over(self, run: Any) -> None:
         photo = image("in/a.png")
         for output in ("in/a.png", "in"):
             result = run("in", "-o", output, "--overwrite")
             assert result.exit_code == 2
-        assert run(photo, "-o", photo, "--overwrite").exit_code == 1
+        assert run(photo, "-o", photo, "--overwrite").exit_code == 2
         assert opened(photo).size == (5, 3)
 
     def test_outputs_inside_the_folder_are_no_inputs(self, run: Any) -> None:
@@ -161,6 +226,13 @@ class TestFormats:
         result = run(f"a.{ending}", "-o", "b.png")
         assert result.exit_code == 0, result.output
         assert opened("b.png").size == (4 * size[0], 4 * size[1])
+
+    @pytest.mark.parametrize("name", ["jpg", "tif"])
+    def test_other_names_of_formats(
+        self, run: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        assert run(image("a.bmp"), "-o", f"b.{name}", "--format", name).exit_code == 0
 
     @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff"])
     def test_every_format_is_written(self, run: Any, name: str) -> None:
@@ -366,7 +438,11 @@ class TestChoices:
         [
             (("a.png", "-o", "out.gif"), "ends in one of .png"),
             (("a.png", "-o", "out"), "with an ending (.png)"),
-            (("a.png", "b/a.jpg", "-o", "out"), "both"),
+            (("a.png", "b/a.png", "-o", "out"), "both"),
+            (("a.png", "b", "-o", "new.png"), "expected a folder for several images"),
+            (("b", "-o", "new.png"), "expected a folder for several images"),
+            (("-", "-o", "out"), "with an ending (.png)"),
+            (("*.png", "b/*", "-o", "-"), "one photograph"),
             (("a.png", "b", "-o", "a.png"), "is a file"),
             (("a.png", "-", "-o", "out"), "one photograph"),
             (("a.png", "-o", "out.png", "--device", "tpu"), "expected cpu or cuda"),
@@ -382,7 +458,7 @@ class TestChoices:
     )
     def test_wrong_use(self, run: Any, arguments: tuple[str, ...], message: str) -> None:
         image("a.png", 2, 2)
-        image("b/a.jpg", 2, 2)
+        image("b/a.png", 2, 2)
         result = run(*arguments)
         assert result.exit_code == 2 and message in result.output, result.output
         assert len(result.output.splitlines()) == 1
