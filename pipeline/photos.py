@@ -38,14 +38,20 @@ def discover(folder: Path) -> tuple[list[Photo], list[Lost]]:
     """Photographs below a folder, sorted by name, and what was passed over.
 
     Hidden files and folders and companions (credits, labels) are left out in silence. Links that
-    lead out of the folder, linked folders and what is no regular file are lost, with the reason.
+    lead out of the folder, linked folders, folders that cannot be searched and what is no regular
+    file are lost, with the reason.
     UserError where there is no folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: not found, expected a folder of photographs")
     root = folder.resolve()
     names, lost = [], []
-    for parent, folders, files in os.walk(root):
+
+    def unsearched(error: OSError) -> None:
+        name = Path(error.filename).relative_to(root).as_posix()
+        lost.append(Lost(name, f"a folder that cannot be searched ({error.strerror})"))
+
+    for parent, folders, files in os.walk(root, onerror=unsearched):
         folders[:] = [name for name in folders if not name.startswith(".")]
         here = Path(parent)
         lost += [

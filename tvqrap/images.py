@@ -3,7 +3,7 @@
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +25,21 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 """Endings (in lower case) of the files that count as images in a folder."""
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted; what is hidden and links to folders are left out."""
+def find_images(folder: Path, lose: Callable[[str], None] | None = None) -> list[Path]:
+    """The image files below a folder, sorted; what is hidden and links to folders are left out.
+
+    `lose` is told in one line of each folder that cannot be searched; without it, the first is a
+    `UserError`.
+    """
+
+    def unsearched(error: OSError) -> None:
+        told = f"{error.filename}: cannot be searched ({error.strerror})"
+        if lose is None:
+            raise UserError(told)
+        lose(told)
+
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=unsearched):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(parent, name)

@@ -132,6 +132,23 @@ def test_no_folder_and_no_photograph(tmp_path):
         survey_photos(settings, place="here", workers=1)
 
 
+def test_a_folder_that_cannot_be_searched_is_lost_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    photos, lost = discover(tmp_path)
+    assert [photo.name for photo in photos] == ["a.png"]
+    assert [each.name for each in lost] == ["locked"]
+    assert "Permission denied" in lost[0].reason
+
+
 def test_links_inside_the_folder_are_read(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("a.png")

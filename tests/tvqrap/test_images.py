@@ -1,5 +1,6 @@
 """Images in and out."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,24 @@ def test_images_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> No
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert find_images(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]
+
+
+def test_a_folder_that_cannot_be_searched_is_never_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "locked/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    lost: list[str] = []
+    assert find_images(tmp_path, lost.append) == [tmp_path / "a.png"]
+    assert lost == [f"{tmp_path}/locked: cannot be searched (Permission denied)"]
+    with pytest.raises(UserError, match="locked: cannot be searched"):
+        find_images(tmp_path)

@@ -112,31 +112,19 @@ def _expanded(pattern: Path) -> list[Path]:
 
 
 def _found(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
-    """The images below a folder, sorted, and a line for each folder that could not be searched.
-
-    As `tvqrap.images.find_images`, which says nothing of folders that it cannot read.
-    """
-    from tvqrap.images import SUFFIXES
+    """The images below a folder, sorted, and a line for each folder that could not be searched."""
+    from tvqrap.images import find_images
 
     whole, made = folder.resolve(), output.resolve()
-    found: list[Path] = []
     lost: list[str] = []
-
-    def lose(error: OSError) -> None:
-        lost.append(f"{error.filename}: cannot be searched ({error.strerror})")
-
-    for parent, folders, names in os.walk(folder, onerror=lose):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                continue
-            real = Path(os.path.realpath(path))  # whatever loops there are among links
-            if real.is_relative_to(whole) and not real.is_relative_to(made):
-                found.append(path)
+    found = []
+    for path in find_images(folder, lost.append):
+        real = Path(os.path.realpath(path))  # whatever loops there are among links
+        if real.is_relative_to(whole) and not real.is_relative_to(made):
+            found.append(path)
     if not found and not lost:
         raise UserError(f"{folder}: holds no images")
-    return sorted(found), sorted(lost)
+    return found, sorted(lost)
 
 
 def _once(jobs: list[Job]) -> list[Job]:
