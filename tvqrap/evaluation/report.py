@@ -128,7 +128,7 @@ def _cells(
             value, interval = summary.mean(model, column), intervals.get(column)
             cells[model][column] = {
                 "value": None if value is None else f"{value:.{digits}f}",
-                "interval": interval and f"{interval.low:.{digits}f} – {interval.high:.{digits}f}",
+                "interval": interval and interval.shown(digits, " – "),
                 "best": model == best,
                 "level": model in level and model != ceiling,
                 "images": interval.images

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tvqrap.evaluation.bootstrap import Interval, Resampling, mean_interval
+from tvqrap.evaluation.bootstrap import FEWEST_PHOTOS, Interval, Resampling, mean_interval
 from tvqrap.evaluation.metrics import METRICS, Score
 from tvqrap.evaluation.pyiqa_metric import pyiqa_version
 from tvqrap.evaluation.scoring import ImageScores
@@ -62,9 +62,19 @@ class Summary:
     """By model and column: numbers of a whole set, that no image has."""
     images: int
     """Images that each model was given."""
+    photos: int
+    """Photographs that they are of."""
     failures: tuple[Failure, ...]
     missing: Mapping[str, str]
     """Metrics that could not be had at all, and why."""
+
+    @property
+    def caution(self) -> str:
+        """What is to be said of so few photographs; empty where there are enough."""
+        if self.photos >= FEWEST_PHOTOS:
+            return ""
+        count = "1 photograph" if self.photos == 1 else f"{self.photos} photographs"
+        return f"{count}, fewer than {FEWEST_PHOTOS}: no intervals, and no model is told apart"
 
     @property
     def lost(self) -> int:
@@ -119,8 +129,8 @@ def summarise(
         model: {name: score.value for name, score in numbers.items() if score.value is not None}
         for model, numbers in totals.items()
     }
-    images = len({row.image for row in rows})
-    return Summary(tuple(columns), intervals, found, images, tuple(failures), dict(missing))
+    images, photos = (len({getattr(row, name) for row in rows}) for name in ("image", "photo"))
+    return Summary(tuple(columns), intervals, found, images, photos, tuple(failures), dict(missing))
 
 
 def protocol(

@@ -9,10 +9,12 @@ from tvqrap.evaluation.scores import COLUMNS, Summary
 def score_table(summary: Summary, title: str, ceiling: str | None = None) -> Table:
     """A line per metric and a column per model, so that four models fit into 80 characters.
 
-    Intervals stand under the means; the best of each line is bold and has a star. `ceiling` names a
-    model that is shown and takes no part in that (the tokenizer, which sees HR).
+    Intervals stand under the means where there are photographs enough; the best of each line is
+    bold and has a star. `ceiling` names a model that is shown and takes no part in that (the
+    tokenizer, which sees HR).
     """
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
+    caption = summary.caution or None
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("")
     for model in summary.intervals:
         table.add_column(model, justify="right", overflow="fold")
@@ -33,7 +35,9 @@ def _cell(summary: Summary, model: str, column: str, best: bool) -> str:
     interval = summary.intervals[model].get(column)
     if interval is None:
         return text
-    text += f"\n[dim]{interval.low:.{digits}f}–{interval.high:.{digits}f}[/dim]"
+    ends = interval.shown(digits, "–")
+    if ends is not None:
+        text += f"\n[dim]{ends}[/dim]"
     if interval.images < summary.images:
         text += f"\n{interval.images} of {summary.images} images"
     return text

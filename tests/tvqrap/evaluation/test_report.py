@@ -35,7 +35,8 @@ def viewer_of(text: str) -> dict[str, object]:
 
 
 def test_it_holds_scores_distributions_and_pictures(tmp_path: Path) -> None:
-    text = page_of(tmp_path, [case(f"photo {k}", k) for k in range(4)])
+    text = page_of(tmp_path, [case(f"photo {k}", k) for k in range(5)])
+    assert "fewer than 5" not in text
     assert text.count("<svg") == 2 and 'class="best"' in text and "not told apart" in text
     images = viewer_of(text)["images"]
     assert isinstance(images, list)
@@ -72,6 +73,13 @@ def test_what_failed_is_listed(tmp_path: Path) -> None:
     broken = Case("b", "b", whole.hr, whole.lr, {**whole.made, "ours": "ran out of <memory>"})
     text = page_of(tmp_path, [whole, broken])
     assert "ran out of &lt;memory&gt;" in text and "1 of 2 images" in text
+
+
+def test_few_photographs_are_said_to_tell_nothing_apart(tmp_path: Path) -> None:
+    text = page_of(tmp_path, [case("a", 5)])
+    assert "1 photograph, fewer than 5: no intervals, and no model is told apart" in text
+    assert text.count('class="best"') == 2 and text.count('class="level"') == 4
+    assert " – " not in text.partition("</table>")[0].partition("<tbody>")[2]
 
 
 def test_large_images_are_cut_to_their_detail() -> None:

@@ -77,7 +77,7 @@ def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
     console.print(score_table(summary, "Test set"))
     text = console.export_text()
     assert "52.50 *" in text and "2 of 3 images" in text
-    assert "…" not in text
+    assert "…" not in text and "2 photographs, fewer than 5" in text
     # Its mean is one of other images.
     assert "26.06" in text and "26.06 *" not in text
     unmarked = score_table(summary, "Test set", ceiling="rap")
