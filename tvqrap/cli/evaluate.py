@@ -32,7 +32,10 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the results.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder for the results; with --compare, a JSON file to write."
+        ),
     ] = None,
     gt: Annotated[Path | None, typer.Option(help="Folder of HR images.")] = None,
     lq: Annotated[
@@ -69,12 +72,14 @@ def evaluate(
             raise UsageError("--compare: takes two results and neither models nor images")
         from tvqrap.cli.compare import compare_results
 
-        compare_results(*compare, output)
+        compare_results(*compare, output, overwrite)
         return
     if not models:
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is a file, expected a folder for the results")
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)

@@ -210,12 +210,17 @@ class TestEvaluate:
         for name in ("a", "b"):
             out = ["-o", folders / name, "--metrics", "psnr_y"]
             given = ["--gt", folders / "gt", "--lq", folders / "lq"]
-            model = "x=bicubic" if name == "a" else "x=lanczos"
+            model = "[b]x=bicubic" if name == "a" else "[b]x=lanczos"
             assert run("evaluate", model, *given, *out).exit_code == 0
         files = [folders / name / "scores.json" for name in ("a", "b")]
         result = run("evaluate", "--compare", *files, "-o", folders / "compared.json")
         assert result.exit_code == 0, result.output
         assert "B minus A" in result.output and "PSNR-Y" in result.output
+        assert "[b]x" in result.output and "Pillow's bicubic in A" in result.output
+        again = run("evaluate", "--compare", *files, "-o", folders / "compared.json")
+        assert again.exit_code == 1 and "--overwrite" in again.output
+        wrong = run("evaluate", "--compare", *files, "-o", folders)
+        assert wrong.exit_code == 1 and "is a folder, expected a file" in wrong.output
         (entry,) = json.loads((folders / "compared.json").read_text())["entries"]
         assert entry["difference"]["mean"] == pytest.approx(entry["second"] - entry["first"])
         changed = scores(folders / "b")
@@ -238,6 +243,7 @@ class TestEvaluate:
             (["HR=bicubic", "-o", "x", "--pairs", "p"], 2, "expected another name"),
             ([folders / "theirs", "-o", "x", "--pairs", "p"], 2, "finished images need --gt"),
             (["bicubic", "-o", "x", "--pairs", folders / "gt"], 1, "manifest"),
+            (["bicubic", "-o", folders / "gt" / "one.png", *gt], 1, "is a file, expected a folder"),
             ([model, "-o", "x", "--pairs", "p", "--tile", "100"], 2, "multiple of 64"),
             (["bicubic", "-o", "x", "--pairs", "p", "--realsr", "r"], 2, "expected one of"),
             (["bicubic", "--compare", "a", "b"], 2, "takes two results"),
