@@ -60,6 +60,10 @@ def evaluate(
             help="LR images larger than a square of this side are upscaled in tiles of it."
         ),
     ] = 256,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images in work at once; a core each if not given."),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Two results (scores.json) to compare, in place of models."),
@@ -100,7 +104,8 @@ def evaluate(
         tests = from_folders(gt, lq, makers)
     if not tests.has_hr:
         names = _without_hr(names, metrics != DEFAULT_METRICS)
-    _run(tests, makers, names, weights, output, str(pairs or realsr or gt or lq))
+    source = str(pairs or realsr or gt or lq)
+    _run(tests, makers, names, weights, output, source, workers)
 
 
 def _run(
@@ -110,6 +115,7 @@ def _run(
     weights: Path | None,
     output: Path,
     source: str,
+    workers: int | None,
 ) -> None:
     from rich.console import Console
 
@@ -133,7 +139,7 @@ def _run(
     with tempfile.TemporaryDirectory() as folder:
         results = Results(scorer, resampling, Spool(Path(folder)))
         with progress("evaluate", total=tests.images, unit="image") as advance:
-            for scored in score_cases(tests.cases, scorer):
+            for scored in score_cases(tests.cases, scorer, workers):
                 results.add(scored)
                 case = scored.case
                 shown = [*case.made.values(), *([case.hr] if tests.has_hr else [])]

@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tvqrap.evaluation import scoring
 from tvqrap.evaluation.bootstrap import Resampling
 from tvqrap.evaluation.metrics import Score
 from tvqrap.evaluation.scorer import Scorer
@@ -90,6 +94,47 @@ def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
     assert summary.mean("rap", "fid") is None
     last = summary.failures[-1]
     assert (last.model, last.image, last.metric, last.reason) == ("rap", "", "fid", "2 of 3 images")
+
+
+def test_large_images_are_scored_by_fewer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hr = np.zeros((32, 32, 3), dtype=np.uint8)
+    lock, inside, most = threading.Lock(), [0], [0]
+    scorer = Scorer([])
+
+    def reference(pixels: np.ndarray) -> None:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        with lock:
+            inside[0] -= 1
+
+    monkeypatch.setattr(scorer, "reference", reference)
+    monkeypatch.setattr(scorer, "score", lambda pixels, reference: {})
+    for room, expected in ((100, 1), (2 * 32 * 32, 2)):
+        monkeypatch.setattr(scoring, "pixels_at_once", lambda room=room: room)
+        most[0] = 0
+        cases = [lambda k=k: Case(str(k), str(k), hr, None, {"x": hr}) for k in range(9)]
+        found = list(score_cases(cases, scorer, 4))  # type: ignore[arg-type]
+        assert [scored.case.image for scored in found] == [str(k) for k in range(9)]
+        assert most[0] == expected
+
+
+def test_images_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "WAITING_BYTES", 1)
+    hr = np.zeros((32, 32, 3), dtype=np.uint8)
+    begun = []
+
+    def cases() -> Iterator[Callable[[], Case]]:
+        for k in range(8):
+            begun.append(k)
+            time.sleep(0.02)
+            yield lambda: Case("x", "x", hr, None, {})
+
+    found = score_cases(cases(), Scorer([]), 4)
+    next(found)
+    assert len(begun) < 8
+    assert len(list(found)) == 7
 
 
 @pytest.mark.parametrize("workers", [1, 3])
