@@ -261,6 +261,11 @@ class TestMetrics:
         (tmp_path / "niqe_modelparameters.mat").touch()
         shown = run("metrics", "niqe", "lpips", "--weights", tmp_path)
         assert shown.exit_code == 0 and "--fetch lpips:" in shown.output
+        needs = "lpips: needs LPIPS_v0.1_alex-df73285e.pth and alexnet-owt-7be5be79.pth\n"
+        assert needs in shown.output and "not usable" in shown.output
+        (tmp_path / "musiq_koniq_ckpt-e95806b9.pth").write_bytes(b"something else")
+        wrong = run("metrics", "musiq", "--weights", tmp_path).output
+        assert "expected e95806b9..." in wrong and "--fetch" not in wrong
         assert run("metrics", "nothing").exit_code == 2
 
     def test_fetching_without_a_network(
