@@ -47,7 +47,7 @@ UPSCALERS = {"predictor": Path("models/predictor"), "rap": Path("models/rap")}
 OUT = Path("evaluation")
 ROW = "tokenizer"
 """The tokenizer's row of the table, which sees HR."""
-PAGE_PICTURES = 8
+PAGE_PICTURES = 12
 
 TIMED_RUNS = 3
 
