@@ -26,6 +26,7 @@ from tvqrap.evaluation.pictures import SheetRow, contact_sheet
 from tvqrap.evaluation.plain import enlarge
 from tvqrap.evaluation.report import REPORT, Page, write_report
 from tvqrap.evaluation.results import Results, refuse_losses
+from tvqrap.evaluation.score_curves import write_score_curves
 from tvqrap.evaluation.scorer import Scorer
 from tvqrap.evaluation.scores import padding
 from tvqrap.evaluation.scoring import Case, score_cases
@@ -122,6 +123,7 @@ def evaluate(stage: Stage) -> None:
             pictures=PAGE_PICTURES,
         )
         write_report(out / REPORT, page, results, summary, about)
+    write_score_curves(out / "curves", summary, results.rows)
     if sheet:
         save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
     write_whole(out / "timing.json", json.dumps(timing, indent=2) + "\n")

@@ -1,7 +1,8 @@
 """From scores of images to the numbers and files of an evaluation.
 
-`metrics.json` holds means alone, for tools that compare runs; `scores.json` holds the intervals,
-the protocol and all that failed; `per_image.csv` every score.
+`metrics.json` holds means of metrics alone, for tools that compare runs; `scores.json` holds the
+intervals, what the codes say (accuracy, usage, perplexity), the protocol and all that failed;
+`per_image.csv` every score.
 """
 
 import csv
@@ -204,7 +205,7 @@ def write_scores(
         model: {
             column: _round(summary.mean(model, column), column)
             for column in summary.columns
-            if column in METRICS or summary.mean(model, column) is not None
+            if column in METRICS  # what is no goal only makes tables of runs wide
         }
         for model in summary.intervals
     }

@@ -15,6 +15,7 @@ from rich.console import Console
 from tvqrap.evaluation import scoring
 from tvqrap.evaluation.bootstrap import Resampling
 from tvqrap.evaluation.metrics import Score
+from tvqrap.evaluation.score_curves import write_score_curves
 from tvqrap.evaluation.scorer import Scorer
 from tvqrap.evaluation.scores import protocol, summarise, write_scores
 from tvqrap.evaluation.scoring import Case, ImageScores, score_cases
@@ -46,9 +47,10 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
     write_scores(tmp_path, summary, scored, about)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "bicubic": {"psnr_y": 26.0, "piqe": 77.5},
-        "rap": {"psnr_y": 26.06, "piqe": 52.5, "code_usage": 0.5},
+        "rap": {"psnr_y": 26.06, "piqe": 52.5},
     }
     details = json.loads((tmp_path / "scores.json").read_text())
+    assert details["totals"] == {"rap": {"code_usage": 0.5}}
     assert details["failures"] == [
         {"model": "rap", "image": "a1", "metric": "psnr_y", "reason": "gave nan"}
     ]
@@ -61,6 +63,16 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
     with (tmp_path / "per_image.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 6 and lines[3]["failed"] == "psnr_y: gave nan" and not lines[3]["psnr_y"]
+
+
+def test_curves_of_scores_are_small_tables(tmp_path: Path) -> None:
+    summary = summarise(rows(), {"rap": {"fid": Score(1.0)}}, RESAMPLING, {})
+    write_score_curves(tmp_path, summary, rows())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["piqe.tsv", "psnr_y.tsv"]
+    lines = [line.split("\t") for line in (tmp_path / "psnr_y.tsv").read_text().splitlines()]
+    assert lines[0] == ["percent", "bicubic", "rap"] and len(lines) == 22
+    assert lines[1] == ["0", "20", "22"] and lines[11] == ["50", "24", "26.0615"]
+    assert lines[-1] == ["100", "30", "30.123"]
 
 
 def test_a_metric_that_never_worked_is_null(tmp_path: Path) -> None:
