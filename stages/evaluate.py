@@ -22,6 +22,7 @@ from stages.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
 from tvqrap.errors import UserError
 from tvqrap.evaluation.bootstrap import Resampling
+from tvqrap.evaluation.device_names import device_name
 from tvqrap.evaluation.pictures import SheetRow, contact_sheet
 from tvqrap.evaluation.plain import enlarge
 from tvqrap.evaluation.report import REPORT, Page, write_report
@@ -102,11 +103,16 @@ def evaluate(stage: Stage) -> None:
             data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
             models={
                 "bicubic": {"kind": "Pillow's bicubic"},
-                ROW: {"kind": "its own reconstruction", **_model(TOKENIZER)},
+                ROW: {
+                    "kind": "its own reconstruction",
+                    **_model(TOKENIZER),
+                    "device": device_name(device),
+                },
                 **{
                     name: {
                         "kind": "tvqrap",
                         **_model(folder),
+                        "device": device_name(device),
                         "padding": padding(settings.pad_multiple),
                         "tiling": None,
                     }

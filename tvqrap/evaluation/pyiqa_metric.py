@@ -29,12 +29,17 @@ _TORCHSCRIPT = "RN50.pt"
 its whole SHA-256 is the one that OpenAI publishes, which `check_weights` sees to."""
 
 
-def pyiqa_version() -> str | None:
-    """The version of the installed pyiqa; None where it is missing."""
+def installed(package: str) -> str | None:
+    """The version of an installed package; None where it is missing."""
     try:
-        return metadata.version("pyiqa")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def pyiqa_version() -> str | None:
+    """The version of the installed pyiqa; None where it is missing."""
+    return installed("pyiqa")
 
 
 def build_metric(metric: Metric, files: Mapping[str, Path]) -> "nn.Module":

@@ -8,14 +8,15 @@ intervals, what the codes say (accuracy, usage, perplexity), the protocol and al
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from tvqrap.evaluation.bootstrap import FEWEST_PHOTOS, Interval, Resampling, mean_interval
 from tvqrap.evaluation.metrics import METRICS, Score
-from tvqrap.evaluation.pyiqa_metric import pyiqa_version
+from tvqrap.evaluation.pyiqa_metric import installed, pyiqa_version
 from tvqrap.evaluation.scoring import ImageScores
 from tvqrap.files import write_whole
 
@@ -161,10 +162,18 @@ def protocol(
             "tvqrap": tvqrap.__version__,
             "pyiqa": pyiqa_version(),
             "torch": torch.__version__,
+            "pillow": metadata.version("pillow"),
+            **_packages(metrics),
         },
         "data": dict(data),
         "models": dict(models),
     }
+
+
+def _packages(metrics: Iterable[str]) -> dict[str, str | None]:
+    """Versions of what the metrics' networks come from, beside pyiqa and torch."""
+    names = [name for metric in metrics for name in METRICS[metric].packages]  # type: ignore[index]
+    return {name: installed(name) for name in dict.fromkeys(names)}
 
 
 def padding(multiple: int) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class TestEvaluate:
         models_said = scores(out)["protocol"]["models"]
         assert len(models_said["tiny"]["fingerprint"]) == 64
         assert models_said["tiny"]["tiling"] is None
+        assert models_said["tiny"]["device"].startswith("cpu ")
+        assert models_said["esrgan.safetensors"]["device"].startswith("cpu ")
         assert models_said["theirs"]["kind"] == "finished images"
         assert models_said["esrgan.safetensors"]["kind"] == "spandrel ESRGAN"
         assert (out / "pictures" / "sheet.png").is_file()

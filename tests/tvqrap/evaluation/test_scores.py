@@ -59,7 +59,9 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
         "test_y_channel": True,
         "color_space": "ycbcr",
     }
-    assert details["protocol"]["versions"]["pyiqa"]
+    assert {"pyiqa", "torch", "pillow"} <= details["protocol"]["versions"].keys()
+    about = protocol({"fid": {}, "maniqa": {}}, RESAMPLING, data={}, models={})
+    assert {"torchvision", "timm"} <= about["versions"].keys()
     with (tmp_path / "per_image.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 6 and lines[3]["failed"] == "psnr_y: gave nan" and not lines[3]["psnr_y"]
