@@ -9,6 +9,7 @@ import typer
 
 from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
 from tvqrap.errors import UsageError, UserError
+from tvqrap.evaluation.readable_names import readable
 
 if TYPE_CHECKING:
     from tvqrap.evaluation.contenders import Contender
@@ -18,6 +19,8 @@ PLAIN = ("bicubic", "lanczos")
 DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe"
 BOOTSTRAP_SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 SHEET = 6
+LISTED = 10
+"""Lines of failures, and of notes, on standard error."""
 SHEET_SIDE = 1024
 """The contact sheet shows images up to this side; the page has parts of larger ones."""
 
@@ -104,7 +107,7 @@ def evaluate(
         tests = from_folders(gt, lq, makers)
     if not tests.has_hr:
         names = _without_hr(names, metrics != DEFAULT_METRICS)
-    source = str(pairs or realsr or gt or lq)
+    source = readable(str(pairs or realsr or gt or lq))
     _run(tests, makers, names, weights, output, source, workers)
 
 
@@ -120,6 +123,7 @@ def _run(
     from rich.console import Console
 
     from tvqrap.evaluation.bootstrap import Resampling
+    from tvqrap.evaluation.failure_lines import failure_lines
     from tvqrap.evaluation.pictures import SheetRow, contact_sheet
     from tvqrap.evaluation.report import Page, write_report
     from tvqrap.evaluation.results import Results, refuse_losses
@@ -158,11 +162,14 @@ def _run(
         save_png(output / "pictures" / "sheet.png", picture)
     Console().print(score_table(summary, f"{tests.images} images"))
     typer.echo(f"{output / 'report.html'}: the page", err=True)
-    for failure in summary.failures[:10]:
-        line = f"{failure.model}: {failure.image}: {failure.metric}: {failure.reason}"
+    for line in failure_lines(summary.failures, LISTED, str(output / "scores.json")):
         typer.echo(line, err=True)
-    for note in results.notes[:10]:
+    for note in results.notes[:LISTED]:
         typer.echo(f"note: {note}", err=True)
+    if len(results.notes) > LISTED:
+        typer.echo(
+            f"note: and {len(results.notes) - LISTED} more, in {output / 'scores.json'}", err=True
+        )
     refuse_losses(summary, output)
 
 
@@ -190,7 +197,8 @@ def _without_hr(names: "list[MetricName]", chosen: bool) -> "list[MetricName]":
             f"--metrics: {', '.join(dropped)} need HR images, which LR alone has not; expected of "
             f"{', '.join(without_reference(METRICS))}"
         )
-    typer.echo(f"LR images alone: {', '.join(dropped)} need HR and are left out", err=True)
+    if dropped:
+        typer.echo(f"LR images alone: {', '.join(dropped)} need HR and are left out", err=True)
     return kept
 
 
@@ -201,10 +209,10 @@ def _named(models: list[str]) -> dict[str, str]:
         name, equals, path = given.partition("=")
         named = bool(equals and name and path and "/" not in name)
         pairs.append((name, path) if named else ("", given))
-    short = [name or Path(given).name for name, given in pairs]
+    short = [readable(name or Path(given).name) for name, given in pairs]
     found: dict[str, str] = {}
     for (given_name, given), name in zip(pairs, short, strict=True):
-        name = given_name or (name if short.count(name) == 1 else given)
+        name = readable(given_name) or (name if short.count(name) == 1 else readable(given))
         if name in found:
             raise UsageError(f"{name}: is given twice")
         if name in ("LR", "LR, bicubic", "HR"):

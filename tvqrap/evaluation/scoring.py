@@ -35,6 +35,8 @@ class Case:
     """By model: numbers that are known already (code accuracy), by column."""
     codes: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
     """By model: the codes that its image was decoded from."""
+    no_hr: str = ""
+    """Why there is no HR, where there ought to be."""
     notes: tuple[str, ...] = ()
     """What was done to the image's files before they could be scored, a line each."""
 
@@ -76,7 +78,7 @@ def _scored(scorer: Scorer, case: Case) -> Scored:
         if isinstance(made, str):
             scores.update({name: Score(None, made) for name in scorer.of_images})
         else:
-            scores.update(scorer.score(made, reference))
+            scores.update(scorer.score(made, reference, case.no_hr))
         scores.update({name: Score(value) for name, value in case.known.get(model, {}).items()})
         rows.append(ImageScores(model, case.image, case.photo, scores))
     return Scored(case, tuple(rows))

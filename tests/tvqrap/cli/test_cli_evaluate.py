@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +138,8 @@ class TestEvaluate:
         assert "psnr_y" in result.output and "are left out" in result.output
         means = json.loads((folders / "out" / "metrics.json").read_text())
         assert list(means["bicubic"]) == ["piqe"]
+        asked = run("evaluate", "bicubic", *arguments, "--metrics", "piqe", "--overwrite")
+        assert asked.exit_code == 0 and "need HR" not in asked.output
         refused = run("evaluate", "bicubic", *arguments, "--metrics", "psnr_y", "--overwrite")
         assert refused.exit_code == 2 and "need HR" in refused.output
         assert large.is_file()
@@ -172,6 +175,38 @@ class TestEvaluate:
         assert {failure["image"] for failure in found["failures"]} == {"one", "sub/two"}
         assert len(found["notes"]) == 1 and "deep.png: 16 bits" in found["notes"][0]
         assert found["scores"]["theirs"]["psnr_y"]["images"] == 2
+
+    def test_links_to_nowhere_and_names_of_other_bytes(self, folders: Path) -> None:
+        (folders / "lq" / "one.png").unlink()
+        (folders / "lq" / "one.png").symlink_to("nowhere")
+        other = os.fsdecode(b"\xfcber.png")
+        for name in ("gt", "lq"):
+            shutil.copy(folders / "gt" / "sub" / "two.png", folders / name / other)
+        with Image.open(folders / "lq" / other) as image:
+            image.reduce(4).save(folders / "lq" / other)
+        (folders / "gt" / os.fsdecode(b"bad\xfc.png")).write_bytes(b"no image")
+        (folders / "lq" / os.fsdecode(b"bad\xfc.png")).write_bytes(b"no image")
+        result = evaluate(folders, "bicubic")
+        assert result.exit_code == 1 and "bicubic: one: " in result.output
+        assert "bad\\xfc.png: " in result.output
+        found = scores(folders / "out")
+        assert {failure["image"] for failure in found["failures"]} == {"one", "bad\\xfc"}
+        assert found["scores"]["bicubic"]["psnr_y"]["images"] == 2
+        assert "\\xfcber" in (folders / "out" / "per_image.csv").read_text()
+
+    def test_without_hr_the_metrics_that_need_none_are_computed(self, folders: Path) -> None:
+        large = texture(6, 200, 200)
+        for name in ("gt", "lq"):
+            shutil.rmtree(folders / name)
+        save(folders / "lq" / "one.png", np.asarray(Image.fromarray(large).reduce(4)))
+        (folders / "gt").mkdir()
+        (folders / "gt" / "one.png").write_bytes(b"no image")
+        result = evaluate(folders, "bicubic", metrics="psnr_y,ssim_y,gmsd,vif,piqe")
+        assert result.exit_code == 1
+        assert result.output.count("one.png: ") == 2 and "(4 metrics)" in result.output
+        found = scores(folders / "out")
+        assert found["scores"]["bicubic"]["piqe"]["images"] == 1
+        assert {failure["metric"] for failure in found["failures"]} >= {"psnr_y", "vif"}
 
     def test_a_model_that_gives_nan_loses_its_images(self, folders: Path) -> None:
         from spandrel.architectures.ESRGAN import ESRGAN
