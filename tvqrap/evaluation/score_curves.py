@@ -21,7 +21,7 @@ def write_score_curves(folder: Path, summary: Summary, rows: Sequence[ImageScore
     In a line with `percent` p is the score below which p per cent of the model's images lie.
     """
     for column in summary.columns:
-        if column not in METRICS or METRICS[column].of_set:  # type: ignore[index]
+        if column not in METRICS or METRICS[column].of_set:
             continue
         percent = np.linspace(0, 100, STEPS + 1)
         curves = {}

@@ -359,6 +359,14 @@ class TestBenchmark:
 
 
 class TestImagenetTest:
+    def test_it_needs_no_params_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("TVQRAP_WORKERS", "1")
+        save(tmp_path / "photos" / "one.png", texture(1, 200, 150))
+        result = run("pairs", "imagenet-test", "photos", "-o", "set", "--size", "64")
+        assert result.exit_code == 0, result.output
+        assert Image.open("set/lq/one.png").size == (16, 16)
+
     def test_pairs_by_the_recipe(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data = DataSettings(photos="unused", min_side=32, max_pixels=10**6, max_lost=0.0)
         params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))

@@ -115,6 +115,24 @@ def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
     assert "*" not in console.export_text()
 
 
+@pytest.mark.parametrize("count", [4, 9])
+def test_no_number_is_broken_however_many_models(count: int) -> None:
+    names = [f"[bold]{'a-long-name' * (k % 3)}{k}" for k in range(count)]
+    scored = [
+        ImageScores(name, f"i{k}", f"p{k}", {"psnr_y": Score(20.5 + k), "fsim": Score(0.1234 + k)})
+        for name in names
+        for k in range(6)
+    ]
+    summary = summarise(scored, {}, RESAMPLING, {})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(score_table(summary, "[red]Test"))
+    text = console.export_text()
+    interval = summary.intervals[names[0]]["fsim"].shown(4, "–")
+    assert interval is not None and text.count(interval) == count
+    assert text.count("[bold]") == count and "[red]Test" in text
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+
+
 def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
     summary = summarise(rows(), {"rap": {"fid": Score(None, "2 of 3 images")}}, RESAMPLING, {})
     assert summary.mean("rap", "fid") is None
