@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tvqrap.cli.output_paths import refuse_file_in_the_way
 from tvqrap.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ def compare_results(first: Path, second: Path, output: Path | None, overwrite: b
 
     from tvqrap.evaluation.compared_results import compare, read_result
 
-    if output is not None and output.is_dir():
-        raise UserError(f"{output}: is a folder, expected a file to write the comparison to")
-    if output is not None and output.exists() and not overwrite:
-        raise UserError(f"{output}: is there already; --overwrite replaces it")
+    if output is not None:
+        refuse_file_in_the_way(output.parent)
+        if output.is_dir():
+            raise UserError(f"{output}: is a folder, expected a file to write the comparison to")
+        if output.exists() and not overwrite:
+            raise UserError(f"{output}: is there already; --overwrite replaces it")
     compared = compare(read_result(first), read_result(second))
     for line in compared.notes:
         typer.echo(line, err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
+from tvqrap.cli.output_paths import refuse_file_in_the_way
 from tvqrap.errors import UsageError, UserError
 from tvqrap.evaluation.readable_names import readable
 
@@ -85,8 +86,7 @@ def evaluate(
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is a file, expected a folder for the results")
+    refuse_file_in_the_way(output)
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)

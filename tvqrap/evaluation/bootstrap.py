@@ -28,6 +28,14 @@ class Interval:
         return f"{self.low:{sign}.{digits}f}{between}{self.high:{sign}.{digits}f}"
 
 
+def caution(photos: int) -> str:
+    """What is to be said where photographs are too few to tell; empty where there are enough."""
+    if photos >= FEWEST_PHOTOS:
+        return ""
+    count = "1 photograph" if photos == 1 else f"{photos} photographs"
+    return f"{count}, fewer than {FEWEST_PHOTOS}: no intervals, and no model is told apart"
+
+
 @dataclass(frozen=True)
 class Resampling:
     """How intervals are found."""

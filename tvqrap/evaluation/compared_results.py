@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tvqrap.errors import UserError
-from tvqrap.evaluation.bootstrap import Interval, Resampling
+from tvqrap.evaluation.bootstrap import Interval, Resampling, caution
 from tvqrap.evaluation.compared_protocols import compare_protocols
 from tvqrap.evaluation.comparison import Value, Verdict, paired_difference, values_of, verdict
 from tvqrap.evaluation.metrics import METRICS, Score
@@ -147,6 +147,8 @@ def compare(first: Result, second: Result) -> Compared:
             f"{second.path}: has no score by a metric of {first.path}: found {scored[1]}, expected "
             f"one of {scored[0]}"
         )
+    few = caution(len({row.photo for row in first.rows}))
+    notes += [few] if few else []
     images = len({row.image for row in first.rows})
     return Compared(images, tuple(entries), tuple(notes))
 

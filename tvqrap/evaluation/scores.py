@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from tvqrap.evaluation.bootstrap import FEWEST_PHOTOS, Interval, Resampling, mean_interval
+from tvqrap.evaluation.bootstrap import Interval, Resampling, caution, mean_interval
 from tvqrap.evaluation.metrics import METRICS, Score
 from tvqrap.evaluation.pyiqa_metric import installed, pyiqa_version
 from tvqrap.evaluation.scoring import ImageScores
@@ -73,10 +73,7 @@ class Summary:
     @property
     def caution(self) -> str:
         """What is to be said of so few photographs; empty where there are enough."""
-        if self.photos >= FEWEST_PHOTOS:
-            return ""
-        count = "1 photograph" if self.photos == 1 else f"{self.photos} photographs"
-        return f"{count}, fewer than {FEWEST_PHOTOS}: no intervals, and no model is told apart"
+        return caution(self.photos)
 
     @property
     def lost(self) -> int:

@@ -258,6 +258,8 @@ class TestEvaluate:
         assert again.exit_code == 1 and "--overwrite" in again.output
         wrong = run("evaluate", "--compare", *files, "-o", folders)
         assert wrong.exit_code == 1 and "is a folder, expected a file" in wrong.output
+        inside = run("evaluate", "--compare", *files, "-o", files[0] / "x" / "y.json")
+        assert inside.exit_code == 1 and "scores.json: is a file" in inside.output
         (entry,) = json.loads((folders / "compared.json").read_text())["entries"]
         assert entry["difference"]["mean"] == pytest.approx(entry["second"] - entry["first"])
         changed = scores(folders / "b")

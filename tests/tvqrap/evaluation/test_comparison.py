@@ -112,6 +112,13 @@ def test_different_protocols_are_refused(
     assert message in str(error.value)
 
 
+def test_few_photographs_tell_nothing_apart(tmp_path: Path) -> None:
+    results = [read_result(write(tmp_path / f"{shift}", shift, few=True)) for shift in (0, 9)]
+    compared = compare(*results)
+    assert {entry.verdict for entry in compared.entries} == {"not told apart"}
+    assert compared.notes[-1].startswith("3 photographs, fewer than 5")
+
+
 def test_other_versions_of_torch_are_a_note(tmp_path: Path) -> None:
     first = read_result(write(tmp_path / "a", 0))
     second = read_result(write(tmp_path / "b", 0, versions={"torch": "0"}))
