@@ -14,11 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tvqrap.evaluation.comparison import paired_difference, values_of, verdict
 from tvqrap.evaluation.distributions import Distribution, distribution
+from tvqrap.evaluation.failure_lines import failure_lines
 from tvqrap.evaluation.metrics import VERDICT
 from tvqrap.evaluation.page_pictures import Embedded, embed
 from tvqrap.evaluation.plain import enlarge
 from tvqrap.evaluation.results import Results
-from tvqrap.evaluation.scores import COLUMNS, Summary
+from tvqrap.evaluation.scores import COLUMNS, SCORES, Summary
 from tvqrap.evaluation.selection import Pick, Picked, pick_images
 from tvqrap.evaluation.table import best_of
 from tvqrap.files import write_whole
@@ -28,7 +29,7 @@ BUDGET = 12_000_000
 """Bytes of the pictures in a page."""
 PICTURES = 12
 LISTED = 200
-"""Failures that a page lists."""
+"""Failures that a page lists, and notes."""
 
 _TEMPLATES = Path(__file__).parent / "page"
 
@@ -89,8 +90,7 @@ def write_report(
             for c in per_image
             if (found := _distribution(results, models, c)) is not None
         ],
-        failures=summary.failures[:LISTED],
-        more=max(0, len(summary.failures) - LISTED),
+        failures=failure_lines(summary.failures, LISTED, SCORES),
         notes=results.notes[:LISTED],
         protocol=json.dumps(protocol, indent=2, ensure_ascii=False),
         lossy=lossy,

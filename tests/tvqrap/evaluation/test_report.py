@@ -72,7 +72,7 @@ def test_what_failed_is_listed(tmp_path: Path) -> None:
     whole = case("a", 1)
     broken = Case("b", "b", whole.hr, whole.lr, {**whole.made, "ours": "ran out of <memory>"})
     text = page_of(tmp_path, [whole, broken])
-    assert "ran out of &lt;memory&gt;" in text and "1 of 2 images" in text
+    assert "ours: b: ran out of &lt;memory&gt; (psnr_y, gmsd)" in text and "1 of 2 images" in text
     lost = Case("c", "c", whole.hr, whole.lr, {**whole.made, "ours": "gave nan"})
     text = page_of(tmp_path / "all", [lost])
     assert text.count('<span class="lost">failed</span>') == 2 and ">–<" not in text
