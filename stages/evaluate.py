@@ -22,10 +22,12 @@ from stages.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
 from tvqrap.errors import UserError
 from tvqrap.evaluation.bootstrap import Resampling
+from tvqrap.evaluation.device_names import device_name
 from tvqrap.evaluation.pictures import SheetRow, contact_sheet
 from tvqrap.evaluation.plain import enlarge
 from tvqrap.evaluation.report import REPORT, Page, write_report
 from tvqrap.evaluation.results import Results, refuse_losses
+from tvqrap.evaluation.score_curves import write_score_curves
 from tvqrap.evaluation.scorer import Scorer
 from tvqrap.evaluation.scores import padding
 from tvqrap.evaluation.scoring import Case, score_cases
@@ -47,7 +49,7 @@ UPSCALERS = {"predictor": Path("models/predictor"), "rap": Path("models/rap")}
 OUT = Path("evaluation")
 ROW = "tokenizer"
 """The tokenizer's row of the table, which sees HR."""
-PAGE_PICTURES = 8
+PAGE_PICTURES = 12
 
 TIMED_RUNS = 3
 
@@ -101,11 +103,16 @@ def evaluate(stage: Stage) -> None:
             data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
             models={
                 "bicubic": {"kind": "Pillow's bicubic"},
-                ROW: {"kind": "its own reconstruction", **_model(TOKENIZER)},
+                ROW: {
+                    "kind": "its own reconstruction",
+                    **_model(TOKENIZER),
+                    "device": device_name(device),
+                },
                 **{
                     name: {
                         "kind": "tvqrap",
                         **_model(folder),
+                        "device": device_name(device),
                         "padding": padding(settings.pad_multiple),
                         "tiling": None,
                     }
@@ -122,6 +129,7 @@ def evaluate(stage: Stage) -> None:
             pictures=PAGE_PICTURES,
         )
         write_report(out / REPORT, page, results, summary, about)
+    write_score_curves(out / "curves", summary, results.rows)
     if sheet:
         save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
     write_whole(out / "timing.json", json.dumps(timing, indent=2) + "\n")

@@ -46,8 +46,12 @@ def test_it_ends_with_models_scores_and_a_picture(road: Checkout) -> None:
     assert list(metrics) == ["bicubic", "tokenizer", "predictor", "rap"]
     for column in ("psnr_y", "ssim_y", "fsim", "stlpips_vgg", "stlpips_alex", "piqe"):
         assert all(isinstance(row[column], float) for row in metrics.values()), column
-    assert metrics["rap"]["code_accuracy"] >= 0
-    assert metrics["tokenizer"]["code_usage"] > 0
+    assert {len(row) for row in metrics.values()} == {6}
+    scores = json.loads((road.root / "evaluation/scores.json").read_text())
+    assert scores["scores"]["rap"]["code_accuracy"]["mean"] >= 0
+    assert scores["totals"]["tokenizer"]["code_usage"] > 0
+    curve = (road.root / "evaluation/curves/fsim.tsv").read_text()
+    assert curve.startswith("percent\tbicubic\ttokenizer\tpredictor\trap\n0\t")
     assert (road.root / "evaluation/pictures/test.png").stat().st_size > 1000
     timing = json.loads((road.root / "evaluation/timing.json").read_text())
     assert timing["rap"]["parameters"] > 0 and timing["rap"]["seconds_per_image"] > 0

@@ -66,6 +66,8 @@ def benchmark(
         found = measure(list(names), lengths, rounds=rounds, device=device, advance=advance)
     for line in _markdown(found, names, rounds, device):
         typer.echo(line)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
     if output is not None:
         from tvqrap.files import write_whole
 
@@ -80,12 +82,13 @@ def _markdown(found: "Measured", names: dict[str, str], rounds: int, device: str
         f"|---|---|---|{'---|' if cpu else ''}---|---|---|---|",
     ]
     for cost in found.costs:
-        core = cost.processor_milliseconds
+        core, peak = cost.processor_milliseconds, cost.peak_bytes
+        memory = "–" if peak is None else f"{peak / 2**20:.0f} MiB"
         lines.append(
             f"| {names[cost.model]} | {cost.side}x{cost.side} | {cost.milliseconds:.0f} "
             + (f"| {core:.0f} " if core is not None else "")
             + f"| {cost.parameters / 1e6:.1f} M | {cost.operations / 1e9:.1f} "
-            f"| {cost.peak_bytes / 2**20:.0f} MiB | {100 * cost.share:.0f} % |"
+            f"| {memory} | {100 * cost.share:.0f} % |"
         )
     rate = f"{found.operations_per_second / 1e9:.0f} GFLOP/s measured{' of a core' if cpu else ''}"
     end = f"median of {rounds}, load {os.getloadavg()[0]:.1f}"

@@ -7,49 +7,67 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tvqrap.cli.output_paths import refuse_file_in_the_way
+from tvqrap.errors import UserError
+
 if TYPE_CHECKING:
     from tvqrap.evaluation.compared_results import Compared
 
 
-def compare_results(first: Path, second: Path, output: Path | None) -> None:
-    """Prints what differs between two results, and writes it as JSON where `output` is given."""
+def compare_results(first: Path, second: Path, output: Path | None, overwrite: bool) -> None:
+    """Prints what differs between two results, and writes it as JSON where `output` is given.
+
+    Raises UserError where that is a folder, or a file that is there without `overwrite`.
+    """
     from rich.console import Console
 
     from tvqrap.evaluation.compared_results import compare, read_result
 
-    a, b = read_result(first), read_result(second)
-    compared = compare(a, b)
+    if output is not None:
+        refuse_file_in_the_way(output.parent)
+        if output.is_dir():
+            raise UserError(f"{output}: is a folder, expected a file to write the comparison to")
+        if output.exists() and not overwrite:
+            raise UserError(f"{output}: is there already; --overwrite replaces it")
+    compared = compare(read_result(first), read_result(second))
     for line in compared.notes:
         typer.echo(line, err=True)
-    Console().print(_table(compared))
+    console = Console()
+    typer.echo(f"B minus A, {compared.images} images")
+    for model in dict.fromkeys(entry.model for entry in compared.entries):
+        console.print(_table(compared, model))
     if output is not None:
         from tvqrap.files import write_whole
 
         write_whole(output, json.dumps(asdict(compared), indent=2) + "\n")
 
 
-def _table(compared: "Compared") -> Any:
+def _table(compared: "Compared", model: str) -> Any:
+    """What differs in one model; fits into 80 characters without breaking a number."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     from tvqrap.evaluation.scores import COLUMNS
 
-    table = Table(title=f"B minus A, {compared.images} images", box=box.SIMPLE_HEAD)
-    for title in ("model", "metric", "A", "B", "difference", "B is"):
-        table.add_column(title, justify="left" if title in ("model", "metric") else "right")
-    before = ""
+    table = Table(title=escape(model), title_justify="left", box=box.SIMPLE_HEAD)
+    for title in ("metric", "A", "B", "difference", "B is"):
+        table.add_column(title, justify="left" if title == "metric" else "right", no_wrap=True)
     for entry in compared.entries:
+        if entry.model != model:
+            continue
         column = COLUMNS[entry.metric]
         digits = column.digits
-        arrow = "↑" if column.better == "higher" else "↓"
-        interval = entry.difference
+        difference = entry.second - entry.first
+        ends = None
+        if entry.difference is not None:
+            difference = entry.difference.mean
+            ends = entry.difference.shown(digits, " ", "+")
         table.add_row(
-            "" if entry.model == before else entry.model,
-            f"{column.title} {arrow}",
+            f"{column.title} {'↑' if column.better == 'higher' else '↓'}",
             f"{entry.first:.{digits}f}",
             f"{entry.second:.{digits}f}",
-            f"{interval.mean:+.{digits}f} ({interval.low:+.{digits}f} {interval.high:+.{digits}f})",
-            entry.verdict,
+            f"{difference:+.{digits}f}" + (f" ({ends})" if ends else ""),
+            entry.verdict or "of the set",
         )
-        before = entry.model
     return table

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
+from tvqrap.cli.output_paths import refuse_file_in_the_way
 from tvqrap.errors import UsageError, UserError
+from tvqrap.evaluation.readable_names import readable
 
 if TYPE_CHECKING:
     from tvqrap.evaluation.contenders import Contender
@@ -18,6 +20,8 @@ PLAIN = ("bicubic", "lanczos")
 DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe"
 BOOTSTRAP_SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 SHEET = 6
+LISTED = 10
+"""Lines of failures, and of notes, on standard error."""
 SHEET_SIDE = 1024
 """The contact sheet shows images up to this side; the page has parts of larger ones."""
 
@@ -32,7 +36,10 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the results.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder for the results; with --compare, a JSON file to write."
+        ),
     ] = None,
     gt: Annotated[Path | None, typer.Option(help="Folder of HR images.")] = None,
     lq: Annotated[
@@ -57,6 +64,10 @@ def evaluate(
             help="LR images larger than a square of this side are upscaled in tiles of it."
         ),
     ] = 256,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images in work at once; a core each if not given."),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Two results (scores.json) to compare, in place of models."),
@@ -69,12 +80,13 @@ def evaluate(
             raise UsageError("--compare: takes two results and neither models nor images")
         from tvqrap.cli.compare import compare_results
 
-        compare_results(*compare, output)
+        compare_results(*compare, output, overwrite)
         return
     if not models:
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
+    refuse_file_in_the_way(output)
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
@@ -95,7 +107,8 @@ def evaluate(
         tests = from_folders(gt, lq, makers)
     if not tests.has_hr:
         names = _without_hr(names, metrics != DEFAULT_METRICS)
-    _run(tests, makers, names, weights, output, str(pairs or realsr or gt or lq))
+    source = readable(str(pairs or realsr or gt or lq))
+    _run(tests, makers, names, weights, output, source, workers)
 
 
 def _run(
@@ -105,10 +118,12 @@ def _run(
     weights: Path | None,
     output: Path,
     source: str,
+    workers: int | None,
 ) -> None:
     from rich.console import Console
 
     from tvqrap.evaluation.bootstrap import Resampling
+    from tvqrap.evaluation.failure_lines import failure_lines
     from tvqrap.evaluation.pictures import SheetRow, contact_sheet
     from tvqrap.evaluation.report import Page, write_report
     from tvqrap.evaluation.results import Results, refuse_losses
@@ -128,7 +143,7 @@ def _run(
     with tempfile.TemporaryDirectory() as folder:
         results = Results(scorer, resampling, Spool(Path(folder)))
         with progress("evaluate", total=tests.images, unit="image") as advance:
-            for scored in score_cases(tests.cases, scorer):
+            for scored in score_cases(tests.cases, scorer, workers):
                 results.add(scored)
                 case = scored.case
                 shown = [*case.made.values(), *([case.hr] if tests.has_hr else [])]
@@ -147,11 +162,14 @@ def _run(
         save_png(output / "pictures" / "sheet.png", picture)
     Console().print(score_table(summary, f"{tests.images} images"))
     typer.echo(f"{output / 'report.html'}: the page", err=True)
-    for failure in summary.failures[:10]:
-        line = f"{failure.model}: {failure.image}: {failure.metric}: {failure.reason}"
+    for line in failure_lines(summary.failures, LISTED, str(output / "scores.json")):
         typer.echo(line, err=True)
-    for note in results.notes[:10]:
+    for note in results.notes[:LISTED]:
         typer.echo(f"note: {note}", err=True)
+    if len(results.notes) > LISTED:
+        typer.echo(
+            f"note: and {len(results.notes) - LISTED} more, in {output / 'scores.json'}", err=True
+        )
     refuse_losses(summary, output)
 
 
@@ -179,7 +197,8 @@ def _without_hr(names: "list[MetricName]", chosen: bool) -> "list[MetricName]":
             f"--metrics: {', '.join(dropped)} need HR images, which LR alone has not; expected of "
             f"{', '.join(without_reference(METRICS))}"
         )
-    typer.echo(f"LR images alone: {', '.join(dropped)} need HR and are left out", err=True)
+    if dropped:
+        typer.echo(f"LR images alone: {', '.join(dropped)} need HR and are left out", err=True)
     return kept
 
 
@@ -190,10 +209,10 @@ def _named(models: list[str]) -> dict[str, str]:
         name, equals, path = given.partition("=")
         named = bool(equals and name and path and "/" not in name)
         pairs.append((name, path) if named else ("", given))
-    short = [name or Path(given).name for name, given in pairs]
+    short = [readable(name or Path(given).name) for name, given in pairs]
     found: dict[str, str] = {}
     for (given_name, given), name in zip(pairs, short, strict=True):
-        name = given_name or (name if short.count(name) == 1 else given)
+        name = readable(given_name) or (name if short.count(name) == 1 else readable(given))
         if name in found:
             raise UsageError(f"{name}: is given twice")
         if name in ("LR", "LR, bicubic", "HR"):

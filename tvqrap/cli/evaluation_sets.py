@@ -89,14 +89,28 @@ def _shard_case(sample: "Sample", makers: Makers) -> "Case":
     from pipeline.shards import decode_png
     from tvqrap.evaluation.scoring import Case
 
+    def decoded(member: str) -> "NDArray[np.uint8] | str":
+        try:
+            return decode_png(sample.members[member])
+        except KeyError:
+            return f"{sample.key}: has no {member}"
+        except ValueError as error:
+            return f"{sample.key}: {member}: {error}"
+
+    lr, hr = decoded("lr0.png"), decoded("hr.png")
     try:
-        lr, hr = decode_png(sample.members["lr0.png"]), decode_png(sample.members["hr.png"])
         photo = json.loads(sample.members["json"])["photo"]
-    except (KeyError, ValueError) as error:
-        reason = f"{sample.key}: {error}"
+    except (KeyError, ValueError):
+        reason = f"{sample.key}: has no json that names its photo"
         return Case(sample.key, sample.key, None, None, dict.fromkeys(makers.order, reason))
-    made = {name: makers.from_lr(name, lr) for name in makers.order}
-    return Case(sample.key, photo, hr, lr, made)
+    return Case(
+        sample.key,
+        photo,
+        None if isinstance(hr, str) else hr,
+        None if isinstance(lr, str) else lr,
+        {name: makers.from_lr(name, lr) for name in makers.order},
+        no_hr=hr if isinstance(hr, str) else "",
+    )
 
 
 def from_folders(gt: Path | None, lq: Path | None, makers: Makers) -> TestSet:
@@ -138,19 +152,19 @@ def _file_case(files: "Matched", makers: Makers) -> "Case":
     made: dict[str, NDArray[np.uint8] | str] = {}
     notes = [read.note for read in (hr, lr) if read is not None and read.note]
     for name in makers.order:
-        if hr is not None and isinstance(hr.pixels, str):
-            made[name] = hr.pixels
-        elif name in makers.finished:
+        if name in makers.finished:
             read = read_scored(files.finished[name])
             made[name] = read.pixels
             notes += [read.note] if read.note else []
         else:
             made[name] = makers.from_lr(name, lr.pixels)
+    hr_pixels = None if hr is None else hr.pixels
     return Case(
         image=files.name,
         photo=files.name,
-        hr=None if hr is None or isinstance(hr.pixels, str) else hr.pixels,
+        hr=None if isinstance(hr_pixels, str) else hr_pixels,
         lr=None if isinstance(lr.pixels, str) else lr.pixels,
         made=made,
+        no_hr=hr_pixels if isinstance(hr_pixels, str) else "",
         notes=tuple(notes),
     )

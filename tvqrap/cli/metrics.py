@@ -56,7 +56,7 @@ def metrics(
 
 def _problem(name: "MetricName", weights: Path | None) -> str | None:
     """Why a metric cannot be used; None where it can."""
-    from tvqrap.evaluation.metric_weights import find_weights
+    from tvqrap.evaluation.metric_weights import check_weights, find_weights
     from tvqrap.evaluation.pyiqa_metric import pyiqa_version
 
     try:
@@ -67,7 +67,7 @@ def _problem(name: "MetricName", weights: Path | None) -> str | None:
         elif pyiqa_version() is None:
             return "pyiqa is not installed; `pip install tvqrap[evaluation]` brings it"
         else:
-            find_weights(name, weights)
+            check_weights(find_weights(name, weights))
     except UserError as error:
         return str(error)
     return None
@@ -82,15 +82,20 @@ def _print(problems: "dict[MetricName, str | None]", weights: Path | None) -> No
     from tvqrap.evaluation.metrics import METRICS
 
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("metric", "", "better", "needs", ""):
-        table.add_column(title, overflow="fold")
+    for title in ("metric", "title", "better", "compares with"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("here", overflow="fold")
     for name, problem in problems.items():
         metric = METRICS[name]
-        needs = "HR, whole set" if metric.of_set else "HR" if metric.reference else "–"
-        state = "usable" if problem is None else problem.partition("; ")[0].partition(", not")[0]
+        needs = "HR, the set" if metric.of_set else "HR" if metric.reference else "nothing"
+        # A path does not fit beside the rest, and a name that is cut cannot be copied.
+        state = "usable" if problem is None else "not usable"
         table.add_row(name, metric.title, metric.better, needs, state)
     Console().print(table)
-    lacking = [name for name, problem in problems.items() if problem is not None]
+    for name, problem in problems.items():
+        if problem is not None:
+            typer.echo(f"{name}: {problem.partition(', not found')[0].partition('; ')[0]}")
+    lacking = [n for n, problem in problems.items() if problem is not None and "needs" in problem]
     if lacking:
         places = ", ".join(str(folder) for folder in folders(weights))
         typer.echo(f"Not found in {places}.")

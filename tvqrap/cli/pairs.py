@@ -97,7 +97,12 @@ def preview(
 def imagenet_test(
     source: Annotated[Path, typer.Argument(help="Folder of photographs (ImageNet validation).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for gt/ and lq/.")],
-    params: Annotated[Path, typer.Option(help="File of parameters.")] = Path("params.yaml"),
+    params: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of parameters; if not given, params.yaml here, or the project's default."
+        ),
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="So many, drawn at random; all if not given.")
     ] = None,
@@ -118,7 +123,7 @@ def imagenet_test(
 
     if size % SCALE:
         raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")
-    known = load_params(params).pairs.degradations
+    known = load_params(params or _params()).pairs.degradations
     if degradation not in known:
         raise UsageError(
             f"--degradation: found {degradation!r}, expected one of {', '.join(known)}"
@@ -140,6 +145,15 @@ def imagenet_test(
         typer.echo(f"{source / entry.name}: {entry.reason}", err=True)
     if lost:
         raise UserError(f"{len(lost)} of {made + len(lost)} photographs could not be used")
+
+
+def _params() -> Path:
+    """params.yaml of the working directory, or where there is none the default profile."""
+    import stages
+    from stages.params import PARAMS
+
+    default = Path(stages.__path__[0]) / "profiles" / "laptop.yaml"
+    return PARAMS if PARAMS.exists() else default
 
 
 def _line(name: str, hr: Any, degraded: "Degraded") -> list[tuple[str, "Image"]]:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tvqrap.errors import UserError
-from tvqrap.evaluation.bootstrap import Interval, Resampling
+from tvqrap.evaluation.bootstrap import Interval, Resampling, caution
+from tvqrap.evaluation.compared_protocols import compare_protocols
 from tvqrap.evaluation.comparison import Value, Verdict, paired_difference, values_of, verdict
 from tvqrap.evaluation.metrics import METRICS, Score
 from tvqrap.evaluation.scores import COLUMNS, METRICS_FILE, PER_IMAGE, SCORES
 from tvqrap.evaluation.scoring import ImageScores
-
-_SHOWN = 60
-"""Characters of a value in a message."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,8 @@ class Result:
     path: Path
     protocol: Mapping[str, Any]
     rows: tuple[ImageScores, ...]
+    totals: Mapping[str, Mapping[str, float]]
+    """By model and metric: numbers of the whole set."""
 
     @property
     def models(self) -> list[str]:
@@ -35,15 +35,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """One metric of one model in both results, over the images that have it in both."""
+    """One metric of one model in both results, over the images that have it in both.
+
+    A number of the whole set (FID) has neither an interval nor a verdict.
+    """
 
     model: str
     metric: str
     first: float
     second: float
-    difference: Interval
+    difference: Interval | None
     """Of the second less the first."""
-    verdict: Verdict
+    verdict: Verdict | None
     """Of the second."""
 
 
@@ -64,15 +67,17 @@ def read_result(path: Path) -> Result:
     folder = path if path.is_dir() else path.parent
     scores = folder / SCORES if path.is_dir() or path.name == METRICS_FILE else path
     try:
-        protocol = json.loads(scores.read_text(encoding="utf-8"))["protocol"]
-        protocol["metrics"], protocol["data"], protocol["models"]
+        found = json.loads(scores.read_text(encoding="utf-8"))
+        protocol, totals = found["protocol"], found.get("totals", {})
+        for key in ("metrics", "data", "models", "versions"):
+            dict(protocol[key])
         with (folder / PER_IMAGE).open(encoding="utf-8", newline="") as file:
             rows = tuple(_row(line) for line in csv.DictReader(file))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found, expected a result of evaluate") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{scores}: not a result of evaluate ({error!r})") from None
-    return Result(scores, protocol, rows)
+    return Result(scores, protocol, rows, totals)
 
 
 def _row(line: dict[str, str]) -> ImageScores:
@@ -87,11 +92,9 @@ def _row(line: dict[str, str]) -> ImageScores:
 def compare(first: Result, second: Result) -> Compared:
     """Metrics of the models that both have, or of the only model of each.
 
-    Raises UserError, naming what differs, for results on other images, or by another protocol:
-    other options or weights of metrics, another pyiqa, other averages; or where our models were
-    padded or tiled otherwise. Versions that do not touch a metric may differ.
+    Raises UserError, naming what differs, for results on other images, without a metric in common,
+    or by another protocol, as `compare_protocols` says.
     """
-    _refuse_differences(first, second)
     notes = []
     pairs = [(name, name) for name in first.models if name in second.models]
     if not pairs and len(first.models) == len(second.models) == 1:
@@ -102,11 +105,22 @@ def compare(first: Result, second: Result) -> Compared:
             f"{second.path}: has {', '.join(second.models)}, expected one of the models of "
             f"{first.path}: {', '.join(first.models)}"
         )
-    notes += _other_versions(first, second)
+    paths = (first.path, second.path)
+    notes += compare_protocols(first.protocol, second.protocol, pairs, paths)
+    _refuse_other_images(first, second)
     resampling = _resampling(first)
     entries = []
     for ours, theirs in pairs:
-        for metric in METRICS:
+        name = ours if ours == theirs else f"{ours}, {theirs}"
+        for metric, about in METRICS.items():
+            if about.of_set:
+                a, b = (
+                    result.totals.get(model, {}).get(metric)
+                    for result, model in ((first, ours), (second, theirs))
+                )
+                if a is not None and b is not None:
+                    entries.append(Entry(name, metric, a, b, None, None))
+                continue
             before = values_of(first.rows, ours, metric)
             after = values_of(second.rows, theirs, metric)
             common = [image for image in before if image in after]
@@ -119,14 +133,22 @@ def compare(first: Result, second: Result) -> Compared:
             assert difference is not None
             entries.append(
                 Entry(
-                    ours if ours == theirs else f"{ours}, {theirs}",
+                    name,
                     metric,
                     _mean(before, common),
                     _mean(after, common),
                     difference,
-                    verdict(difference, METRICS[metric].better),
+                    verdict(difference, about.better),
                 )
             )
+    if not entries:
+        scored = [", ".join(result.protocol["metrics"]) for result in (first, second)]
+        raise UserError(
+            f"{second.path}: has no score by a metric of {first.path}: found {scored[1]}, expected "
+            f"one of {scored[0]}"
+        )
+    few = caution(len({row.photo for row in first.rows}))
+    notes += [few] if few else []
     images = len({row.image for row in first.rows})
     return Compared(images, tuple(entries), tuple(notes))
 
@@ -147,17 +169,7 @@ def _resampling(result: Result) -> Resampling:
         raise UserError(f"{result.path}: not a result of evaluate ({error!r})") from None
 
 
-def _refuse_differences(first: Result, second: Result) -> None:
-    for name, find in (
-        ("data", lambda p: p["data"]),
-        ("pixels", lambda p: p.get("pixels")),
-        ("mean", lambda p: p.get("mean")),
-        ("pyiqa", lambda p: p["versions"]["pyiqa"]),
-    ):
-        _refuse_difference(name, find(first.protocol), find(second.protocol), first, second)
-    metrics = [result.protocol["metrics"] for result in (first, second)]
-    for name in metrics[0].keys() & metrics[1].keys():
-        _refuse_difference(name, metrics[0][name], metrics[1][name], first, second)
+def _refuse_other_images(first: Result, second: Result) -> None:
     images = [{row.image for row in result.rows} for result in (first, second)]
     if images[0] != images[1]:
         alone = sorted(images[0] ^ images[1])
@@ -165,28 +177,3 @@ def _refuse_differences(first: Result, second: Result) -> None:
             f"{second.path}: not the images of {first.path}: {', '.join(alone[:10])} "
             f"{'are' if len(alone) > 1 else 'is'} in one alone"
         )
-    for model in first.models:
-        ours, theirs = (r.protocol["models"].get(model) for r in (first, second))
-        if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("kind") == "tvqrap":
-            for how in ("padding", "tiling"):
-                if theirs.get("kind") == "tvqrap":
-                    name = f"{how} of {model}"
-                    _refuse_difference(name, ours.get(how), theirs.get(how), first, second)
-
-
-def _refuse_difference(name: str, ours: Any, theirs: Any, first: Result, second: Result) -> None:
-    if ours != theirs:
-        a, b = (json.dumps(value)[:_SHOWN] for value in (ours, theirs))
-        raise UserError(
-            f"{second.path}: {name} is {b}, in {first.path} it is {a}; scores of different "
-            "protocols cannot be compared"
-        )
-
-
-def _other_versions(first: Result, second: Result) -> list[str]:
-    ours, theirs = first.protocol["versions"], second.protocol["versions"]
-    return [
-        f"{name}: {version} in A, {theirs.get(name)} in B"
-        for name, version in ours.items()
-        if theirs.get(name) != version
-    ]

@@ -45,7 +45,9 @@ def paired_difference(
 
 
 def verdict(difference: Interval, better: Literal["higher", "lower"]) -> Verdict:
-    """What an interval of differences says: 0 inside it says nothing."""
+    """What an interval of differences says: 0 inside it, or too few photographs, says nothing."""
+    if difference.low is None or difference.high is None:
+        return "not told apart"
     if difference.low <= 0 <= difference.high:
         return "not told apart"
     return "better" if (difference.mean > 0) == (better == "higher") else "worse"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvqrap.architecture import SCALE
+from tvqrap.evaluation.device_names import device_name
 from tvqrap.evaluation.metrics import one_line
 from tvqrap.evaluation.plain import Plain, enlarge
 from tvqrap.evaluation.scores import padding
@@ -24,7 +25,7 @@ class Contender:
     make: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
     """uint8 (H, W, 3) to uint8 (4H, 4W, 3); may raise anything."""
     about: Mapping[str, Any]
-    """What it is, by its fingerprint, and how it pads."""
+    """What it is, by its fingerprint, where it runs, and how it pads."""
     tile: int | None = None
     """Side in LR pixels of the tiles that large images are upscaled in; None where none are."""
     overlap: int = 0
@@ -68,6 +69,7 @@ def model_folder(folder: Path, device: str = "cpu", tile: int = LARGEST_TILE) ->
         {
             "kind": "tvqrap",
             "fingerprint": read_card(folder).fingerprint,
+            "device": device_name(device),
             "padding": padding(upscaler.pad_multiple),
         },
         tile=max(upscaler.tile, upscaler.pad_multiple),

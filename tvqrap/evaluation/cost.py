@@ -7,7 +7,6 @@ Memory is that of a process of its own on a CPU, and of the allocator on a GPU.
 
 import functools
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tvqrap.errors import UserError
 from tvqrap.evaluation.cost_models import build
+from tvqrap.evaluation.peak_memory import PeakUnknownError, begin_peak, peak_bytes
 
 MATRIX = 1536
 """Side of the square matrices whose product measures the machine."""
@@ -39,8 +39,9 @@ class Cost:
     parameters: int
     operations: int
     """Two for each multiply-add, in convolutions, matrix products and attention."""
-    peak_bytes: int
-    """Weights, and what the process took at most beyond what it had with them."""
+    peak_bytes: int | None
+    """Weights, and what upscaling took at most beyond them: on a CPU the growth of a process of its
+    own, on a GPU what torch's allocator held. None where the system does not tell."""
     share: float
     """Of the machine's arithmetic, as the product of large float32 matrices measures it; on a CPU
     by processor time, so of the cores that were used."""
@@ -53,6 +54,8 @@ class Measured:
     operations_per_second: float
     """The machine's, by the fastest of the rounds; on a CPU that of one core, by processor time."""
     costs: tuple[Cost, ...]
+    notes: tuple[str, ...] = ()
+    """Why a number is not known."""
 
 
 def measure(
@@ -72,6 +75,7 @@ def measure(
     built = {name: build(name, device) for name in models}
     fastest = 0.0
     costs = []
+    notes: dict[str, None] = {}
     for side in sides:
         lr = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
         operations = {}
@@ -90,6 +94,9 @@ def measure(
             wall = statistics.median(entry.wall for entry in spent[name])
             processor = statistics.median(entry.processor for entry in spent[name])
             counted = processor if device == "cpu" else wall
+            peak = _peak(name, side, device)
+            if isinstance(peak, str):
+                notes[f"peak memory is not known: {peak}"] = None
             costs.append(
                 Cost(
                     name,
@@ -98,12 +105,12 @@ def measure(
                     1e3 * processor if device == "cpu" else None,
                     sum(p.numel() for p in timed.network.parameters()),
                     operations[name],
-                    _peak(name, side, device),
+                    None if isinstance(peak, str) else peak,
                     operations[name] / counted / fastest,
                 )
             )
             advance(1, f"{name} {side}, memory")
-    return Measured(fastest, tuple(costs))
+    return Measured(fastest, tuple(costs), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -135,8 +142,11 @@ def _matrix_rate(device: str) -> float:
     return 2 * MATRIX**3 / (spent.processor if device == "cpu" else spent.wall)
 
 
-def _peak(name: str, side: int, device: str) -> int:
-    """Peak memory of one upscaling, in a fresh process. UserError where that process dies."""
+def _peak(name: str, side: int, device: str) -> int | str:
+    """Peak memory of one upscaling, in a fresh process, or why it is not known.
+
+    Raises UserError where that process dies.
+    """
     # Spawned: a fork would have this process's memory.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -146,7 +156,7 @@ def _peak(name: str, side: int, device: str) -> int:
     try:
         if not ours.poll(_MEMORY_SECONDS):
             raise UserError(f"{name}: no answer on {side}x{side} after {_MEMORY_SECONDS:.0f} s")
-        peak: int = ours.recv()
+        peak: int | str = ours.recv()
     except EOFError:
         process.join()
         raise UserError(
@@ -160,18 +170,18 @@ def _report_peak(name: str, side: int, device: str, pipe: Connection) -> None:
     timed = build(name, device)
     tensors = (*timed.network.parameters(), *timed.network.buffers())
     weights = sum(tensor.nbytes for tensor in tensors)
-    # Not since the start: libraries that were imported on the way are no part of it.
-    before = _resident()
-    with torch.inference_mode():
-        timed.run(torch.rand(1, 3, side, side))
+    lr = torch.rand(1, 3, side, side)
     if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        with torch.inference_mode():
+            timed.run(lr)
         pipe.send(torch.cuda.max_memory_allocated())
-    else:
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        pipe.send(weights + max(0, peak - before))
-
-
-def _resident() -> int:
-    """Bytes of memory that this process has now."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * resource.getpagesize()
+        return
+    try:
+        # Not since the start: libraries that were imported on the way are no part of it.
+        before = begin_peak()
+        with torch.inference_mode():
+            timed.run(lr)
+        pipe.send(weights + max(0, peak_bytes() - before))
+    except PeakUnknownError as error:
+        pipe.send(str(error))

@@ -6,6 +6,7 @@ released (`Canon/Test/4/Canon_001_HR.png` beside `Canon_001_LR4.png`, `Nikon` al
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tvqrap.architecture import SCALE
 from tvqrap.errors import UserError
+from tvqrap.evaluation.readable_names import readable
 from tvqrap.images import find_images
 
 _LISTED = 10
@@ -27,7 +29,7 @@ class Matched:
     """The files of one test image."""
 
     name: str
-    """Path below its folder, without the ending."""
+    """Path below its folder, without the ending; bytes that are no UTF-8 as `\\xNN`."""
     hr: Path | None
     lr: Path | None
     finished: Mapping[str, Path]
@@ -65,7 +67,7 @@ def match_realsr(folder: Path, finished: Mapping[str, Path]) -> tuple[Matched, .
     for path in tests or images:
         found = _REALSR.fullmatch(path.stem)
         if found is not None:
-            _put(roles[found["role"]], found["name"], path, folder)
+            _put(roles[found["role"]], readable(found["name"]), path, folder)
     hr, lr = roles["HR"], roles["LR4"]
     if not hr:
         raise UserError(f"{folder}: holds no images called NAME_HR, expected RealSR as released")
@@ -119,13 +121,14 @@ def _images(folder: Path) -> list[Path]:
 def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in _images(folder):
-        _put(files, path.relative_to(folder).with_suffix("").as_posix(), path, folder)
+        _put(files, readable(path.relative_to(folder).with_suffix("").as_posix()), path, folder)
     return files
 
 
 def _put(files: dict[str, Path], name: str, path: Path, folder: Path) -> None:
     if name in files:
-        raise UserError(f"{folder}: {files[name].name} and {path.name} have the same name")
+        names = readable(f"{files[name].name} and {path.name}")
+        raise UserError(f"{folder}: {names} have the same name")
     files[name] = path
 
 
@@ -172,16 +175,22 @@ def _wrong_sizes(case: Matched) -> list[str]:
 
 
 def _listed(problems: list[str]) -> str:
-    shown = "; ".join(problems[:_LISTED])
+    shown = readable("; ".join(problems[:_LISTED]))
     more = len(problems) - _LISTED
     return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 over the names (without folders) and bytes of files, in order."""
+    """SHA-256 over the names (without folders) and bytes of files, in order.
+
+    A file that cannot be read counts by its name.
+    """
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # a link to nowhere: reading the image will say so
+            content = "unreadable"
+        digest.update(os.fsencode(path.name) + f" {content}\n".encode())
     return digest.hexdigest()

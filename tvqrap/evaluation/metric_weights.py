@@ -8,6 +8,7 @@ whose files are not there is missing, with the reason.
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,21 @@ def sha256_of(path: Path) -> str:
     """SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(files: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of files of weights, by name. Raises UserError for one that is not the published one.
+
+    Of most files the publisher names the first digits alone, and of some nothing.
+    """
+    digests = {}
+    for name, path in files.items():
+        digests[name] = sha256_of(path)
+        expected = SOURCES[name].sha256
+        if not digests[name].startswith(expected):
+            more = "..." if len(expected) < len(digests[name]) else ""
+            raise UserError(f"{path}: SHA-256 is {digests[name]}, expected {expected}{more}")
+    return digests
 
 
 def fetch_weights(metric: MetricName, given: Path | None) -> list[Path]:

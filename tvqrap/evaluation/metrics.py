@@ -56,6 +56,8 @@ class Metric:
     """Whether it is one number of a whole set of images, that no image has."""
     one_at_a_time: bool = False
     """Whether pyiqa's network keeps something between layers that threads must not share."""
+    packages: tuple[str, ...] = ()
+    """Others than pyiqa and torch whose networks it runs."""
 
 
 _ON_Y = {"test_y_channel": True, "color_space": "ycbcr"}
@@ -78,9 +80,21 @@ METRICS: dict[MetricName, Metric] = {
     "stlpips_vgg": Metric("ST-LPIPS vgg", "stlpips-vgg", "lower", 4),
     "piqe": Metric("PIQE", "piqe", "lower", 2, reference=False),
     "lpips": Metric(
-        "LPIPS", "lpips", "lower", 4, weights=("LPIPS_v0.1_alex-df73285e.pth", _ALEXNET)
+        "LPIPS",
+        "lpips",
+        "lower",
+        4,
+        weights=("LPIPS_v0.1_alex-df73285e.pth", _ALEXNET),
+        packages=("torchvision",),
     ),
-    "dists": Metric("DISTS", "dists", "lower", 4, weights=("DISTS_weights-f5e65c96.pth", _VGG16)),
+    "dists": Metric(
+        "DISTS",
+        "dists",
+        "lower",
+        4,
+        weights=("DISTS_weights-f5e65c96.pth", _VGG16),
+        packages=("torchvision",),
+    ),
     "clipiqa": Metric("CLIP-IQA", "clipiqa", "higher", 4, reference=False, weights=("RN50.pt",)),
     "musiq": Metric(
         "MUSIQ", "musiq", "higher", 2, reference=False, weights=("musiq_koniq_ckpt-e95806b9.pth",)
@@ -93,6 +107,7 @@ METRICS: dict[MetricName, Metric] = {
         reference=False,
         weights=("ckpt_koniq10k.pt",),
         one_at_a_time=True,
+        packages=("timm",),
     ),
     "maniqa_pipal": Metric(
         "MANIQA-PIPAL",
@@ -102,12 +117,19 @@ METRICS: dict[MetricName, Metric] = {
         reference=False,
         weights=("MANIQA_PIPAL-ae6d356b.pth",),
         one_at_a_time=True,
+        packages=("timm",),
     ),
     "niqe": Metric(
         "NIQE", "niqe", "lower", 3, reference=False, weights=("niqe_modelparameters.mat",)
     ),
     "fid": Metric(
-        "FID", "fid", "lower", 2, weights=("pt_inception-2015-12-05-6726825d.pth",), of_set=True
+        "FID",
+        "fid",
+        "lower",
+        2,
+        weights=("pt_inception-2015-12-05-6726825d.pth",),
+        of_set=True,
+        packages=("torchvision",),
     ),
 }
 assert tuple(METRICS) == get_args(MetricName)

@@ -15,6 +15,7 @@ from torch import Tensor
 from tvqrap.architecture import SCALE
 from tvqrap.errors import UserError
 from tvqrap.evaluation.contenders import Contender
+from tvqrap.evaluation.device_names import device_name
 from tvqrap.evaluation.metric_weights import sha256_of
 from tvqrap.tiles import LARGEST_TILE, tiles_along
 
@@ -36,6 +37,7 @@ def other_upscaler(path: Path, device: str = "cpu", tile: int = LARGEST_TILE) ->
             "kind": f"spandrel {network.architecture.name}",
             "fingerprint": sha256_of(path),
             "spandrel": metadata.version("spandrel"),
+            "device": device_name(device),
             "padding": {"multiple": sizes.multiple_of, "minimum": sizes.minimum},
         },
         tile=tile,

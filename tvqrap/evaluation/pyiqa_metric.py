@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tvqrap.errors import UserError
-from tvqrap.evaluation.metric_weights import SOURCES, sha256_of
+from tvqrap.evaluation.metric_weights import check_weights
 from tvqrap.evaluation.metrics import Metric
 
 if TYPE_CHECKING:
@@ -26,15 +26,20 @@ if TYPE_CHECKING:
 
 _TORCHSCRIPT = "RN50.pt"
 """CLIP's file is a TorchScript archive, which `weights_only` cannot read: it is opened only where
-its SHA-256 is the one that OpenAI publishes."""
+its whole SHA-256 is the one that OpenAI publishes, which `check_weights` sees to."""
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package; None where it is missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def pyiqa_version() -> str | None:
     """The version of the installed pyiqa; None where it is missing."""
-    try:
-        return metadata.version("pyiqa")
-    except metadata.PackageNotFoundError:
-        return None
+    return installed("pyiqa")
 
 
 def build_metric(metric: Metric, files: Mapping[str, Path]) -> "nn.Module":
@@ -48,10 +53,7 @@ def build_metric(metric: Metric, files: Mapping[str, Path]) -> "nn.Module":
     import pyiqa
     import torch
 
-    for name, path in files.items():
-        found, expected = sha256_of(path), SOURCES[name].sha256
-        if name == _TORCHSCRIPT and found != expected:
-            raise UserError(f"{path}: SHA-256 is {found}, expected {expected}")
+    check_weights(files)
     logging.getLogger("pyiqa").setLevel(logging.WARNING)
     with _closed(files), contextlib.redirect_stdout(io.StringIO()):
         network: nn.Module = pyiqa.create_metric(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tvqrap.errors import UserError
+from tvqrap.evaluation.readable_names import readable
 from tvqrap.images import read_image
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,13 +32,14 @@ def read_scored(path: Path) -> Read:
     What is transparent has no colour of its own and cannot be scored; 16 bits are reduced to 8, as
     a note says, because scores are of 8 bits.
     """
+    shown = readable(str(path))
     try:
         if _is_transparent(path):
-            return Read(f"{path}: is transparent, expected opaque pixels")
+            return Read(f"{shown}: is transparent, expected opaque pixels")
         pixels = np.asarray(read_image(path))
     except UserError as error:
-        return Read(str(error))
-    return Read(pixels, f"{path}: 16 bits reduced to 8" if _has_16_bits(path) else "")
+        return Read(readable(str(error)))
+    return Read(pixels, f"{shown}: 16 bits reduced to 8" if _has_16_bits(path) else "")
 
 
 def _is_transparent(path: Path) -> bool:

@@ -14,12 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tvqrap.evaluation.comparison import paired_difference, values_of, verdict
 from tvqrap.evaluation.distributions import Distribution, distribution
+from tvqrap.evaluation.failure_lines import failure_lines
 from tvqrap.evaluation.metrics import VERDICT
 from tvqrap.evaluation.page_pictures import Embedded, embed
 from tvqrap.evaluation.plain import enlarge
 from tvqrap.evaluation.results import Results
-from tvqrap.evaluation.scores import COLUMNS, Summary
-from tvqrap.evaluation.selection import Pick, pick_images
+from tvqrap.evaluation.scores import COLUMNS, SCORES, Summary
+from tvqrap.evaluation.selection import Pick, Picked, pick_images
 from tvqrap.evaluation.table import best_of
 from tvqrap.files import write_whole
 
@@ -28,7 +29,7 @@ BUDGET = 12_000_000
 """Bytes of the pictures in a page."""
 PICTURES = 12
 LISTED = 200
-"""Failures that a page lists."""
+"""Failures that a page lists, and notes."""
 
 _TEMPLATES = Path(__file__).parent / "page"
 
@@ -63,11 +64,12 @@ def write_report(
     goals = [c for c in summary.columns if COLUMNS[c].better is not None]
     per_image = [c for c in goals if any(c in summary.intervals[model] for model in models)]
     first = [*(c for c in VERDICT if c in per_image), *(c for c in per_image if c not in VERDICT)]
-    picks = pick_images(results.rows, page.focus, first, page.pictures)
+    picked = pick_images(results.rows, page.focus, first, page.pictures)
     numbers = {name: number for number, name in enumerate(spool.names)}
-    shown = [_with_bicubic(spool.pictures(numbers[pick.image], models)) for pick in picks]
-    picks = [pick for pick, pictures in zip(picks, shown, strict=True) if pictures]
+    shown = [_with_bicubic(spool.pictures(numbers[pick.image], models)) for pick in picked.picks]
+    there = tuple(pick for pick, found in zip(picked.picks, shown, strict=True) if found)
     embedded, lossy = embed([pictures for pictures in shown if pictures], budget)
+    picked = Picked(there, picked.left_out).first(len(embedded))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -88,12 +90,12 @@ def write_report(
             for c in per_image
             if (found := _distribution(results, models, c)) is not None
         ],
-        failures=summary.failures[:LISTED],
-        more=max(0, len(summary.failures) - LISTED),
+        failures=failure_lines(summary.failures, LISTED, SCORES),
         notes=results.notes[:LISTED],
         protocol=json.dumps(protocol, indent=2, ensure_ascii=False),
         lossy=lossy,
-        viewer=_viewer(results, first, picks, embedded),
+        left_out=[f"{place} by {COLUMNS[metric].title}" for metric, place in picked.left_out],
+        viewer=_viewer(results, first, picked.picks, embedded),
     )
     write_whole(path, text)
 
@@ -119,6 +121,7 @@ def _cells(
     results: Results, summary: Summary, ceiling: str | None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """By model and column: how a number is shown in the table."""
+    lost = {(failure.model, failure.metric) for failure in summary.failures}
     cells: dict[str, dict[str, dict[str, Any]]] = {model: {} for model in summary.intervals}
     for column in summary.columns:
         best = best_of(summary, column, ceiling)
@@ -128,8 +131,9 @@ def _cells(
             value, interval = summary.mean(model, column), intervals.get(column)
             cells[model][column] = {
                 "value": None if value is None else f"{value:.{digits}f}",
-                "interval": interval and f"{interval.low:.{digits}f} – {interval.high:.{digits}f}",
+                "interval": interval and interval.shown(digits, " – "),
                 "best": model == best,
+                "lost": (model, column) in lost,
                 "level": model in level and model != ceiling,
                 "images": interval.images
                 if interval is not None and interval.images < summary.images
@@ -162,7 +166,7 @@ def _viewer(
         known = {name: s.value for name, s in row.scores.items() if s.value is not None}
         scores[row.image, row.model] = known
     images = []
-    for pick, pictures in zip(picks, embedded, strict=False):
+    for pick, pictures in zip(picks, embedded, strict=True):
         images.append(
             {
                 "name": pick.image,

@@ -123,10 +123,13 @@ class Scorer:
                     features[name] = []
         return Reference(pixels, image, features)
 
-    def score(self, pixels: NDArray[np.uint8], reference: Reference | None) -> dict[str, Score]:
+    def score(
+        self, pixels: NDArray[np.uint8], reference: Reference | None, no_hr: str = ""
+    ) -> dict[str, Score]:
         """Scores one image, uint8 (H, W, 3), by every metric; never raises for an image's sake.
 
-        Without a reference, or with one of another size, the metrics that need it say so.
+        Without a reference, or with one of another size, the metrics that need it say so; `no_hr`
+        is why there is none.
         """
         image = _unit_tensor(pixels)
         scores: dict[str, Score] = {}
@@ -136,7 +139,7 @@ class Scorer:
                 continue
             if METRICS[name].reference:
                 if reference is None:
-                    scores[name] = Score(None, "needs HR")
+                    scores[name] = Score(None, no_hr or "needs HR")
                     continue
                 if reference.pixels.shape != pixels.shape:
                     scores[name] = Score(None, _size_reason(pixels, reference.pixels))

@@ -1,20 +1,22 @@
 """From scores of images to the numbers and files of an evaluation.
 
-`metrics.json` holds means alone, for tools that compare runs; `scores.json` holds the intervals,
-the protocol and all that failed; `per_image.csv` every score.
+`metrics.json` holds means of metrics alone, for tools that compare runs; `scores.json` holds the
+intervals, what the codes say (accuracy, usage, perplexity), the protocol and all that failed;
+`per_image.csv` every score.
 """
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from tvqrap.evaluation.bootstrap import Interval, Resampling, mean_interval
+from tvqrap.evaluation.bootstrap import Interval, Resampling, caution, mean_interval
 from tvqrap.evaluation.metrics import METRICS, Score
-from tvqrap.evaluation.pyiqa_metric import pyiqa_version
+from tvqrap.evaluation.pyiqa_metric import installed, pyiqa_version
 from tvqrap.evaluation.scoring import ImageScores
 from tvqrap.files import write_whole
 
@@ -62,9 +64,16 @@ class Summary:
     """By model and column: numbers of a whole set, that no image has."""
     images: int
     """Images that each model was given."""
+    photos: int
+    """Photographs that they are of."""
     failures: tuple[Failure, ...]
     missing: Mapping[str, str]
     """Metrics that could not be had at all, and why."""
+
+    @property
+    def caution(self) -> str:
+        """What is to be said of so few photographs; empty where there are enough."""
+        return caution(self.photos)
 
     @property
     def lost(self) -> int:
@@ -119,8 +128,8 @@ def summarise(
         model: {name: score.value for name, score in numbers.items() if score.value is not None}
         for model, numbers in totals.items()
     }
-    images = len({row.image for row in rows})
-    return Summary(tuple(columns), intervals, found, images, tuple(failures), dict(missing))
+    images, photos = (len({getattr(row, name) for row in rows}) for name in ("image", "photo"))
+    return Summary(tuple(columns), intervals, found, images, photos, tuple(failures), dict(missing))
 
 
 def protocol(
@@ -150,10 +159,18 @@ def protocol(
             "tvqrap": tvqrap.__version__,
             "pyiqa": pyiqa_version(),
             "torch": torch.__version__,
+            "pillow": metadata.version("pillow"),
+            **_packages(metrics),
         },
         "data": dict(data),
         "models": dict(models),
     }
+
+
+def _packages(metrics: Iterable[str]) -> dict[str, str | None]:
+    """Versions of what the metrics' networks come from, beside pyiqa and torch."""
+    names = [name for metric in metrics for name in METRICS[metric].packages]  # type: ignore[index]
+    return {name: installed(name) for name in dict.fromkeys(names)}
 
 
 def padding(multiple: int) -> dict[str, Any]:
@@ -194,7 +211,7 @@ def write_scores(
         model: {
             column: _round(summary.mean(model, column), column)
             for column in summary.columns
-            if column in METRICS or summary.mean(model, column) is not None
+            if column in METRICS  # what is no goal only makes tables of runs wide
         }
         for model in summary.intervals
     }

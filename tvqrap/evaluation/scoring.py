@@ -11,7 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from tvqrap.evaluation.metrics import Score
+from tvqrap.evaluation.pixel_budget import PixelBudget, pixels_at_once
 from tvqrap.evaluation.scorer import Scorer
+
+WAITING_BYTES = 1 << 30
+"""Of images that were scored and wait for their turn; more are not begun then."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,15 @@ class Case:
     """By model: numbers that are known already (code accuracy), by column."""
     codes: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
     """By model: the codes that its image was decoded from."""
+    no_hr: str = ""
+    """Why there is no HR, where there ought to be."""
     notes: tuple[str, ...] = ()
     """What was done to the image's files before they could be scored, a line each."""
+
+    @property
+    def images(self) -> list[NDArray[np.uint8]]:
+        """All that were made or read, HR first."""
+        return [p for p in (self.hr, self.lr, *self.made.values()) if isinstance(p, np.ndarray)]
 
 
 @dataclass(frozen=True)
@@ -53,8 +64,13 @@ class Scored:
     rows: tuple[ImageScores, ...]
 
 
-def _score(scorer: Scorer, make: Callable[[], Case]) -> Scored:
+def _score(scorer: Scorer, budget: PixelBudget, make: Callable[[], Case]) -> Scored:
     case = make()
+    with budget.hold(max((image.size // 3 for image in case.images), default=0)):
+        return _scored(scorer, case)
+
+
+def _scored(scorer: Scorer, case: Case) -> Scored:
     reference = None if case.hr is None else scorer.reference(case.hr)
     rows = []
     for model, made in case.made.items():
@@ -62,7 +78,7 @@ def _score(scorer: Scorer, make: Callable[[], Case]) -> Scored:
         if isinstance(made, str):
             scores.update({name: Score(None, made) for name in scorer.of_images})
         else:
-            scores.update(scorer.score(made, reference))
+            scores.update(scorer.score(made, reference, case.no_hr))
         scores.update({name: Score(value) for name, value in case.known.get(model, {}).items()})
         rows.append(ImageScores(model, case.image, case.photo, scores))
     return Scored(case, tuple(rows))
@@ -76,18 +92,25 @@ def score_cases(
     A case is made and scored on one thread, so that neither depends on `workers` (all cores that
     this process may use, if not given): threads that work on one image each get more done than all
     on one, and the small operations of the metrics gain nothing from more. At most two cases per
-    worker wait in memory.
+    worker, and `WAITING_BYTES` of those that are done, wait in memory; large images are scored by
+    fewer workers at once, as `pixels_at_once` finds room.
     """
     workers = workers or len(os.sched_getaffinity(0))
+    budget = PixelBudget(pixels_at_once())
     waiting: deque[Future[Scored]] = deque()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for make in cases:
-                waiting.append(pool.submit(_score, scorer, make))
-                if len(waiting) >= 2 * workers:
+                waiting.append(pool.submit(_score, scorer, budget, make))
+                while len(waiting) >= 2 * workers or _done_bytes(waiting) > WAITING_BYTES:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _done_bytes(waiting: Iterable[Future[Scored]]) -> int:
+    done = (future for future in waiting if future.done() and future.exception() is None)
+    return sum(image.nbytes for future in done for image in future.result().case.images)

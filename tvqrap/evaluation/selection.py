@@ -1,4 +1,4 @@
-"""Which images of a test set to look at: the worst, a median one and the best by each metric."""
+"""Which images of a test set to look at: the worst, the best and a median one by each metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 from tvqrap.evaluation.metrics import METRICS
 from tvqrap.evaluation.scoring import ImageScores
 
-Place = Literal["worst", "median", "best"]
+Place = Literal["worst", "best", "median"]
 
 
 @dataclass(frozen=True)
@@ -19,35 +19,54 @@ class Pick:
     """Metrics with its place among their scores."""
 
 
+@dataclass(frozen=True)
+class Picked:
+    """The images to look at, and what there was no room for."""
+
+    picks: tuple[Pick, ...]
+    left_out: tuple[tuple[str, Place], ...]
+    """Metrics with the place among their scores whose image is not among the picks."""
+
+    def first(self, count: int) -> "Picked":
+        """The first picks alone; what only the others show is left out."""
+        shown = {reason for pick in self.picks[:count] for reason in pick.reasons}
+        dropped = [r for pick in self.picks[count:] for r in pick.reasons if r not in shown]
+        return Picked(self.picks[:count], (*self.left_out, *dropped))
+
+
 def pick_images(
     rows: Sequence[ImageScores], model: str, metrics: Sequence[str], limit: int
-) -> list[Pick]:
-    """At most `limit` images by the scores of one model, metric after metric.
+) -> Picked:
+    """At most `limit` images by the scores of one model.
 
-    Where no score tells them apart, those that come first. Ties go to the image that comes first.
+    The worst by every metric come first, then the best, then the median ones: where there is no
+    room for all, what goes wrong is seen. Where no score tells images apart, those that come first.
+    Ties go to the image that comes first.
     """
-    reasons: dict[str, list[tuple[str, Place]]] = {}
     ours = [row for row in rows if row.model == model]
+    ranked: dict[str, list[str]] = {}
     for metric in metrics:
         scored = [
             (score.value, row.image)
             for row in ours
             if (score := row.scores.get(metric)) is not None and score.value is not None
         ]
-        if not scored:
-            continue
-        known = METRICS[metric]  # type: ignore[index]  # a column of images is a metric
-        # Stable: images with equal scores stay in their order.
-        scored.sort(key=lambda entry: entry[0], reverse=known.better == "lower")
-        places: tuple[tuple[Place, int], ...] = (
-            ("worst", 0),
-            ("median", len(scored) // 2),
-            ("best", len(scored) - 1),
-        )
-        for place, index in places:
-            image = scored[index][1]
+        if scored:
+            known = METRICS[metric]  # type: ignore[index]  # a column of images is a metric
+            # Stable: images with equal scores stay in their order.
+            scored.sort(key=lambda entry: entry[0], reverse=known.better == "lower")
+            ranked[metric] = [image for _, image in scored]
+    reasons: dict[str, list[tuple[str, Place]]] = {}
+    left_out: list[tuple[str, Place]] = []
+    places: tuple[Place, ...] = ("worst", "best", "median")
+    for place in places:
+        for metric, images in ranked.items():
+            image = images[{"worst": 0, "best": -1, "median": len(images) // 2}[place]]
             if image in reasons or len(reasons) < limit:
                 reasons.setdefault(image, []).append((metric, place))
+            else:
+                left_out.append((metric, place))
     if not reasons:
         reasons = {row.image: [] for row in ours[:limit]}
-    return [Pick(image, tuple(found)) for image, found in reasons.items()]
+    picks = tuple(Pick(image, tuple(found)) for image, found in reasons.items())
+    return Picked(picks, tuple(left_out))

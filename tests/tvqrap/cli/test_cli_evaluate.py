@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from pipeline.shards import Manifest, Sample, encode_png, write_shard
 from tests.pipeline.material import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
-from tvqrap.evaluation import cost
+from tvqrap.evaluation import cost, peak_memory
 from tvqrap.model_folder import save_model
 from tvqrap.network import UpscalerNetwork
 
@@ -82,6 +83,8 @@ class TestEvaluate:
         models_said = scores(out)["protocol"]["models"]
         assert len(models_said["tiny"]["fingerprint"]) == 64
         assert models_said["tiny"]["tiling"] is None
+        assert models_said["tiny"]["device"].startswith("cpu ")
+        assert models_said["esrgan.safetensors"]["device"].startswith("cpu ")
         assert models_said["theirs"]["kind"] == "finished images"
         assert models_said["esrgan.safetensors"]["kind"] == "spandrel ESRGAN"
         assert (out / "pictures" / "sheet.png").is_file()
@@ -135,6 +138,8 @@ class TestEvaluate:
         assert "psnr_y" in result.output and "are left out" in result.output
         means = json.loads((folders / "out" / "metrics.json").read_text())
         assert list(means["bicubic"]) == ["piqe"]
+        asked = run("evaluate", "bicubic", *arguments, "--metrics", "piqe", "--overwrite")
+        assert asked.exit_code == 0 and "need HR" not in asked.output
         refused = run("evaluate", "bicubic", *arguments, "--metrics", "psnr_y", "--overwrite")
         assert refused.exit_code == 2 and "need HR" in refused.output
         assert large.is_file()
@@ -170,6 +175,38 @@ class TestEvaluate:
         assert {failure["image"] for failure in found["failures"]} == {"one", "sub/two"}
         assert len(found["notes"]) == 1 and "deep.png: 16 bits" in found["notes"][0]
         assert found["scores"]["theirs"]["psnr_y"]["images"] == 2
+
+    def test_links_to_nowhere_and_names_of_other_bytes(self, folders: Path) -> None:
+        (folders / "lq" / "one.png").unlink()
+        (folders / "lq" / "one.png").symlink_to("nowhere")
+        other = os.fsdecode(b"\xfcber.png")
+        for name in ("gt", "lq"):
+            shutil.copy(folders / "gt" / "sub" / "two.png", folders / name / other)
+        with Image.open(folders / "lq" / other) as image:
+            image.reduce(4).save(folders / "lq" / other)
+        (folders / "gt" / os.fsdecode(b"bad\xfc.png")).write_bytes(b"no image")
+        (folders / "lq" / os.fsdecode(b"bad\xfc.png")).write_bytes(b"no image")
+        result = evaluate(folders, "bicubic")
+        assert result.exit_code == 1 and "bicubic: one: " in result.output
+        assert "bad\\xfc.png: " in result.output
+        found = scores(folders / "out")
+        assert {failure["image"] for failure in found["failures"]} == {"one", "bad\\xfc"}
+        assert found["scores"]["bicubic"]["psnr_y"]["images"] == 2
+        assert "\\xfcber" in (folders / "out" / "per_image.csv").read_text()
+
+    def test_without_hr_the_metrics_that_need_none_are_computed(self, folders: Path) -> None:
+        large = texture(6, 200, 200)
+        for name in ("gt", "lq"):
+            shutil.rmtree(folders / name)
+        save(folders / "lq" / "one.png", np.asarray(Image.fromarray(large).reduce(4)))
+        (folders / "gt").mkdir()
+        (folders / "gt" / "one.png").write_bytes(b"no image")
+        result = evaluate(folders, "bicubic", metrics="psnr_y,ssim_y,gmsd,vif,piqe")
+        assert result.exit_code == 1
+        assert result.output.count("one.png: ") == 2 and "(4 metrics)" in result.output
+        found = scores(folders / "out")
+        assert found["scores"]["bicubic"]["piqe"]["images"] == 1
+        assert {failure["metric"] for failure in found["failures"]} >= {"psnr_y", "vif"}
 
     def test_a_model_that_gives_nan_loses_its_images(self, folders: Path) -> None:
         from spandrel.architectures.ESRGAN import ESRGAN
@@ -210,12 +247,19 @@ class TestEvaluate:
         for name in ("a", "b"):
             out = ["-o", folders / name, "--metrics", "psnr_y"]
             given = ["--gt", folders / "gt", "--lq", folders / "lq"]
-            model = "x=bicubic" if name == "a" else "x=lanczos"
+            model = "[b]x=bicubic" if name == "a" else "[b]x=lanczos"
             assert run("evaluate", model, *given, *out).exit_code == 0
         files = [folders / name / "scores.json" for name in ("a", "b")]
         result = run("evaluate", "--compare", *files, "-o", folders / "compared.json")
         assert result.exit_code == 0, result.output
         assert "B minus A" in result.output and "PSNR-Y" in result.output
+        assert "[b]x" in result.output and "Pillow's bicubic in A" in result.output
+        again = run("evaluate", "--compare", *files, "-o", folders / "compared.json")
+        assert again.exit_code == 1 and "--overwrite" in again.output
+        wrong = run("evaluate", "--compare", *files, "-o", folders)
+        assert wrong.exit_code == 1 and "is a folder, expected a file" in wrong.output
+        inside = run("evaluate", "--compare", *files, "-o", files[0] / "x" / "y.json")
+        assert inside.exit_code == 1 and "scores.json: is a file" in inside.output
         (entry,) = json.loads((folders / "compared.json").read_text())["entries"]
         assert entry["difference"]["mean"] == pytest.approx(entry["second"] - entry["first"])
         changed = scores(folders / "b")
@@ -238,6 +282,7 @@ class TestEvaluate:
             (["HR=bicubic", "-o", "x", "--pairs", "p"], 2, "expected another name"),
             ([folders / "theirs", "-o", "x", "--pairs", "p"], 2, "finished images need --gt"),
             (["bicubic", "-o", "x", "--pairs", folders / "gt"], 1, "manifest"),
+            (["bicubic", "-o", folders / "gt" / "one.png", *gt], 1, "is a file, expected a folder"),
             ([model, "-o", "x", "--pairs", "p", "--tile", "100"], 2, "multiple of 64"),
             (["bicubic", "-o", "x", "--pairs", "p", "--realsr", "r"], 2, "expected one of"),
             (["bicubic", "--compare", "a", "b"], 2, "takes two results"),
@@ -255,6 +300,11 @@ class TestMetrics:
         (tmp_path / "niqe_modelparameters.mat").touch()
         shown = run("metrics", "niqe", "lpips", "--weights", tmp_path)
         assert shown.exit_code == 0 and "--fetch lpips:" in shown.output
+        needs = "lpips: needs LPIPS_v0.1_alex-df73285e.pth and alexnet-owt-7be5be79.pth\n"
+        assert needs in shown.output and "not usable" in shown.output
+        (tmp_path / "musiq_koniq_ckpt-e95806b9.pth").write_bytes(b"something else")
+        wrong = run("metrics", "musiq", "--weights", tmp_path).output
+        assert "expected e95806b9..." in wrong and "--fetch" not in wrong
         assert run("metrics", "nothing").exit_code == 2
 
     def test_fetching_without_a_network(
@@ -276,7 +326,9 @@ class TestBenchmark:
         monkeypatch.setattr(cost, "MATRIX", 64)
         out = tmp_path / "costs.json"
         arguments = ["--sides", "64,128", "--rounds", "1", "-o", out]
+        held = np.ones(500 << 20, dtype=np.uint8)  # what this process has is no cost of the model
         result = run("benchmark", model, *arguments)
+        del held
         assert result.exit_code == 0, result.output
         assert "GFLOP/s measured" in result.output
         costs = json.loads(out.read_text())["costs"]
@@ -284,7 +336,23 @@ class TestBenchmark:
         assert costs[1]["operations"] > 3 * costs[0]["operations"] > 0
         assert costs[0]["processor_milliseconds"] > 0 and costs[0]["milliseconds"] > 0
         numbers = sum(p.numel() for p in UpscalerNetwork(TINY).parameters())
-        assert costs[0]["parameters"] == numbers and costs[0]["peak_bytes"] > 4 * numbers
+        assert costs[0]["parameters"] == numbers
+        assert all(4 * numbers < entry["peak_bytes"] < 250 << 20 for entry in costs), costs
+
+    def test_memory_that_the_system_does_not_tell_has_a_reason(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cost, "MATRIX", 64)
+        monkeypatch.setattr(peak_memory, "_RESET", tmp_path / "none" / "clear_refs")
+        received: list[object] = []
+        cost._report_peak(str(model), 64, "cpu", SimpleNamespace(send=received.append))  # type: ignore[arg-type]
+        assert received == [
+            f"{tmp_path}/none/clear_refs cannot be written (No such file or directory)"
+        ]
+        monkeypatch.setattr(cost, "_peak", lambda *arguments: "no such luck")
+        result = run("benchmark", model, "--sides", "64", "--rounds", "1")
+        assert result.exit_code == 0 and "| – |" in result.output
+        assert "peak memory is not known: no such luck" in result.output
 
     def test_wrong_use(self) -> None:
         assert "expected numbers" in run("benchmark", "--sides", "64,x").output
@@ -293,6 +361,14 @@ class TestBenchmark:
 
 
 class TestImagenetTest:
+    def test_it_needs_no_params_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("TVQRAP_WORKERS", "1")
+        save(tmp_path / "photos" / "one.png", texture(1, 200, 150))
+        result = run("pairs", "imagenet-test", "photos", "-o", "set", "--size", "64")
+        assert result.exit_code == 0, result.output
+        assert Image.open("set/lq/one.png").size == (16, 16)
+
     def test_pairs_by_the_recipe(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data = DataSettings(photos="unused", min_side=32, max_pixels=10**6, max_lost=0.0)
         params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tvqrap.evaluation import metric_weights, pyiqa_metric, scorer
-from tvqrap.evaluation.metric_weights import SOURCES, fetch_weights, find_weights
+from tvqrap.evaluation.metric_weights import SOURCES, Source, fetch_weights, find_weights
 from tvqrap.evaluation.metrics import METRICS, MetricName, Score
 from tvqrap.evaluation.scorer import Scorer
 
@@ -126,6 +126,12 @@ def test_images_that_are_too_small_have_a_reason() -> None:
     assert "16x16 image" in scores["stlpips_alex"].reason
 
 
+def unpublished(monkeypatch: pytest.MonkeyPatch, metric: MetricName) -> None:
+    """Takes made-up files for a metric's own."""
+    for name in METRICS[metric].weights:
+        monkeypatch.setitem(SOURCES, name, Source(SOURCES[name].url, ""))
+
+
 class TestWeights:
     """Metrics whose weights are not here: wired through stand-ins and made-up files."""
 
@@ -204,11 +210,14 @@ class TestWeights:
         expected = float(by_hand(torch.from_numpy(image).permute(2, 0, 1)[None] / 255))
         assert value(chosen.score(image, None)["niqe"]) == pytest.approx(expected, rel=1e-6)
 
-    def test_a_pickle_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
+    def test_a_pickle_that_would_run_code_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Trap:
             def __reduce__(self) -> tuple[object, tuple[str]]:
                 return Path.touch, (tmp_path / "sprung",)  # type: ignore[return-value]
 
+        unpublished(monkeypatch, "musiq")
         torch.save({"params": Trap()}, tmp_path / METRICS["musiq"].weights[0])
         chosen = Scorer(["musiq"], tmp_path)
         assert (
@@ -217,9 +226,12 @@ class TestWeights:
         )
         assert not (tmp_path / "sprung").exists()
 
-    def test_torch_and_pyiqa_are_as_before(self, tmp_path: Path) -> None:
+    def test_torch_and_pyiqa_are_as_before(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import pyiqa.utils.download_util as downloads
 
+        unpublished(monkeypatch, "musiq")
         before = (torch.load, torch.hub.download_url_to_file, downloads.DEFAULT_CACHE_DIR)
         (tmp_path / METRICS["musiq"].weights[0]).write_bytes(b"no weights")
         assert "musiq" in Scorer(["musiq"], tmp_path).missing
@@ -229,6 +241,13 @@ class TestWeights:
     def test_clip_is_opened_only_where_it_is_openais(self, tmp_path: Path) -> None:
         (tmp_path / "RN50.pt").write_bytes(b"something else")
         assert "SHA-256 is" in Scorer(["clipiqa"], tmp_path).missing["clipiqa"]
+
+    def test_a_file_that_is_not_the_published_one_is_refused(self, tmp_path: Path) -> None:
+        for file in METRICS["lpips"].weights:
+            (tmp_path / file).write_bytes(b"something else")
+        reason = Scorer(["lpips"], tmp_path).missing["lpips"]
+        assert reason.startswith(f"{tmp_path / METRICS['lpips'].weights[0]}: SHA-256 is ")
+        assert reason.endswith("expected df73285e...")
 
     def test_fetching_checks_what_it_got(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -249,8 +268,11 @@ class TestWeights:
         assert len(asked) == 2
 
     @pytest.mark.slow
-    def test_fid_of_made_up_weights_equals_pyiqa_by_hand(self, tmp_path: Path) -> None:
+    def test_fid_of_made_up_weights_equals_pyiqa_by_hand(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Inception's own forward pass and pyiqa's loading, with random weights."""
+        unpublished(monkeypatch, "fid")
         from pyiqa.archs import inception
 
         torch.manual_seed(0)

@@ -35,7 +35,8 @@ def viewer_of(text: str) -> dict[str, object]:
 
 
 def test_it_holds_scores_distributions_and_pictures(tmp_path: Path) -> None:
-    text = page_of(tmp_path, [case(f"photo {k}", k) for k in range(4)])
+    text = page_of(tmp_path, [case(f"photo {k}", k) for k in range(5)])
+    assert "fewer than 5" not in text
     assert text.count("<svg") == 2 and 'class="best"' in text and "not told apart" in text
     images = viewer_of(text)["images"]
     assert isinstance(images, list)
@@ -64,14 +65,24 @@ def test_its_size_is_bounded(tmp_path: Path) -> None:
     assert isinstance(plain, list) and isinstance(fewer, list)
     assert 0 < len(fewer) < len(plain)
     assert sum(len(cell["uri"]) for image in fewer for cell in image["cells"]) <= 20_000
-    assert "compressed (WebP)" in small
+    assert "compressed (WebP)" in small and "Left out for room: " in small
 
 
 def test_what_failed_is_listed(tmp_path: Path) -> None:
     whole = case("a", 1)
     broken = Case("b", "b", whole.hr, whole.lr, {**whole.made, "ours": "ran out of <memory>"})
     text = page_of(tmp_path, [whole, broken])
-    assert "ran out of &lt;memory&gt;" in text and "1 of 2 images" in text
+    assert "ours: b: ran out of &lt;memory&gt; (psnr_y, gmsd)" in text and "1 of 2 images" in text
+    lost = Case("c", "c", whole.hr, whole.lr, {**whole.made, "ours": "gave nan"})
+    text = page_of(tmp_path / "all", [lost])
+    assert text.count('<span class="lost">failed</span>') == 2 and ">–<" not in text
+
+
+def test_few_photographs_are_said_to_tell_nothing_apart(tmp_path: Path) -> None:
+    text = page_of(tmp_path, [case("a", 5)])
+    assert "1 photograph, fewer than 5: no intervals, and no model is told apart" in text
+    assert text.count('class="best"') == 2 and text.count('class="level"') == 4
+    assert " – " not in text.partition("</table>")[0].partition("<tbody>")[2]
 
 
 def test_large_images_are_cut_to_their_detail() -> None:
@@ -86,21 +97,26 @@ def test_large_images_are_cut_to_their_detail() -> None:
     assert left <= 500 and top <= 800 and right >= 900 and bottom >= 1200
 
 
-def test_picks_are_worst_median_and_best() -> None:
+def test_picks_are_worst_best_and_median() -> None:
     def row(image: str, value: float | None) -> ImageScores:
         scores = {"psnr_y": Score(value), "piqe": Score(value), "fsim": Score(None, "x")}
         return ImageScores("ours", image, image, scores)
 
     rows = [row(name, value) for name, value in zip("abcde", [3, 1, None, 5, 4], strict=True)]
-    picks = pick_images(rows, "ours", ["psnr_y", "piqe", "fsim"], 4)
-    assert {pick.image: pick.reasons for pick in picks} == {
+    picked = pick_images(rows, "ours", ["psnr_y", "piqe", "fsim"], 4)
+    assert {pick.image: pick.reasons for pick in picked.picks} == {
         "b": (("psnr_y", "worst"), ("piqe", "best")),
+        "d": (("piqe", "worst"), ("psnr_y", "best")),
         "e": (("psnr_y", "median"),),
-        "d": (("psnr_y", "best"), ("piqe", "worst")),
         "a": (("piqe", "median"),),
     }
-    assert [pick.image for pick in pick_images(rows, "ours", ["psnr_y", "piqe"], 2)] == ["b", "e"]
-    assert [pick.image for pick in pick_images(rows, "ours", ["fsim"], 2)] == ["a", "b"]
+    assert picked.left_out == ()
+    few = pick_images(rows, "ours", ["psnr_y", "piqe"], 2)
+    assert [pick.image for pick in few.picks] == ["b", "d"]
+    assert few.left_out == (("psnr_y", "median"), ("piqe", "median"))
+    assert few.first(1).left_out == (*few.left_out, ("piqe", "worst"), ("psnr_y", "best"))
+    none = pick_images(rows, "ours", ["fsim"], 2)
+    assert [pick.image for pick in none.picks] == ["a", "b"] and none.left_out == ()
 
 
 def test_outlines_are_densities_on_one_axis() -> None:

@@ -3,16 +3,22 @@
 import csv
 import io
 import json
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tvqrap.evaluation import scoring
 from tvqrap.evaluation.bootstrap import Resampling
+from tvqrap.evaluation.failure_lines import failure_lines
 from tvqrap.evaluation.metrics import Score
+from tvqrap.evaluation.score_curves import write_score_curves
 from tvqrap.evaluation.scorer import Scorer
-from tvqrap.evaluation.scores import protocol, summarise, write_scores
+from tvqrap.evaluation.scores import Failure, protocol, summarise, write_scores
 from tvqrap.evaluation.scoring import Case, ImageScores, score_cases
 from tvqrap.evaluation.table import score_table
 
@@ -42,9 +48,10 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
     write_scores(tmp_path, summary, scored, about)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "bicubic": {"psnr_y": 26.0, "piqe": 77.5},
-        "rap": {"psnr_y": 26.06, "piqe": 52.5, "code_usage": 0.5},
+        "rap": {"psnr_y": 26.06, "piqe": 52.5},
     }
     details = json.loads((tmp_path / "scores.json").read_text())
+    assert details["totals"] == {"rap": {"code_usage": 0.5}}
     assert details["failures"] == [
         {"model": "rap", "image": "a1", "metric": "psnr_y", "reason": "gave nan"}
     ]
@@ -53,10 +60,33 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
         "test_y_channel": True,
         "color_space": "ycbcr",
     }
-    assert details["protocol"]["versions"]["pyiqa"]
+    assert {"pyiqa", "torch", "pillow"} <= details["protocol"]["versions"].keys()
+    about = protocol({"fid": {}, "maniqa": {}}, RESAMPLING, data={}, models={})
+    assert {"torchvision", "timm"} <= about["versions"].keys()
     with (tmp_path / "per_image.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 6 and lines[3]["failed"] == "psnr_y: gave nan" and not lines[3]["psnr_y"]
+
+
+def test_failures_are_told_in_few_lines() -> None:
+    lost = [Failure("rap", f"i{k}", name, "is torn") for k in range(5) for name in "abcd"]
+    lost += [Failure("rap", "", "fid", "4 of 5 images")]
+    assert failure_lines(lost, 2, "scores.json") == [
+        "rap: i0: is torn (4 metrics)",
+        "rap: i1: is torn (4 metrics)",
+        "and 4 more, in scores.json",
+    ]
+    assert failure_lines(lost[-1:], 2, "x") == ["rap: the whole set: 4 of 5 images (fid)"]
+
+
+def test_curves_of_scores_are_small_tables(tmp_path: Path) -> None:
+    summary = summarise(rows(), {"rap": {"fid": Score(1.0)}}, RESAMPLING, {})
+    write_score_curves(tmp_path, summary, rows())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["piqe.tsv", "psnr_y.tsv"]
+    lines = [line.split("\t") for line in (tmp_path / "psnr_y.tsv").read_text().splitlines()]
+    assert lines[0] == ["percent", "bicubic", "rap"] and len(lines) == 22
+    assert lines[1] == ["0", "20", "22"] and lines[11] == ["50", "24", "26.0615"]
+    assert lines[-1] == ["100", "30", "30.123"]
 
 
 def test_a_metric_that_never_worked_is_null(tmp_path: Path) -> None:
@@ -77,7 +107,7 @@ def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
     console.print(score_table(summary, "Test set"))
     text = console.export_text()
     assert "52.50 *" in text and "2 of 3 images" in text
-    assert "…" not in text
+    assert "…" not in text and "2 photographs, fewer than 5" in text
     # Its mean is one of other images.
     assert "26.06" in text and "26.06 *" not in text
     unmarked = score_table(summary, "Test set", ceiling="rap")
@@ -85,11 +115,70 @@ def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
     assert "*" not in console.export_text()
 
 
+@pytest.mark.parametrize("count", [4, 9])
+def test_no_number_is_broken_however_many_models(count: int) -> None:
+    names = [f"[bold]{'a-long-name' * (k % 3)}{k}" for k in range(count)]
+    scored = [
+        ImageScores(name, f"i{k}", f"p{k}", {"psnr_y": Score(20.5 + k), "fsim": Score(0.1234 + k)})
+        for name in names
+        for k in range(6)
+    ]
+    summary = summarise(scored, {}, RESAMPLING, {})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(score_table(summary, "[red]Test"))
+    text = console.export_text()
+    interval = summary.intervals[names[0]]["fsim"].shown(4, "–")
+    assert interval is not None and text.count(interval) == count
+    assert text.count("[bold]") == count and "[red]Test" in text
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+
+
 def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
     summary = summarise(rows(), {"rap": {"fid": Score(None, "2 of 3 images")}}, RESAMPLING, {})
     assert summary.mean("rap", "fid") is None
     last = summary.failures[-1]
     assert (last.model, last.image, last.metric, last.reason) == ("rap", "", "fid", "2 of 3 images")
+
+
+def test_large_images_are_scored_by_fewer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hr = np.zeros((32, 32, 3), dtype=np.uint8)
+    lock, inside, most = threading.Lock(), [0], [0]
+    scorer = Scorer([])
+
+    def reference(pixels: np.ndarray) -> None:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        with lock:
+            inside[0] -= 1
+
+    monkeypatch.setattr(scorer, "reference", reference)
+    monkeypatch.setattr(scorer, "score", lambda *arguments: {})
+    for room, expected in ((100, 1), (2 * 32 * 32, 2)):
+        monkeypatch.setattr(scoring, "pixels_at_once", lambda room=room: room)
+        most[0] = 0
+        cases = [lambda k=k: Case(str(k), str(k), hr, None, {"x": hr}) for k in range(9)]
+        found = list(score_cases(cases, scorer, 4))  # type: ignore[arg-type]
+        assert [scored.case.image for scored in found] == [str(k) for k in range(9)]
+        assert 1 <= most[0] <= expected
+
+
+def test_images_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "WAITING_BYTES", 1)
+    hr = np.zeros((32, 32, 3), dtype=np.uint8)
+    begun = []
+
+    def cases() -> Iterator[Callable[[], Case]]:
+        for k in range(8):
+            begun.append(k)
+            time.sleep(0.02)
+            yield lambda: Case("x", "x", hr, None, {})
+
+    found = score_cases(cases(), Scorer([]), 4)
+    next(found)
+    assert len(begun) < 8
+    assert len(list(found)) == 7
 
 
 @pytest.mark.parametrize("workers", [1, 3])
