@@ -10,8 +10,8 @@ from rich.text import Text
 
 from tvqrap.evaluation.scores import COLUMNS, Summary
 
-_GAP = 2
-"""Characters beside a column."""
+_GAP = 3
+"""Characters beside a column: a blank on either side, and one between columns."""
 _NAME = 12
 """Characters that a model's name is given at least, before it goes on in the next line."""
 
@@ -42,7 +42,7 @@ class ScoreTable:
             for model in summary.intervals
         }
         widths = {model: _width(model, found) for model, found in cells.items()}
-        room = width - max(map(len, labels), default=0) - 2 * _GAP
+        room = width - max(map(len, labels), default=0) - _GAP - 1  # and one at the right edge
         tables: list[Table | Text] = []
         for models in _groups(widths, room):
             title = escape(self.title) if not tables else None

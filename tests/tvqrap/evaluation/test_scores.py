@@ -133,6 +133,21 @@ def test_no_number_is_broken_however_many_models(count: int) -> None:
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
 
 
+def test_no_number_is_cut_at_any_width() -> None:
+    scored = [
+        ImageScores(name, f"i{k}", f"p{k}", {"psnr_y": Score(20.5 + k), "piqe": Score(80.0 + k)})
+        for name in ("bicubic", "tokenizer", "predictor", "rap")
+        for k in range(6)
+    ]
+    summary = summarise(scored, {}, RESAMPLING, {})
+    shown = [summary.intervals["rap"][name].shown(2, "–") for name in ("psnr_y", "piqe")]
+    for width in range(40, 121):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(score_table(summary, "Test set"))
+        text = console.export_text()
+        assert [text.count(interval or "") for interval in shown] == [4, 4], width
+
+
 def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
     summary = summarise(rows(), {"rap": {"fid": Score(None, "2 of 3 images")}}, RESAMPLING, {})
     assert summary.mean("rap", "fid") is None
