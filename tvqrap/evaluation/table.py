@@ -11,7 +11,7 @@ from rich.text import Text
 from tvqrap.evaluation.scores import COLUMNS, Summary
 
 _GAP = 3
-"""Characters beside a column: a blank on either side, and one between columns."""
+"""Characters between columns: a blank on either side, and one of the box."""
 _NAME = 12
 """Characters that a model's name is given at least, before it goes on in the next line."""
 
@@ -42,11 +42,13 @@ class ScoreTable:
             for model in summary.intervals
         }
         widths = {model: _width(model, found) for model, found in cells.items()}
-        room = width - max(map(len, labels), default=0) - _GAP - 1  # and one at the right edge
+        room = width - max(map(len, labels), default=0)
         tables: list[Table | Text] = []
         for models in _groups(widths, room):
             title = escape(self.title) if not tables else None
-            table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
+            table = Table(
+                title=title, box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False
+            )
             table.add_column("", no_wrap=True)
             for model in models:
                 table.add_column(

@@ -146,6 +146,8 @@ def test_no_number_is_cut_at_any_width() -> None:
         console.print(score_table(summary, "Test set"))
         text = console.export_text()
         assert [text.count(interval or "") for interval in shown] == [4, 4], width
+        if width == 80:
+            assert text.count("PSNR-Y") == 1  # the four stand side by side
 
 
 def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
