@@ -46,7 +46,7 @@ def draw_chart(collection: Collection, path: Path) -> None:
                     capsize=3,
                 )
             axes.set_xscale("log", base=2)
-            axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
+            axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)], rotation=30)
             axes.minorticks_off()
             better = {"higher": " ↑", "lower": " ↓", None: ""}[COLUMNS[column].better]
             axes.set_title(COLUMNS[column].title + better)
