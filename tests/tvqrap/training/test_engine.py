@@ -267,13 +267,15 @@ def test_bfloat16_is_close_and_keeps_weights_in_float32(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAINEES)
 def test_compiled_blocks_take_the_same_steps(kind: str, tmp_path: Path) -> None:
-    compiled = COMPUTE.model_copy(update={"compile": True})
-    ours, theirs = (TRAINEES[kind](compute=compute) for compute in (compiled, COMPUTE))
+    # In float64: in float32 the adaptive weight, a ratio of small gradients, says little.
+    plain = COMPUTE.model_copy(update={"precision": "float64"})
+    compiled = plain.model_copy(update={"compile": True})
+    ours, theirs = (TRAINEES[kind](compute=compute) for compute in (compiled, plain))
     for step in range(3):
         found, wanted = ours.update(batch(step), step), theirs.update(batch(step), step)
         for name in ("mse", "cross_entropy", "adaptive_weight"):
             if name in wanted:
-                torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-5)
+                torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-9)
     assert ours.state().keys() == theirs.state().keys()
     assert flattened(ours.state()).keys() == flattened(theirs.state()).keys()
 
