@@ -179,7 +179,9 @@ def test_killed_at_random_again_and_again_it_ends_the_same(tmp_path: Path) -> No
         "trainee = tokenizer_trainee()\n"
         "print('ready', flush=True)\n"
         "run(trainee, Path(sys.argv[1]))\n"
-        "torch.save(trainee.state(), sys.argv[1] + '/end.pt')\n"
+        # Renamed into place: a kill may also come while the end is being written.
+        "torch.save(trainee.state(), sys.argv[1] + '/end.part')\n"
+        "Path(sys.argv[1], 'end.part').rename(sys.argv[1] + '/end.pt')\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     root, random = Path(__file__).parents[3], np.random.default_rng()
