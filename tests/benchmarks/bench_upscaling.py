@@ -1,18 +1,18 @@
 """What upscaling costs, and what tiles do to the answer.
 
     python -m tests.benchmarks.bench_upscaling speed
-    python -m tests.benchmarks.bench_upscaling tiles --model models/rap --photo PHOTO
-    python -m tests.benchmarks.bench_upscaling memory --sizes 512 1024 2048
+    python -m tests.benchmarks.bench_upscaling tiles PHOTO... --model models/rap --out DIR
+    python -m tests.benchmarks.bench_upscaling memory --sizes 512 1024 2048 --model models/rap
     python -m tests.benchmarks.bench_upscaling colour PHOTO... --model models/rap
 
 `speed`: microseconds per LR pixel by side of the image, and how much of that the kernel takes to
 map memory, with the C library's own settings and with those of the command line; `tvqrap-cli
 benchmark` has the share of what the machine can do.
-`tiles`: PSNR of the photograph in tiles against the same upscaled whole, with tiles normalised
-alike and each on its own. `memory`: peak of a process that upscales a square to a PNG, beyond one
-of 64 pixels; with --plain, bicubic enlarging stands in for the network, which leaves what grows
-with the photograph and takes minutes instead of hours. `colour`: how far colours are off by the
-model, kept and matched.
+`tiles`: PSNR of photographs (reduced to 320 pixels a side) in tiles against the same upscaled
+whole, with tiles normalised alike and each on its own. `memory`: peak of a process that upscales
+a square to a PNG, beyond one of 64 pixels; with --plain, bicubic enlarging stands in for the
+network, which leaves what grows with the photograph and takes minutes instead of hours. `colour`:
+how far colours are off by the model, kept and matched.
 Without --model: random weights of the laptop's width, for which `tiles` and `colour` tell little.
 """
 
@@ -41,6 +41,9 @@ from tvqrap.model_folder import save_model
 from tvqrap.network import UpscalerNetwork
 from tvqrap.upscaler import Upscaler, match_colours
 from tvqrap.upscaler_folder import load_upscaler
+
+LARGEST_WHOLE = 320
+"""Larger photographs are reduced to this side where they are upscaled whole too."""
 
 
 def network_of(model: Path | None, width: float) -> UpscalerNetwork:
@@ -92,29 +95,33 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.square(one.astype(float) - other).mean()))
 
 
-def tiles(network: UpscalerNetwork, photo: Path, sizes: list[int], out: Path | None) -> None:
+def tiles(network: UpscalerNetwork, photos: list[Path], sizes: list[int], out: Path | None) -> None:
     keep_freed_memory()
-    lr = np.asarray(read_image(photo))
-    whole = Upscaler(network, tile=-(-max(lr.shape) // 64) * 64)(lr)
-    for side in sizes:
-        for overlap in (0, 16, 32):
-            for alike in (False, True):
-                upscaler: Any = Upscaler(network, tile=side, overlap=overlap)
-                if not alike:
+    for path in photos:
+        photo = read_image(path)
+        photo.thumbnail((LARGEST_WHOLE, LARGEST_WHOLE))
+        lr = np.asarray(photo)
+        whole = Upscaler(network, tile=-(-max(photo.size) // 64) * 64)(lr)
+        pictures = {"whole": whole}
+        for side in sizes:
+            for how in ("alike", "own"):
+                upscaler: Any = Upscaler(network, tile=side)
+                if how == "own":
                     upscaler._shared_norms = lambda *_: _OnItsOwn()
-                tiled = upscaler(lr)
+                tiled = pictures[f"{side}-{how}"] = upscaler(lr)
                 shift = (tiled.astype(np.float32) - whole).mean(2)
-                coarse = Image.fromarray(shift).reduce(32)
+                coarse = np.asarray(Image.fromarray(shift).reduce(32))
                 print(
-                    f"tile {side}, overlap {overlap}, normalised "
-                    f"{'alike' if alike else 'each on its own'}: {psnr(tiled, whole):.2f} dB to "
-                    f"the whole, brightness of 32x32 pixels off by {np.std(coarse):.2f} levels",
+                    f"{path.name}, tile {side}, normalised "
+                    f"{'alike' if how == 'alike' else 'each on its own'}: {psnr(tiled, whole):.2f} "
+                    f"dB to the whole, brightness of 32x32 pixels off by {np.std(coarse):.2f} "
+                    "levels",
                     flush=True,
                 )
-                if out is not None:
-                    out.mkdir(parents=True, exist_ok=True)
-                    name = f"{side}-{overlap}-{'alike' if alike else 'own'}.png"
-                    Image.fromarray(tiled).save(out / name)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, picture in pictures.items():
+                Image.fromarray(picture).save(out / f"{path.stem}-{name}.png")
 
 
 class _Plain(torch.nn.Module):
@@ -174,7 +181,6 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--plain", action="store_true")
-    parser.add_argument("--photo", type=Path, default=Path("data/photos/chelsea.jpg"))
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--out", type=Path, help="folder for the pictures of `tiles`")
     options = parser.parse_args()
@@ -196,11 +202,13 @@ def main() -> None:
     if options.what == "speed":
         speed(network, options.sizes or [64, 128, 256, 512])
     elif options.what == "tiles":
-        tiles(network, options.photo, options.sizes or [128, 256], options.out)
+        tiles(network, options.files, options.sizes or [128], options.out)
     elif options.what == "colour":
         colour(network, options.files)
     elif options.plain:
         memory(None, options.sizes or [1024, 2048, 4096])
+    elif options.model is not None:
+        memory(options.model, options.sizes or [1024, 2048, 4096])
     else:
         with tempfile.TemporaryDirectory() as folder:
             save_model(Path(folder), "upscaler", network, network.architecture, {})
