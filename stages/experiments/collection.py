@@ -28,13 +28,26 @@ class Point:
         """Seeds without a result."""
         return [seed for seed, result in self.results.items() if result is None]
 
+    def scores(self, model: str, column: str) -> dict[int, float]:
+        """A score by seed, of the seeds that have it."""
+        return {
+            seed: result.means[model][column]
+            for seed, result in self.results.items()
+            if result is not None and column in result.means.get(model, {})
+        }
+
     def mean(self, model: str, column: str) -> Mean | None:
         """A score over the seeds that have it; none where no seed has."""
-        found = [
-            result.means[model][column]
-            for result in self.results.values()
-            if result is not None and column in result.means.get(model, {})
-        ]
+        found = self.scores(model, column)
+        return mean_over_seeds(list(found.values())) if found else None
+
+    def difference(self, baseline: "Point", model: str, column: str) -> Mean | None:
+        """A score less the other point's with the same seed, over the seeds that both have.
+
+        What a seed does to both goes out of it, so that its interval is the narrower one.
+        """
+        ours, theirs = (point.scores(model, column) for point in (self, baseline))
+        found = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
         return mean_over_seeds(found) if found else None
 
 

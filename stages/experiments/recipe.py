@@ -62,6 +62,8 @@ class Recipe(Settings):
     """Rows of the scores that are shown of each point."""
     scores: Names
     """Columns of the scores that are shown."""
+    baseline: Name | None = None
+    """A point that the others are compared with, seed by seed."""
     chart: Chart | None = None
 
     @model_validator(mode="after")
@@ -85,6 +87,11 @@ class Recipe(Settings):
         for name, overrides in self.points.items():
             if "seed" in overrides:
                 raise ValueError(f"points.{name}.seed: the seeds are listed under seeds")
+        if self.baseline is not None and self.baseline not in self.points:
+            raise ValueError(
+                f"baseline: found {self.baseline!r}; allowed are the points: "
+                f"{', '.join(self.points)}"
+            )
         for line, names in self.chart.lines.items() if self.chart else ():
             for name in names:
                 if name not in self.points:

@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 
 from stages.experiments.collection import Collection, Point
-from stages.experiments.intervals import T_95
+from stages.experiments.intervals import T_95, Mean
 from tvqrap.errors import UserError
 from tvqrap.evaluation.scores import COLUMNS
 
 MISSING = "missing"
+NO_SCORE = "–"
 
 
 def markdown_table(collection: Collection, name: str) -> str:
-    """The table with a note on what its numbers are; a score that is not there is `missing`."""
+    """The table with a note on what its numbers are, and differences from a baseline below it.
+
+    A score without a run is `missing`; a dash is in the place of one that the model has not.
+    """
     recipe = collection.recipe
     many = len(recipe.models) > 1
     whole_road = recipe.target == "evaluate"
@@ -33,8 +37,41 @@ def markdown_table(collection: Collection, name: str) -> str:
             scores = [_score(point, model, column) for column in recipe.scores]
             lines.append([*first, *([model] if many else []), *scores])
             first = [""] * len(first)
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{_note(collection, name)}\n"
+    parts = [_rows(lines), _note(collection, name), *_differences(collection)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _differences(collection: Collection) -> list[str]:
+    """What sets the other points apart from the recipe's baseline: a sentence and a table."""
+    recipe = collection.recipe
+    baseline = next((point for point in collection.points if point.name == recipe.baseline), None)
+    if baseline is None:
+        return []
+    many = len(recipe.models) > 1
+    head = ["point", *(["image of"] if many else []), *(_title(name) for name in recipe.scores)]
+    lines = [head, ["---"] * len(head)]
+    for point in collection.points:
+        if point is baseline:
+            continue
+        name = point.name
+        for model in recipe.models:
+            scores = [
+                _shown(point.difference(baseline, model, column), column, "+")
+                if not _without(point, model, column)
+                else NO_SCORE
+                for column in recipe.scores
+            ]
+            lines.append([name, *([model] if many else []), *scores])
+            name = ""
+    sentence = (
+        f"Less `{baseline.name}` with the same seed (mean ± half of the 95 % t-interval of the "
+        "differences: where it is smaller than the mean, other seeds would hardly turn the sign):"
+    )
+    return [sentence, _rows(lines)]
 
 
 def _title(column: str) -> str:
@@ -47,12 +84,23 @@ def _thousands(count: int) -> str:
 
 
 def _score(point: Point, model: str, column: str) -> str:
-    mean = point.mean(model, column)
+    if _without(point, model, column):
+        return NO_SCORE
+    return _shown(point.mean(model, column), column)
+
+
+def _without(point: Point, model: str, column: str) -> bool:
+    """Whether finished runs have no such score: a tokenizer has no code accuracy."""
+    finished = any(result is not None for result in point.results.values())
+    return finished and not point.scores(model, column)
+
+
+def _shown(mean: Mean | None, column: str, sign: str = "") -> str:
     if mean is None:
         return MISSING
     digits = COLUMNS[column].digits
     half = "" if mean.half is None else f" ± {mean.half:.{digits}f}"
-    return f"{mean.value:.{digits}f}{half}"
+    return f"{mean.value:{sign}.{digits}f}{half}"
 
 
 def _note(collection: Collection, name: str) -> str:

@@ -50,6 +50,7 @@ points:
   narrow: {codebook: 16, structure: none}
 models: [tokenizer]
 scores: [psnr_y, stlpips_vgg]
+baseline: narrow
 chart:
   x: codebook
   scores: [psnr_y]
@@ -133,6 +134,7 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
         ("models: [tokenizer]", "models: [rap]", ["models", "rap", "tokenizer"]),
         ("scores: [psnr_y, st", "scores: [psnr, st", ["scores", "'psnr'", "psnr_y"]),
         ("VQ: [narrow]", "VQ: [norrow]", ["chart.lines.VQ", "'norrow'", "wide, narrow"]),
+        ("baseline: narrow", "baseline: norrow", ["baseline", "'norrow'", "wide, narrow"]),
         ("title: Two", "titel: Two", ["titel: unknown key", "title"]),
         ("target: train_tokenizer", "target: make_pairs", ["target", "'make_pairs'"]),
     ],
@@ -256,16 +258,34 @@ def test_a_table_shows_means_intervals_and_what_is_missing(checkout: Path, tmp_p
     assert rows[2][:5] == ["wide", "32", "16", "160 (512)", "256"]
     assert rows[2][6:] == ["21.00 ± 2.48", "0.5000 ± 0.0000"]
     assert rows[3][:5] == ["narrow", "16", "none", "128 (512)", "0"]
-    assert rows[3][6:] == ["18.00", "missing"]
+    assert rows[3][6:] == ["18.00", "–"]
     assert "**2 of 6 runs are missing**: narrow (seeds 2, 3)." in table
     assert "t = 4.303 for 3" in table and "12 test images of 64x64" in table
     assert keys.key(runs[0]).inputs in table
 
 
+def test_differences_from_the_baseline_are_taken_seed_by_seed(
+    checkout: Path, tmp_path: Path
+) -> None:
+    recipe, runs = small()
+    keys = Keys(recipe.target)
+    for run in runs:  # seeds move both points by the same, and the difference by little
+        better = 1.0 + 0.1 * run.seed if run.point == "wide" else 0.0
+        if run.seed != 3 or run.point == "wide":
+            keep(keys.key(run), tmp_path, psnr_y=20.0 + 5 * run.seed + better)
+    table = markdown_table(collect(recipe, runs), "small")
+    assert "Less `narrow` with the same seed" in table
+    head, _, row = table.splitlines()[-3:]
+    assert head == "| point | PSNR-Y ↑ | ST-LPIPS vgg ↓ |"
+    # Of the seeds 1 and 2, which both points have: 1.1 and 1.2.
+    assert row == "| wide | +1.15 ± 0.64 | – |"
+
+
 def test_without_results_every_score_is_missing(checkout: Path) -> None:
     recipe, runs = small()
     table = markdown_table(collect(recipe, runs), "small")
-    assert table.count("missing") == 2 * len(recipe.points) + 1
+    # Of two points, of their difference, and in the note.
+    assert table.count("missing") == 2 * len(recipe.points) + 2 + 1
     assert "**6 of 6 runs are missing**: wide (seeds 1, 2, 3), narrow (seeds 1, 2, 3)." in table
 
 

@@ -22,7 +22,6 @@ class Adversary:
         self,
         settings: Adversarial,
         optimiser: Optimiser,
-        width: float,
         device: torch.device,
         dtype: torch.dtype,
         workers: Workers,
@@ -30,7 +29,7 @@ class Adversary:
         self.settings = settings
         self.workers = workers
         norm = nn.BatchNorm2d if workers.count == 1 else SharedBatchNorm
-        self.discriminator = on_device(Discriminator(width, norm), device, dtype)
+        self.discriminator = on_device(Discriminator(settings.width, norm), device, dtype)
         self.optimiser = torch.optim.Adam(
             self.discriminator.parameters(), settings.learning_rate, optimiser.betas, fused=True
         )
@@ -87,7 +86,6 @@ def shared_adaptive_weight(
 def adversary_for(
     settings: Adversarial,
     optimiser: Optimiser,
-    width: float,
     compute: Compute,
     device: torch.device,
     workers: Workers,
@@ -95,4 +93,4 @@ def adversary_for(
     """An adversary where the GAN term has a weight, else none."""
     if not settings.weight:
         return None
-    return Adversary(settings, optimiser, width, device, weights_format(compute), workers)
+    return Adversary(settings, optimiser, device, weights_format(compute), workers)

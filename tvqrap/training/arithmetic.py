@@ -85,7 +85,7 @@ def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side
     judged = len(hr)
     if encoded.decoded_structure is not None:
         judged -= round(settings.texture_dropout * len(hr))
-    losses = _ImageLosses(architecture, settings.image)
+    losses = _ImageLosses(settings.image)
     losses.judge(meter, image, hr, judged)
     if losses.discriminator is not None:
         last = tokenizer.decoder[-1].get_parameter("weight")
@@ -129,7 +129,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
         texture = network.straight_through_texture(prediction.logits)
         decoder_input = join(prediction.decoded_structure, texture)
         image = network.decoder(decoder_input)
-    losses = _ImageLosses(architecture, settings.image)
+    losses = _ImageLosses(settings.image)
     losses.judge(meter, image, hr, len(hr))
     gradient = torch.empty_like(image)
     if losses.discriminator is not None:
@@ -187,13 +187,13 @@ class _Meter:
 class _ImageLosses:
     """The perceptual network and the discriminator of the image losses, without content."""
 
-    def __init__(self, architecture: Architecture, settings: ImageLosses) -> None:
+    def __init__(self, settings: ImageLosses) -> None:
         self.settings = settings
         self.perceptual = _perceptual(settings.perceptual)
         self.discriminator = None
         if settings.adversarial.weight:
             with META:
-                self.discriminator = Discriminator(architecture.width)
+                self.discriminator = Discriminator(settings.adversarial.width)
 
     @property
     def trained(self) -> int:

@@ -58,7 +58,6 @@ class RapTrainee:
         self.adversary = adversary_for(
             settings.image.adversarial,
             settings.optimiser,
-            network.architecture.width,
             compute,
             self.device,
             workers,

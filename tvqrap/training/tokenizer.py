@@ -67,7 +67,6 @@ class TokenizerTrainee:
         self.adversary = adversary_for(
             settings.image.adversarial,
             settings.optimiser,
-            tokenizer.architecture.width,
             compute,
             self.device,
             workers,

@@ -163,7 +163,7 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "gradient": 0.0,
         "chroma": 0.0,
         "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0},
-        "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3},
+        "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
     }
     for where, moved in (("encoder", "codebook"), ("codebook", "encoder")):
         trainee = tokenizer_trainee(
