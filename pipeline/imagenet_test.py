@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline.crops import capacity, cut, plan_crop
 from pipeline.degradation import degrade
-from pipeline.executor import run_tasks
+from pipeline.executor.run import run_tasks
 from pipeline.photos import Photo, UnusableError, decode, discover
 from pipeline.settings import DataSettings, DegradationSettings
 from pipeline.shards import Lost

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.crops import Crop, capacity, cut, plan_crop
 from pipeline.degradation import degrade
-from pipeline.executor import Place, run_tasks
+from pipeline.executor.run import Place, run_tasks
 from pipeline.lease import Check, only_driver
 from pipeline.photos import Photo, UnusableError, decode, discover
 from pipeline.run_log import run_log

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.executor import Attempt, Failure
+from pipeline.executor.outcome import Attempt, Failure
 from pipeline.storage import Location, make_folder, write_text
 
 STORE_SECONDS = 30.0

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.ahead import ahead
-from pipeline.executor import Place, run_tasks
+from pipeline.executor.run import Place, run_tasks
 from pipeline.lease import Check, only_driver
 from pipeline.machine import Machine
 from pipeline.quarantine import PoisonError, quarantine, sweep_quarantine

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.executor import connected
+from pipeline.executor.run import connected
 from pipeline.shards import Manifest, sets_in
 from pipeline.token_extraction import ShardsFailed, extract_set
 from stages.stage import Stage, run_stage

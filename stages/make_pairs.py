@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.executor import connected
+from pipeline.executor.run import connected
 from pipeline.pair_sets import SETS, pair_sets_text
 from pipeline.pairs import make_set, survey_photos
 from stages.stage import Stage, run_stage

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.executor import ray_cluster
+from pipeline.executor.ray_cluster import ray_cluster
 from stages.stage import Stage, run_beside
 from stages.worker import as_worker
 from tvqrap.errors import UserError

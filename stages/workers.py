@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import get_args
 
-from pipeline.executor import Place
+from pipeline.executor.run import Place
 from tvqrap.errors import UsageError
 
 PLACE = "TVQRAP_PLACE"

@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import executor
-from pipeline.executor import Failure, actors_on_node, code_digest, ray_cluster, run_tasks
+from pipeline.executor import code, processes, ray_room
+from pipeline.executor.code import code_digest
+from pipeline.executor.outcome import Failure
+from pipeline.executor.ray_cluster import ray_cluster
+from pipeline.executor.ray_room import actors_on_node, actors_that_fit
+from pipeline.executor.run import run_tasks
+from pipeline.executor.worker import Worker
 from tests.pipeline.factories import broken, crashing, squarer
 from tvqrap.errors import UserError
 
@@ -91,7 +96,7 @@ def test_no_tasks_and_no_workers(tmp_path):
 
 DRIVER = """
 import os, sys, time
-from pipeline.executor import run_tasks
+from pipeline.executor.run import run_tasks
 def worker():
     def work(path):
         open(path, "w").write(str(os.getpid()))
@@ -139,7 +144,7 @@ def test_ray_gives_the_same(ray_cluster, tmp_path):
 
 def test_a_worker_with_other_code_is_refused(monkeypatch, tmp_path):
     found = code_digest()[:12]
-    monkeypatch.setattr(executor, "code_digest", lambda: "0" * 64)
+    monkeypatch.setattr(processes, "code_digest", lambda: "0" * 64)
     with pytest.raises(UserError, match=rf"imports code {found}, expected the driver's 0{{12}}$"):
         run("processes", [1], tmp_path)
     assert not list(tmp_path.iterdir())
@@ -149,10 +154,10 @@ def test_code_edited_during_a_run_changes_nothing_in_its_workers(monkeypatch, tm
     module = tmp_path / "code/module.py"
     module.parent.mkdir()
     module.write_text("one = 1\n")
-    monkeypatch.setattr(executor, "_package_folders", lambda: [module.parent])
+    monkeypatch.setattr(code, "package_folders", lambda: [module.parent])
     code_digest.cache_clear()
     try:
-        worker = executor._Worker(functools.partial(squarer, tmp_path), code_digest())
+        worker = Worker(functools.partial(squarer, tmp_path), code_digest())
         module.write_text("one = 2\n")
         assert worker.run(2).result == 4
         begun = code_digest()
@@ -211,10 +216,10 @@ def test_what_is_left_on_several_nodes_is_no_room_for_an_actor(monkeypatch):
             return [{"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, True, False)]
 
     free = [{"CPU": 1.0}, {"CPU": 1.0}]
-    monkeypatch.setattr(executor, "_free_by_node", lambda: free)
+    monkeypatch.setattr(ray_room, "_free_by_node", lambda: free)
 
     def fitting(cpus, held=0):
-        return executor._actors_that_fit(Cluster(), 8, held, cpus, 0, 0)
+        return actors_that_fit(Cluster(), 8, held, cpus, 0, 0)
 
     assert fitting(cpus=2) == 0
     assert fitting(cpus=1) == 2

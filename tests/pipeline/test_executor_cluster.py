@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import os, threading, time
-from pipeline.executor import run_tasks
+from pipeline.executor.run import run_tasks
 from tests.pipeline.cluster import two_nodes
 
 def worker():

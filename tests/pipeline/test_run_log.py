@@ -2,7 +2,7 @@
 
 import json
 
-from pipeline.executor import Attempt, Failure
+from pipeline.executor.outcome import Attempt, Failure
 from pipeline.run_log import NAMED, run_log
 from pipeline.storage import Location, Url, file_sizes
 

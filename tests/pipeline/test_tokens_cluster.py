@@ -147,7 +147,7 @@ def test_ray_workers_reach_a_store_by_their_environment(root: Path, s3: Url) -> 
 
 def test_an_address_where_nothing_listens_is_one_line(tmp_path: Path) -> None:
     script = (
-        "from pipeline.executor import ray_cluster\n"
+        "from pipeline.executor.ray_cluster import ray_cluster\n"
         "from tvqrap.errors import UserError\n"
         "try:\n"
         "    with ray_cluster(): pass\n"
