@@ -20,7 +20,7 @@ from pipeline.crops import Crop, capacity, cut, plan_crop
 from pipeline.degradation import degrade
 from pipeline.executor.run import Place, run_tasks
 from pipeline.lease import Check, only_driver
-from pipeline.photos import Photo, UnusableError, decode, discover
+from pipeline.photos import Photo, decode
 from pipeline.run_log import run_log
 from pipeline.settings import DataSettings, DegradationSettings, PairsSettings, SetSettings
 from pipeline.shards import (
@@ -36,7 +36,7 @@ from pipeline.shards import (
     write_shard,
 )
 from pipeline.shared_storage import FilesProof, WrittenProof
-from pipeline.splits import near_duplicates, perceptual_hash, split_photos
+from pipeline.splits import split_photos
 from pipeline.storage import (
     Location,
     StorageError,
@@ -47,6 +47,7 @@ from pipeline.storage import (
     write_text,
 )
 from pipeline.streams import random_rank, random_stream
+from pipeline.survey import Survey, Surveyed
 from tvqrap.errors import UserError
 
 MIXED_PHOTOS = 64
@@ -55,90 +56,6 @@ enough that a shard of some hundred crops decodes each photograph for several of
 
 DECODED_BYTES = 256 * 2**20
 """Decoded photographs that a worker keeps from one shard to the next."""
-
-
-@dataclass(frozen=True)
-class Surveyed:
-    """A usable photograph."""
-
-    photo: Photo
-    width: int
-    height: int
-    sha256: str
-    """Of the file."""
-    hash: int
-    """Perceptual, 64 bits."""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a folder of photographs holds."""
-
-    usable: tuple[Surveyed, ...]
-    lost: tuple[Lost, ...]
-
-    @property
-    def lost_share(self) -> float:
-        """Part of all photographs that cannot be used."""
-        return len(self.lost) / max(1, len(self.lost) + len(self.usable))
-
-    def near_duplicates(self, pairs: PairsSettings) -> list[tuple[str, str, int]]:
-        """Names of photographs in different splits that look alike, with the bits between them."""
-        keys = {entry.photo.key: entry for entry in self.usable}
-        splits = split_photos(sorted(keys), pairs.splits, pairs.split_seed)
-        hashes = {key: entry.hash for key, entry in keys.items()}
-        return [
-            (keys[first].photo.name, keys[second].photo.name, distance)
-            for first, second, distance in near_duplicates(splits, hashes)
-        ]
-
-
-def survey_photos(
-    data: DataSettings,
-    *,
-    place: Place,
-    workers: int,
-    advance: Callable[[int], None] = lambda count: None,
-) -> Survey:
-    """Decode every photograph once, to learn which are usable. UserError where there is none."""
-    folder = Path(data.photos).resolve()
-    photos, lost = discover(folder)
-    usable: list[Surveyed] = []
-
-    def keep(index: int, result: Surveyed | Lost) -> None:
-        if isinstance(result, Lost):
-            lost.append(result)
-        else:
-            usable.append(result)
-        advance(1)
-
-    proof = FilesProof.of(folder, [photo.name for photo in photos])
-    worker = functools.partial(_surveyor, proof, data)
-    failures = run_tasks(worker, photos, place=place, workers=workers, on_result=keep)
-    # A photograph that brings its decoder down is lost like any other.
-    lost += [Lost(photos[failure.index].name, failure.error) for failure in failures]
-    if not usable:
-        raise UserError(f"{data.photos}: found no usable photograph among {len(lost)} files")
-    return Survey(
-        tuple(sorted(usable, key=lambda entry: entry.photo.key)),
-        tuple(sorted(lost, key=lambda entry: entry.name)),
-    )
-
-
-def _surveyor(proof: FilesProof, data: DataSettings) -> Callable[[Photo], Surveyed | Lost]:
-    proof.check()
-    folder = proof.folder
-
-    def survey(photo: Photo) -> Surveyed | Lost:
-        try:
-            image = decode(folder, photo, data)
-        except UnusableError as error:
-            return Lost(photo.name, str(error))
-        sha256 = file_sha256(folder / photo.name)
-        height, width = image.shape[:2]
-        return Surveyed(photo, width, height, sha256, perceptual_hash(image))
-
-    return survey
 
 
 @dataclass(frozen=True)

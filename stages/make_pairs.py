@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.executor.run import connected
 from pipeline.pair_sets import SETS, pair_sets_text
-from pipeline.pairs import make_set, survey_photos
+from pipeline.pairs import make_set
+from pipeline.survey import survey_photos
 from stages.stage import Stage, run_stage
 from stages.workers import Workforce, workforce
 from tvqrap.errors import UserError

@@ -24,7 +24,7 @@ from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, encode_png, read_shard, shard_name, write_shard
 from pipeline.shared_storage import WrittenProof
 from pipeline.token_encoding import Encoder, batches
-from pipeline.token_extraction import Extractor
+from pipeline.token_shard import Extractor
 from tvqrap.architecture import Architecture
 from tvqrap.model_folder import read_card, save_model
 from tvqrap.tokenizer import Tokenizer

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline import pairs
 from pipeline.settings import DataSettings, PairsSettings
+from pipeline.survey import survey_photos
 
 STEPS = {
     "decode": "photographs decoded",
@@ -46,7 +47,7 @@ def main() -> None:
     settings = PairsSettings.model_validate(
         {**params["pairs"], **every, "sets": {given.set: chosen}}
     )
-    survey = pairs.survey_photos(data, place="here", workers=1)
+    survey = survey_photos(data, place="here", workers=1)
 
     spent: dict[str, float] = defaultdict(float)
 

@@ -14,13 +14,14 @@ from PIL import Image
 
 from pipeline.crops import Crop, cut
 from pipeline.degradation import degrade
-from pipeline.pairs import Survey, Surveyed, make_set, survey_photos
+from pipeline.pairs import make_set
 from pipeline.photos import Photo
 from pipeline.settings import DataSettings, PairsSettings, SplitSettings
 from pipeline.shards import Lost, Manifest, decode_png, file_sha256, read_shard, verify_shards
 from pipeline.shared_storage import FilesProof, WrittenProof
 from pipeline.splits import split_photos
 from pipeline.streams import random_stream
+from pipeline.survey import Survey, Surveyed, survey_photos
 from tests.pipeline.material import PAIRS, texture
 from tvqrap.errors import UserError
 
@@ -176,7 +177,8 @@ def test_another_photograph_under_the_same_name_is_not_resumed(pairs, data, tmp_
 DRIVER = """
 import json, sys
 from pathlib import Path
-from pipeline.pairs import make_set, survey_photos
+from pipeline.pairs import make_set
+from pipeline.survey import survey_photos
 from pipeline.settings import DataSettings, PairsSettings
 if __name__ == "__main__":
     given = json.loads(sys.stdin.read())

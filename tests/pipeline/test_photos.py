@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.pairs import survey_photos
 from pipeline.photos import Photo, UnusableError, decode, discover, photo_keys
 from pipeline.settings import DataSettings
+from pipeline.survey import survey_photos
 from tests.pipeline.material import texture
 from tvqrap.errors import UserError
 

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from pipeline import lease
 from pipeline.loading import Source
-from pipeline.pairs import make_set, survey_photos
+from pipeline.pairs import make_set
 from pipeline.settings import DataSettings, PairsSettings
 from pipeline.shards import Manifest, read_shard, verify_shards
 from pipeline.storage import Location, Url, file_sizes, write_text
+from pipeline.survey import survey_photos
 from pipeline.token_difference import token_difference
 from pipeline.token_extraction import extract_set
 from pipeline.token_statistics import token_statistics

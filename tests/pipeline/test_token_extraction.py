@@ -21,7 +21,8 @@ from pipeline.settings import TokensSettings
 from pipeline.shards import Manifest, Sample, decode_array, decode_png, encode_png, read_shard
 from pipeline.shared_storage import WrittenProof
 from pipeline.token_encoding import half_structure
-from pipeline.token_extraction import Extractor, ShardsFailed, extract_set
+from pipeline.token_extraction import ShardsFailed, extract_set
+from pipeline.token_shard import Extractor
 from pipeline.token_statistics import save_tables, token_statistics
 from pipeline.tokens import code_statistics
 from tests.pipeline.token_material import SETTINGS, SMALL, make_material, with_changes

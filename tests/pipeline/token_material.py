@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pipeline.pairs import make_set, survey_photos
+from pipeline.pairs import make_set
 from pipeline.settings import DataSettings, PairsSettings, TokensSettings
 from pipeline.shards import Manifest, Sample, read_shard, write_shard
+from pipeline.survey import survey_photos
 from tests.pipeline.material import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.model_folder import save_model

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.footprint import footprint
-from pipeline.pairs import make_set, survey_photos
+from pipeline.pairs import make_set
 from pipeline.shards import Sample, encode_array, read_shard, write_shard
+from pipeline.survey import survey_photos
 from stages.params import load_params
 from stages.plan import Plan, Training
 from tests.stages.plans import paper_plan
