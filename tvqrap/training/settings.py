@@ -73,8 +73,7 @@ class Adversarial(Settings):
     """First step that uses it."""
     learning_rate: Annotated[float, Field(gt=0)]
     width: Annotated[float, Field(gt=0, le=4)]
-    """Channels of the discriminator relative to the paper's. It may be wider than the network that
-    it judges: one as narrow as that does not tell a grid of codes from texture."""
+    """Channels of the discriminator relative to the paper's; it may be wider than the network."""
 
 
 class ImageLosses(Settings):
