@@ -1,4 +1,4 @@
-"""Stage 3: reconstruction-aware prediction, fine-tuning through the frozen decoder."""
+"""Stage 3: reconstruction-aware prediction, fine-tuning through the decoder."""
 
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from stages.continuing import go_on, keep
 from stages.launch import run_training
 from stages.stage import Stage
 from stages.tensorboard import tensorboard
-from stages.training import VALIDATION_SAMPLES, publish_model
+from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
 from tvqrap.model_folder import read_card
+from tvqrap.network import UpscalerNetwork
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.engine import train
 from tvqrap.training.rap import RapTrainee
@@ -23,6 +24,16 @@ TOKENIZER = Path("models/tokenizer")
 PREDICTOR = Path("models/predictor")
 
 
+def start_with_decoder(network: UpscalerNetwork, init: str) -> None:
+    """Gives a network whose decoder is to be trained that of `init`'s upscaler, if it has one.
+
+    Where an earlier stage 3 trained that, it draws what is predicted better than the tokenizer's.
+    """
+    given = starting_weights(init, ("rap",), network.architecture)
+    if given is not None:
+        network.decoder.load_state_dict(load_upscaler(given).decoder.state_dict())
+
+
 def finetune_rap(stage: Stage, workers: Workers) -> None:
     """data/pairs, data/tokens, models/predictor -> models/rap, curves/rap."""
     params = stage.params
@@ -31,6 +42,8 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     # Where predictor training was skipped, models/predictor is what `init` gave.
     network = load_upscaler(PREDICTOR)
     check_frozen_parts(network, PREDICTOR, TOKENIZER)
+    if settings.train_decoder:
+        start_with_decoder(network, params.init)
     code_level = bool(settings.structure or settings.code)
     wanted = Wanted(hr=True, lr=True, tokens=code_level)
 
@@ -62,7 +75,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     )
     if not workers.first:
         return
-    network.predictor.load_state_dict(trainee.average.module.state_dict())
+    network.load_state_dict(trainee.average.module.state_dict())
     publish_model(
         stage,
         "rap",

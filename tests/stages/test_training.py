@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.finetune_rap import start_with_decoder
 from stages.training import start_from, starting_weights
 from tvqrap.architecture import Architecture
 from tvqrap.errors import UsageError, UserError
@@ -44,6 +45,20 @@ def test_a_predictor_with_another_tokenizer_inside_is_refused(given: Path) -> No
         UserError, match=r"models/predictor: its codebook\.embedding\.weight is not"
     ):
         check_frozen_parts(network, Path("models/predictor"), given / "tokenizer")
+
+
+def test_a_decoder_to_be_trained_is_the_given_upscalers(given: Path) -> None:
+    torch.manual_seed(0)
+    network, earlier = UpscalerNetwork(TINY), UpscalerNetwork(TINY)
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    start_with_decoder(network, str(given))
+    assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
+    save_model(given / "rap", "upscaler", earlier, TINY, {})
+    start_with_decoder(network, str(given))
+    theirs = earlier.state_dict()
+    for name, value in network.state_dict().items():
+        source = theirs if name.startswith("decoder.") else own
+        assert torch.equal(value, source[name]), name
 
 
 @pytest.mark.parametrize("network", [Tokenizer, UpscalerNetwork])

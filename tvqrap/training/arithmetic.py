@@ -124,6 +124,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
         hr = torch.empty(settings.batch, 3, side, side)
         lr = torch.empty(settings.batch, 3, side // SCALE, side // SCALE)
     network.freeze()
+    network.decoder.requires_grad_(settings.train_decoder)
     with meter.part("network"):
         prediction = network.predict(lr)
         texture = network.straight_through_texture(prediction.logits)
@@ -132,20 +133,24 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
     losses = _ImageLosses(settings.image)
     losses.judge(meter, image, hr, len(hr))
     gradient = torch.empty_like(image)
-    if losses.discriminator is not None:
+    if losses.discriminator is not None and settings.train_decoder:
+        last = network.decoder[-1].get_parameter("weight")
+        with meter.part("discriminator"):
+            for _ in range(2):
+                torch.autograd.grad(image, last, gradient, retain_graph=True)
+    elif losses.discriminator is not None:
         last = network.predictor.code_head.score.weight
         with meter.part("discriminator"):
             (at_input,) = torch.autograd.grad(image, decoder_input, gradient, retain_graph=True)
             for _ in range(2):
                 torch.autograd.grad(decoder_input, last, at_input, retain_graph=True)
     with meter.part("network"):
-        (at_input,) = torch.autograd.grad(image, decoder_input, gradient)
         # The code-level terms end where the image losses pass: they add no operation.
-        decoder_input.backward(at_input)
-    trained = _numbers(network.predictor)
+        image.backward(gradient)
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return meter.cost(
         trained=trained + losses.trained,
-        averaged=trained,
+        averaged=_numbers(network),
         frozen=_numbers(network) - trained + losses.frozen,
     )
 

@@ -3,6 +3,9 @@
 The predictor is fine-tuned through the frozen decoder with image losses; its choice of codes is a
 straight-through one-hot. The image losses also train the structure head, through the decoded
 structure; what the code head is given of it is detached.
+
+`train_decoder` departs from the paper: the decoder, which has only ever seen the codes of HR
+images, learns from the image losses to draw what is predicted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tvqrap.losses import ImageLoss
+from tvqrap.losses import ImageGradient, ImageLoss
 from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import join
 from tvqrap.training.adversary import adversary_for, shared_adaptive_weight
@@ -30,7 +33,7 @@ from tvqrap.training.validation import ImageScores, Validation, picture
 
 
 class RapTrainee:
-    """The predictor inside an upscaler whose other parts are frozen, and its adversary."""
+    """The predictor, and perhaps the decoder, of an upscaler otherwise frozen; its adversary."""
 
     def __init__(
         self,
@@ -47,10 +50,11 @@ class RapTrainee:
         self.device, self.dtype = device_of(compute), weights_format(compute)
         self.network = on_device(network, self.device, self.dtype).train()
         self.network.freeze()
-        self.average = WeightsAverage(self.network.predictor, settings.optimiser.ema)
+        self.network.decoder.requires_grad_(settings.train_decoder)
+        self.average = WeightsAverage(self.network, settings.optimiser.ema)
         if compute.compile:
             compile_blocks(self.network)
-        self.optimiser = adam(self.network.predictor.parameters(), settings.optimiser)
+        self.optimiser = adam(self.network.parameters(), settings.optimiser)
         perceptual = perceptual_for(settings.image.perceptual)
         if perceptual is not None:
             perceptual.to(self.device, self.dtype)
@@ -81,7 +85,7 @@ class RapTrainee:
         terms["gradient_norm"] = apply_gradients(
             self.optimiser, settings.optimiser.clip, self.workers
         )
-        self.average.update(self.network.predictor)
+        self.average.update(self.network)
         if self.adversary is not None and self.adversary.active(step):
             self.adversary.step()
         return terms
@@ -89,9 +93,8 @@ class RapTrainee:
     def _accumulate(self, batch: Batch, part: Part, step: int, counts: Tensor) -> dict[str, Tensor]:
         """Adds a part's gradients, and codes, to those of the parts before it; returns its terms.
 
-        Three passes, not more: the losses give a gradient at the image; the decoder is passed
-        through once for the reconstruction losses and once for the GAN term, down to its input;
-        there both are added, and the predictor is passed through once for all.
+        The losses give a gradient at the image; from there the network is passed through once, but
+        for the passes that the adaptive weight takes.
         """
         settings = self.settings
         hr = as_image(batch.hr, self.device, self.dtype)
@@ -106,32 +109,76 @@ class RapTrainee:
             fooled = self.adversary.discriminator
         gradient = self.image_loss.gradients(image, hr, fooled, part=part)
         terms = dict(gradient.terms)
-        (at_input,) = torch.autograd.grad(
-            image, decoder_input, gradient.reconstruction, retain_graph=fooled is not None
-        )
-        if gradient.adversarial is not None:
-            (theirs_at_input,) = torch.autograd.grad(image, decoder_input, gradient.adversarial)
-            last = self.network.predictor.code_head.score.weight
-            ours, theirs = (
-                torch.autograd.grad(decoder_input, last, each, retain_graph=True)[0]
-                for each in (at_input, theirs_at_input)
-            )
-            weight = shared_adaptive_weight(ours, theirs, self.workers, self.compute.accumulate)
-            terms["adaptive_weight"] = weight / part.of
-            at_input = at_input + settings.image.adversarial.weight * weight * theirs_at_input
+        if settings.train_decoder:
+            end, at_end = image, self._at_image(image, gradient, part, terms)
+        else:
+            end = decoder_input
+            at_end = self._at_decoder_input(image, decoder_input, gradient, part, terms)
         if batch.codes is None:
-            decoder_input.backward(at_input)
+            end.backward(at_end)
         else:
             rest, found = code_level_losses(
                 prediction, batch, code=settings.code, structure=settings.structure
             )
             terms |= {name: term / part.of for name, term in found.items()}
             rest = rest / part.of
-            torch.autograd.backward([decoder_input, rest], [at_input, torch.ones_like(rest)])
+            torch.autograd.backward([end, rest], [at_end, torch.ones_like(rest)])
         if fooled is not None:
             assert self.adversary is not None
             terms |= self.adversary.learn(hr, image, 1 / part.of)
         return terms
+
+    def _at_image(
+        self, image: Tensor, gradient: ImageGradient, part: Part, terms: dict[str, Tensor]
+    ) -> Tensor:
+        """Gradient at the image of all its losses, balanced at the decoder's last layer."""
+        if gradient.adversarial is None:
+            return gradient.reconstruction
+        last = self.network.decoder[-1].get_parameter("weight")
+        ours, theirs = (
+            torch.autograd.grad(image, last, each, retain_graph=True)[0]
+            for each in (gradient.reconstruction, gradient.adversarial)
+        )
+        return gradient.reconstruction + gradient.adversarial * self._adversarial_weight(
+            ours, theirs, part, terms
+        )
+
+    def _at_decoder_input(
+        self,
+        image: Tensor,
+        decoder_input: Tensor,
+        gradient: ImageGradient,
+        part: Part,
+        terms: dict[str, Tensor],
+    ) -> Tensor:
+        """Gradient at what the decoder is given, balanced at the code head's last layer.
+
+        The frozen decoder is passed through once for the reconstruction losses and once for the GAN
+        term; both are added here, and the predictor is passed through once for all.
+        """
+        (at_input,) = torch.autograd.grad(
+            image,
+            decoder_input,
+            gradient.reconstruction,
+            retain_graph=gradient.adversarial is not None,
+        )
+        if gradient.adversarial is None:
+            return at_input
+        (theirs_at_input,) = torch.autograd.grad(image, decoder_input, gradient.adversarial)
+        last = self.network.predictor.code_head.score.weight
+        ours, theirs = (
+            torch.autograd.grad(decoder_input, last, each, retain_graph=True)[0]
+            for each in (at_input, theirs_at_input)
+        )
+        return at_input + theirs_at_input * self._adversarial_weight(ours, theirs, part, terms)
+
+    def _adversarial_weight(
+        self, ours: Tensor, theirs: Tensor, part: Part, terms: dict[str, Tensor]
+    ) -> Tensor:
+        """What the GAN term counts for, from both gradients at one layer."""
+        weight = shared_adaptive_weight(ours, theirs, self.workers, self.compute.accumulate)
+        terms["adaptive_weight"] = weight / part.of
+        return self.settings.image.adversarial.weight * weight
 
     def health(self) -> tuple[dict[str, float], str | None]:
         """Codes chosen since the last look; few of them are no reason for a warning."""
@@ -139,14 +186,14 @@ class RapTrainee:
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Scores of validation pairs upscaled by the averaged predictor."""
+        """Scores of validation pairs upscaled with the averaged weights."""
         pairs = []
         accuracies: list[float] = []
         for batch in self.validation:
             with autocast(self.compute):
                 lr = as_image(batch.lr, self.device, self.dtype)
-                prediction = self.average.module(lr, self.network.structure_decoder)
-                image = decoded(self.network, prediction)
+                prediction = self.average.module.predict(lr)
+                image = decoded(self.average.module, prediction)
             pairs.append((full(image), as_image(batch.hr, self.device, self.dtype)))
             if batch.codes is not None:
                 accuracies += [code_loss(prediction, batch)[1].item()] * len(batch.keys)
@@ -159,7 +206,11 @@ class RapTrainee:
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on."""
         return {
-            "predictor": self.network.predictor.state_dict(),
+            "trained": {
+                name: parameter.detach()
+                for name, parameter in self.network.named_parameters()
+                if parameter.requires_grad
+            },
             "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
             "adversary": self.adversary.state() if self.adversary else None,
@@ -168,7 +219,7 @@ class RapTrainee:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Puts a state back."""
-        self.network.predictor.load_state_dict(state["predictor"])
+        self.network.load_state_dict(state["trained"], strict=False)
         self.average.load_state(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.usage.load_state(state["usage"])

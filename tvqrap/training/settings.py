@@ -182,6 +182,8 @@ class RapTraining(Settings):
     batch: Positive
     steps: NotNegative
     optimiser: Optimiser
+    train_decoder: bool
+    """Whether the decoder learns along with the predictor. The paper's stays frozen."""
     image: ImageLosses
     structure: Weight
     """Weight of the stage-2 structure term; 0 leaves it out."""

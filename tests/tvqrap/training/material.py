@@ -84,6 +84,7 @@ def rap_settings(**changes: Any) -> RapTraining:
             "batch": 2,
             "steps": 8,
             "optimiser": OPTIMISER,
+            "train_decoder": False,
             "image": image_losses(),
             "structure": 1.0,
             "code": 0.5,

@@ -129,6 +129,8 @@ CASES = {
     "tokenizer, no structure": lambda: stage_1(VANILLA),
     "predictor": lambda: stage_2(ARCHITECTURE),
     "rap": lambda: stage_3(ARCHITECTURE),
+    "rap, decoder": lambda: stage_3(ARCHITECTURE, train_decoder=True),
+    "rap, decoder, no GAN": lambda: stage_3(ARCHITECTURE, train_decoder=True, image=PLAIN),
     "rap, plain": lambda: stage_3(VANILLA, image=PLAIN, structure=0.0, code=0.0),
 }
 
@@ -166,7 +168,7 @@ def assert_numbers(trainee: Trainee, cost: StepCost) -> None:
         if trainee.image_loss.perceptual is not None:
             frozen += numbers(trainee.image_loss.perceptual)
     if not isinstance(trainee, TokenizerTrainee):
-        frozen += numbers(trainee.network) - numbers(trainee.network.predictor)
+        frozen += sum(p.numel() for p in trainee.network.parameters() if not p.requires_grad)
     trained = sum(
         parameter.numel()
         for optimiser in optimisers

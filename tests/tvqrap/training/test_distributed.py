@@ -42,8 +42,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tokenizer": {"batch": BATCH, "texture_dropout": 0.25, "image": IMAGE},
     "predictor": {},
     "rap": {"batch": BATCH, "image": IMAGE},
+    "decoder": {"batch": BATCH, "image": IMAGE, "train_decoder": True},
 }
-MAKE = {"tokenizer": tokenizer_trainee, "predictor": predictor_trainee, "rap": rap_trainee}
+MAKE = {
+    "tokenizer": tokenizer_trainee,
+    "predictor": predictor_trainee,
+    "rap": rap_trainee,
+    "decoder": rap_trainee,
+}
 
 
 def run(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ TRAINEES = {
     "tokenizer": tokenizer_trainee,
     "predictor": predictor_trainee,
     "rap": rap_trainee,
+    "rap, decoder": partial(rap_trainee, train_decoder=True),
 }
 
 

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.tvqrap.training.material import COMPUTE, batch, image_losses, rap_trainee
+from tests.tvqrap.training.material import (
+    COMPUTE,
+    OPTIMISER,
+    batch,
+    image_losses,
+    rap_trainee,
+)
 from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import join
 from tvqrap.training.batch import as_image
@@ -95,6 +101,53 @@ def test_what_is_frozen_does_not_move_by_a_bit(trainee: RapTrainee) -> None:
         for name, parameter in own.network.named_parameters()
         if not name.startswith("predictor.")
     )
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.5])
+def test_a_decoder_that_is_trained_moves_and_nothing_else_of_the_tokenizers(
+    adversarial: float,
+) -> None:
+    image = image_losses(adversarial=adversarial, perceptual=0.0)
+    own = rap_trainee(train_decoder=True, image=image)
+    before = {name: value.clone() for name, value in own.network.state_dict().items()}
+    for step in range(3):
+        own.update(batch(step), step)
+    for module in (own.network, own.average.module):
+        after = module.state_dict()
+        for name, _ in own.network.named_parameters():
+            trained = name.startswith(("predictor.", "decoder."))
+            assert torch.equal(after[name], before[name]) != trained, name
+
+
+def test_a_trained_decoder_gets_the_gradient_of_the_image_losses() -> None:
+    """All that is trained, against automatic differentiation of the loss as it is written."""
+    compute = COMPUTE.model_copy(update={"precision": "float64"})
+    plain = image_losses(adversarial=0.0, perceptual=0.0)
+    plain |= {"mse": 1.0, "l1": 0.0, "gradient": 0.0, "chroma": 0.0}
+    own = rap_trainee(
+        compute=compute,
+        train_decoder=True,
+        optimiser={**OPTIMISER, "clip": None},
+        image=plain,
+        structure=0.0,
+        code=0.0,
+    )
+    network, given = copy.deepcopy(own.network), batch(0)
+    hr, lr = (as_image(each, own.device, torch.float64) for each in (given.hr, given.lr))
+    F.mse_loss(network.straight_through(lr)[0], hr).backward()
+    wanted = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert any(name.startswith("decoder.") for name in wanted)
+    found: dict[str, Tensor] = {}
+
+    def look(optimiser: torch.optim.Optimizer, *_: object) -> None:
+        named = own.network.named_parameters()
+        found.update({n: p.grad.clone() for n, p in named if p.grad is not None})
+
+    own.optimiser.register_step_pre_hook(look)
+    own.update(given, 0)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-14)
 
 
 def test_image_losses_reach_the_structure_head_through_the_decoder_alone(
