@@ -134,7 +134,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
     losses.judge(meter, image, hr, len(hr))
     gradient = torch.empty_like(image)
     if losses.discriminator is not None and settings.train_decoder:
-        last = network.decoder[-1].get_parameter("weight")
+        last: Tensor = network.decoder[-1].get_parameter("weight")
         with meter.part("discriminator"):
             for _ in range(2):
                 torch.autograd.grad(image, last, gradient, retain_graph=True)
