@@ -27,7 +27,7 @@ PREDICTOR = Path("models/predictor")
 def start_with_decoder(network: UpscalerNetwork, init: str) -> None:
     """Gives a network whose decoder is to be trained that of `init`'s upscaler, if it has one.
 
-    Where an earlier stage 3 trained that, it draws what is predicted better than the tokenizer's.
+    An earlier stage 3 may have trained that one; the tokenizer's would undo it.
     """
     given = starting_weights(init, ("rap",), network.architecture)
     if given is not None:
