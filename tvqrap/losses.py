@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tvqrap.grid import grid_loss
 from tvqrap.training.part import WHOLE, Part
 from tvqrap.training.settings import ImageLosses
 
@@ -105,6 +106,9 @@ class ImageLoss(nn.Module):
             if settings.chroma:
                 terms["chroma"] = chroma_loss(leaf, target) / part.of
                 total = total + settings.chroma * terms["chroma"]
+            if settings.grid:
+                terms["grid"] = grid_loss(leaf, target) / part.of
+                total = total + settings.grid * terms["grid"]
             if self.perceptual is not None and settings.perceptual.weight:
                 seen = min(max(1, round(settings.perceptual.share * whole)), judged)
                 terms["perceptual"] = leaf.new_zeros(())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tvqrap.evaluation.metrics import MetricName
 
 PLAIN = ("bicubic", "lanczos")
-DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe"
+DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe,grid"
 BOOTSTRAP_SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 SHEET = 6
 LISTED = 10

@@ -57,8 +57,11 @@ def metrics(
 def _problem(name: "MetricName", weights: Path | None) -> str | None:
     """Why a metric cannot be used; None where it can."""
     from tvqrap.evaluation.metric_weights import check_weights, find_weights
+    from tvqrap.evaluation.metrics import METRICS
     from tvqrap.evaluation.pyiqa_metric import pyiqa_version
 
+    if METRICS[name].pyiqa is None:
+        return None
     try:
         if name == "stlpips_alex" or name == "stlpips_vgg":
             from tvqrap.perceptual import stlpips_weights

@@ -1,7 +1,8 @@
 """Image quality metrics: what they are called, which way is better, and what they need.
 
-All are pyiqa's, on 8-bit RGB images scaled to [0, 1], with pyiqa's options where none are given:
-those of Tables 1, 2, 6 and 7 of the paper, and those that need no weights beside the packages'.
+All but `grid` are pyiqa's, on 8-bit RGB images scaled to [0, 1], with its options where none are
+given: those of Tables 1, 2, 6 and 7 of the paper, and those that need no weights beside the
+packages'.
 Importing this module needs neither torch nor pyiqa.
 """
 
@@ -25,6 +26,7 @@ MetricName = Literal[
     "stlpips_alex",
     "stlpips_vgg",
     "piqe",
+    "grid",
     "lpips",
     "dists",
     "clipiqa",
@@ -41,8 +43,8 @@ class Metric:
     """One metric, as it is computed and shown."""
 
     title: str
-    pyiqa: str
-    """The name that pyiqa knows it by."""
+    pyiqa: str | None
+    """The name that pyiqa knows it by; None for our own."""
     better: Literal["higher", "lower"]
     digits: int
     """Decimals that are worth showing."""
@@ -79,6 +81,7 @@ METRICS: dict[MetricName, Metric] = {
     "stlpips_alex": Metric("ST-LPIPS alex", "stlpips", "lower", 4),
     "stlpips_vgg": Metric("ST-LPIPS vgg", "stlpips-vgg", "lower", 4),
     "piqe": Metric("PIQE", "piqe", "lower", 2, reference=False),
+    "grid": Metric("Grid", None, "lower", 3, reference=False),
     "lpips": Metric(
         "LPIPS",
         "lpips",

@@ -1,7 +1,8 @@
 """Computing metrics of images, on the CPU.
 
 ST-LPIPS is computed by `tvqrap.perceptual`, which gives pyiqa's numbers, lets the features of a
-reference be used again, and reads its weights without unpickling; all else is pyiqa's.
+reference be used again, and reads its weights without unpickling; the grid is `tvqrap.grid`'s; all
+else is pyiqa's.
 """
 
 import math
@@ -21,6 +22,7 @@ from tvqrap.errors import UserError
 from tvqrap.evaluation.metric_weights import find_weights, sha256_of
 from tvqrap.evaluation.metrics import METRICS, MetricName, Score, one_line
 from tvqrap.evaluation.pyiqa_metric import build_metric, pyiqa_version
+from tvqrap.grid import grid_strength
 from tvqrap.perceptual import PerceptualDistance, stlpips, stlpips_weights
 
 
@@ -53,6 +55,8 @@ class Scorer:
             try:
                 if name == "stlpips_alex" or name == "stlpips_vgg":
                     self._add_stlpips(name)
+                elif name == "grid":
+                    self._metrics[name] = lambda image, _: grid_strength(image * 2 - 1)
                 else:
                     self._add_pyiqa(name, weights)
             except UserError as error:

@@ -85,6 +85,8 @@ class ImageLosses(Settings):
     """L1 between horizontal and vertical differences."""
     chroma: Weight
     """L1 between colours, brightness apart."""
+    grid: Weight
+    """Against squares of the size of codes or LR pixels: `tvqrap.grid`."""
     perceptual: Perceptual
     adversarial: Adversarial
 

@@ -38,6 +38,7 @@ def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str,
         "l1": 0.5,
         "gradient": 0.5,
         "chroma": 0.5,
+        "grid": 0.5,
         "perceptual": {"network": "stlpips_alex", "weight": perceptual, "share": 0.5},
         "adversarial": {"weight": adversarial, "start": 1, "learning_rate": 1e-3, "width": 0.0625},
     }

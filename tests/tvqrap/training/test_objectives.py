@@ -15,6 +15,7 @@ from tests.tvqrap.training.material import (
     tokenizer_trainee,
 )
 from tvqrap.architecture import Architecture
+from tvqrap.grid import grid_loss
 from tvqrap.losses import (
     ImageLoss,
     adaptive_weight,
@@ -50,6 +51,7 @@ def test_image_gradients_equal_those_of_the_plain_sum() -> None:
         + 0.5 * (leaf - target).abs().mean()
         + 0.5 * gradient_loss(leaf, target)
         + 0.5 * chroma_loss(leaf, target)
+        + 0.5 * grid_loss(leaf, target)
     )
     torch.testing.assert_close(found.reconstruction, torch.autograd.grad(plain, leaf)[0])
     (adversarial,) = torch.autograd.grad(hinge_generator_loss(judge(leaf)), leaf)
@@ -86,6 +88,7 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
         + 0.5 * (image - hr).abs().mean()
         + 0.5 * gradient_loss(image, hr)
         + 0.5 * chroma_loss(image, hr)
+        + 0.5 * grid_loss(image, hr)
     )
     adversarial = hinge_generator_loss(discriminator(image))
     last = plain.predictor.code_head.score.weight
@@ -162,6 +165,7 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "l1": 0.0,
         "gradient": 0.0,
         "chroma": 0.0,
+        "grid": 0.0,
         "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0},
         "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
     }
