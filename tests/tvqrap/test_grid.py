@@ -63,7 +63,7 @@ def test_grid_strength_is_of_each_image_and_the_same_in_columns_and_rows() -> No
     # A difference at every fourth place alone.
     assert both[1].item() == pytest.approx(3**0.5, rel=0.05)
     torch.testing.assert_close(grid_strength(squares.mT), both[1:])
-    torch.testing.assert_close(grid_strength(squares / 2), both[1:], rtol=0.02, atol=0)
+    torch.testing.assert_close(grid_strength(squares / 2), both[1:], rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("measure", [grid_strength, lambda image: grid_loss(image, image)])

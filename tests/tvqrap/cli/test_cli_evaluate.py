@@ -137,7 +137,7 @@ class TestEvaluate:
         assert result.exit_code == 0, result.output
         assert "psnr_y" in result.output and "are left out" in result.output
         means = json.loads((folders / "out" / "metrics.json").read_text())
-        assert list(means["bicubic"]) == ["piqe"]
+        assert list(means["bicubic"]) == ["piqe", "grid"]
         asked = run("evaluate", "bicubic", *arguments, "--metrics", "piqe", "--overwrite")
         assert asked.exit_code == 0 and "need HR" not in asked.output
         refused = run("evaluate", "bicubic", *arguments, "--metrics", "psnr_y", "--overwrite")
