@@ -45,9 +45,9 @@ def test_it_ends_with_models_scores_and_a_picture(road: Checkout) -> None:
         assert read_card(road.root / "models" / name).kind == kind
     metrics = json.loads((road.root / "evaluation/metrics.json").read_text())
     assert list(metrics) == ["bicubic", "tokenizer", "predictor", "rap"]
-    for column in ("psnr_y", "ssim_y", "fsim", "stlpips_vgg", "stlpips_alex", "piqe"):
+    for column in ("psnr_y", "ssim_y", "fsim", "stlpips_vgg", "stlpips_alex", "piqe", "grid"):
         assert all(isinstance(row[column], float) for row in metrics.values()), column
-    assert {len(row) for row in metrics.values()} == {6}
+    assert {len(row) for row in metrics.values()} == {7}
     scores = json.loads((road.root / "evaluation/scores.json").read_text())
     assert scores["scores"]["rap"]["code_accuracy"]["mean"] >= 0
     assert scores["totals"]["tokenizer"]["code_usage"] > 0
