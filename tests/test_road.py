@@ -167,14 +167,15 @@ def test_interrupted_it_goes_on_to_the_same_bytes(
             assert process.poll() is None or list(checkout.root.glob(pattern)), "it ended early"
             assert time.monotonic() < deadline, pattern
             time.sleep(0.02)
-        # Again until it ends: a stage that is just finishing does not stop for the first.
+        # Again until it ends: a stage that is just finishing does not stop for the first. Soon, for
+        # the stage after it is not to be over before the next.
         while process.poll() is None:
             if ending == signal.SIGINT:
                 os.killpg(process.pid, ending)  # as a terminal does: dvc alone ignores it
             else:
                 process.send_signal(ending)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                process.wait(2)
         assert process.returncode != 0
     checkout.dvc("repro")
     for folder in ("data/pairs", "data/tokens"):
