@@ -38,7 +38,7 @@ from tvqrap.images import save_png, to_tensor, to_uint8
 from tvqrap.model_folder import load_tokenizer, read_card
 from tvqrap.network import UpscalerNetwork, pad_to_multiple
 from tvqrap.progress import progress
-from tvqrap.tokenizer import Tokenizer, join
+from tvqrap.tokenizer import Tokenizer
 from tvqrap.training.precision import device_of
 from tvqrap.upscaler_folder import load_upscaler
 
@@ -196,14 +196,13 @@ class Models:
 
     @torch.inference_mode()
     def upscale(self, name: str, lr: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.int64]]:
-        """The upscaled image (1, 3, 4H, 4W) and the codes that it was decoded from."""
+        """The upscaled image (1, 3, 4H, 4W) and the best-scored codes."""
         network = self.upscalers[name]
         device = network.codebook.embedding.weight.device
         padded = pad_to_multiple(to_tensor(lr)[None], self.pad_multiple).to(device)
         prediction = network.predict(padded.contiguous(memory_format=torch.channels_last))
         codes = prediction.logits.argmax(1)
-        entries = network.codebook.lookup(codes)
-        decoded = network.decoder(join(prediction.decoded_structure, entries))
+        decoded = network.decode(prediction)
         height, width = (SCALE * side for side in lr.shape[:2])
         texture = network.architecture.texture
         inside = codes[0, : height // texture, : width // texture]

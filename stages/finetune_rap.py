@@ -85,6 +85,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         history,
         steps=settings.steps,
         started_from=read_card(PREDICTOR).fingerprint,
+        assignment=settings.assignment,
     )
     keep(stage, "rap")
 

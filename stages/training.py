@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from stages.stage import Stage
-from tvqrap.architecture import Architecture
+from tvqrap.architecture import Architecture, Assignment
 from tvqrap.errors import UsageError, UserError
 from tvqrap.model_folder import Kind, holds_model, read_card, save_model
 from tvqrap.training.batch import Batch
@@ -61,10 +61,12 @@ def publish_model(
     *,
     steps: int,
     started_from: str | None,
+    assignment: Assignment | None = None,
 ) -> None:
     """Writes what a training made, and puts it at models/`name` and curves/`name`.
 
     `started_from`: fingerprint of the weights that the training began with; none: from scratch.
+    `assignment`: an upscaler's, hard if not given.
     """
     about = {
         "stage": stage.name,
@@ -73,7 +75,7 @@ def publish_model(
         "started_from": started_from,
     }
     model, curves = stage.scratch / "model", stage.scratch / "curves"
-    save_model(model, kind, module.float(), architecture, about)
+    save_model(model, kind, module.float(), architecture, about, assignment)
     history.write(curves)
     for picture in _spread(sorted((stage.scratch / PICTURES).glob("*.png"))):
         (curves / PICTURES).mkdir(exist_ok=True)

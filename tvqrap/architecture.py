@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import gcd
-from typing import Any
+from typing import Any, Literal
 
 SCALE = 4
 """An upscaled image is this many times wider and higher than its LR image."""
@@ -17,6 +17,10 @@ TEXTURES = (4, 8)
 STRUCTURES = (8, 16, 32, 64, 128)
 CODEBOOKS = range(2, 2**16 + 1)
 """Codes are stored as 16 bits."""
+
+Assignment = Literal["hard", "soft"]
+"""What an upscaler's decoder is given at each place: `hard`, the best-scored entry of the codebook
+(the paper's); `soft`, the mean of all entries, weighted by the softmax of their scores."""
 
 
 def norm_groups(channels: int, single: bool = False) -> int:

@@ -10,9 +10,12 @@ from torch.nn import functional as F
 from tvqrap.grid import grid_loss
 from tvqrap.training.part import WHOLE, Part
 from tvqrap.training.settings import ImageLosses
+from tvqrap.views import View, view_of_step
 
 ADAPTIVE_LIMIT = 1e4
 ADAPTIVE_EPSILON = 1e-4
+_WINDOW = 5
+_LEVEL = 2 / 255
 
 
 def gradient_loss(image: Tensor, target: Tensor) -> Tensor:
@@ -29,6 +32,23 @@ def chroma_loss(image: Tensor, target: Tensor) -> Tensor:
     """
     red, green, blue = (image - target).unbind(1)
     return (red - green).abs().mean() + ((red + green) / 2 - blue).abs().mean()
+
+
+def excess_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Contrast of an image (N, C, H, W) in [-1, 1] where its target has less: a scalar.
+
+    Contrast is the root mean square of the differences between neighbours in 5x5 pixels (sides 6
+    or more), never under one level of 8-bit pixels; what counts is the logarithm of its ratio to
+    the target's, where that is above 0. A perceptual distance hardly minds noise and hatching on
+    even surfaces, which the eye sees at once.
+    """
+    return (_log_contrast(image) - _log_contrast(target)).relu().mean()
+
+
+def _log_contrast(image: Tensor) -> Tensor:
+    across, down = image.diff(dim=-1)[..., :-1, :], image.diff(dim=-2)[..., :, :-1]
+    squares = (across.square() + down.square()).mean(1, keepdim=True)
+    return (F.avg_pool2d(squares, _WINDOW, stride=1) + _LEVEL**2).log() / 2
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -82,11 +102,13 @@ class ImageLoss(nn.Module):
         discriminator: Callable[[Tensor], Tensor] | None,
         judged: int | None = None,
         part: Part = WHOLE,
+        step: int = 0,
     ) -> ImageGradient:
         """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
 
         The images are a part of a batch, the losses what they contribute to the batch's. The
-        perceptual network and the discriminator see the batch's first `judged` images (none: all).
+        perceptual network and the discriminator see the batch's first `judged` images (none: all),
+        the network in the view of `step` where views vary.
         """
         settings = self.settings
         whole = len(image) * part.of
@@ -109,12 +131,16 @@ class ImageLoss(nn.Module):
             if settings.grid:
                 terms["grid"] = grid_loss(leaf, target) / part.of
                 total = total + settings.grid * terms["grid"]
+            if settings.excess:
+                terms["excess"] = excess_loss(leaf, target) / part.of
+                total = total + settings.excess * terms["excess"]
             if self.perceptual is not None and settings.perceptual.weight:
                 seen = min(max(1, round(settings.perceptual.share * whole)), judged)
                 terms["perceptual"] = leaf.new_zeros(())
                 if count := part.leading(seen):
-                    distance = self.perceptual(leaf[:count], target[:count]).mean()
-                    terms["perceptual"] = distance * part.weight(seen)
+                    view = view_of_step(step) if settings.perceptual.varied else View()
+                    distance = self.perceptual(view.of(leaf[:count]), view.of(target[:count]))
+                    terms["perceptual"] = distance.mean() * part.weight(seen)
                 total = total + settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None

@@ -3,16 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tvqrap.architecture import Architecture
+from tvqrap.architecture import Architecture, Assignment
 from tvqrap.errors import UserError
 from tvqrap.files import whole_file, write_whole
 from tvqrap.tokenizer import Tokenizer
@@ -21,7 +21,9 @@ WEIGHTS = "model.safetensors"
 CARD = "model.json"
 README = "README.md"
 """What people say of the model, if they do: kept where the model is copied or exported."""
-SCHEMA = 1
+SCHEMA = 2
+_SCHEMAS = (1, SCHEMA)
+"""Those that are read; before 2, every upscaler's assignment was hard."""
 
 Kind = Literal["tokenizer", "upscaler"]
 
@@ -37,6 +39,8 @@ class ModelCard:
     """Of the weights, see `fingerprint`."""
     about: dict[str, Any] = field(default_factory=dict)
     """How the weights came to be: stage, steps, fingerprints of what they were made from."""
+    assignment: Assignment | None = None
+    """Of an upscaler: what its decoder is given; None for a tokenizer."""
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -63,10 +67,16 @@ def save_model(
     module: nn.Module,
     architecture: Architecture,
     about: dict[str, Any],
+    assignment: Assignment | None = None,
 ) -> ModelCard:
-    """Writes a model folder; each file appears whole or not at all, the card last."""
+    """Writes a model folder; each file appears whole or not at all, the card last.
+
+    `assignment` is an upscaler's, hard if not given.
+    """
+    if kind == "upscaler":
+        assignment = assignment or "hard"
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    card = ModelCard(kind, architecture, _fingerprint(state), about)
+    card = ModelCard(kind, architecture, _fingerprint(state), about, assignment)
     _write(folder, state, card)
     return card
 
@@ -84,7 +94,7 @@ def halve_model(folder: Path, output: Path) -> ModelCard:
             raise UserError(f"{folder}: {name} has values beyond float16")
     read_back = {name: value.float() for name, value in state.items()}
     about = {**card.about, "halved_from": card.fingerprint}
-    card = ModelCard(card.kind, card.architecture, _fingerprint(read_back), about)
+    card = replace(card, fingerprint=_fingerprint(read_back), about=about)
     _write(output, state, card)
     readme = read_readme(folder)
     if readme is not None:
@@ -111,6 +121,7 @@ def _write(folder: Path, state: dict[str, Tensor], card: ModelCard) -> None:
         "schema": SCHEMA,
         "kind": card.kind,
         "architecture": card.architecture.to_dict(),
+        **({} if card.assignment is None else {"assignment": card.assignment}),
         "fingerprint": card.fingerprint,
         "about": card.about,
     }
@@ -148,17 +159,23 @@ def read_card(folder: Path) -> ModelCard:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as a model card: {error}") from None
     try:
-        if document["schema"] != SCHEMA:
-            raise UserError(f"{path}: schema {document['schema']}, expected {SCHEMA}")
+        if document["schema"] not in _SCHEMAS:
+            raise UserError(f"{path}: schema {document['schema']}, expected 1 or {SCHEMA}")
         if document["kind"] not in ("tokenizer", "upscaler"):
             raise UserError(
                 f"{path}: kind {document['kind']!r}, expected 'tokenizer' or 'upscaler'"
             )
+        assignment: Assignment | None = None
+        if document["kind"] == "upscaler":
+            assignment = "hard" if document["schema"] == 1 else document["assignment"]
+            if assignment not in get_args(Assignment):
+                raise UserError(f"{path}: assignment {assignment!r}, expected 'hard' or 'soft'")
         return ModelCard(
             kind=document["kind"],
             architecture=Architecture.from_dict(document["architecture"]),
             fingerprint=document["fingerprint"],
             about=document["about"],
+            assignment=assignment,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a model card: {error}") from None

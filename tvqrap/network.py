@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tvqrap.architecture import SCALE, Architecture
+from tvqrap.architecture import SCALE, Architecture, Assignment
 from tvqrap.codebook import Codebook
 from tvqrap.predictor import Prediction, Predictor
 from tvqrap.tokenizer import Tokenizer, decoder, join, structure_decoder
@@ -16,13 +16,16 @@ class UpscalerNetwork(nn.Module):
 
     LR images are float32 (N, 3, H, W) in [-1, 1], sides multiples of `Architecture.lr_multiple`;
     what comes out is (N, 3, 4H, 4W), not clamped.
+
+    `assignment` says how scores become texture; it may be changed between passes.
     """
 
     structure_decoder: nn.Sequential | None
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, assignment: Assignment = "hard") -> None:
         super().__init__()
         self.architecture = architecture
+        self.assignment = assignment
         self.predictor = Predictor(architecture)
         self.codebook = Codebook(architecture.codebook, architecture.texture_channels)
         self.structure_decoder = (
@@ -35,10 +38,16 @@ class UpscalerNetwork(nn.Module):
         return self.predictor(lr, self.structure_decoder)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Upscales with the best-scored code at each place."""
-        prediction = self.predict(lr)
-        entries = self.codebook.lookup(prediction.logits.argmax(1))
-        return self.decoder(join(prediction.decoded_structure, entries))
+        """Upscales."""
+        return self.decode(self.predict(lr))
+
+    def decode(self, prediction: Prediction) -> Tensor:
+        """The image of a prediction, without a gradient to hard codes."""
+        if self.assignment == "soft":
+            texture = self._mean_entries(prediction.logits)
+        else:
+            texture = self.codebook.lookup(prediction.logits.argmax(1))
+        return self.decoder(join(prediction.decoded_structure, texture))
 
     def straight_through(self, lr: Tensor) -> tuple[Tensor, Prediction]:
         """Upscales as `forward` does, with a gradient to the logits: (image, prediction).
@@ -51,12 +60,21 @@ class UpscalerNetwork(nn.Module):
         return self.decoder(join(prediction.decoded_structure, texture)), prediction
 
     def straight_through_texture(self, logits: Tensor) -> Tensor:
-        """The best-scored entries (N, C, h, w), with the gradient of the softmax's mean entry."""
-        entries = self.codebook.embedding.weight.detach()
+        """What the decoder is given (N, C, h, w), with the gradient of the softmax's mean entry.
+
+        Under soft assignment that gradient is the exact one.
+        """
+        soft = self._mean_entries(logits)
+        if self.assignment == "soft":
+            return soft
         # soft + (hard - soft).detach(), times the entries: looked up in place of a one-hot product.
-        soft = logits.permute(0, 2, 3, 1).softmax(3) @ entries
-        hard = F.embedding(logits.argmax(1), entries)
-        return (soft + (hard - soft).detach()).permute(0, 3, 1, 2)
+        hard = F.embedding(logits.argmax(1), self.codebook.embedding.weight.detach())
+        return soft + (hard.permute(0, 3, 1, 2) - soft).detach()
+
+    def _mean_entries(self, logits: Tensor) -> Tensor:
+        """Entries (N, C, h, w), weighted by the softmax of their scores; they get no gradient."""
+        entries = self.codebook.embedding.weight.detach()
+        return (logits.permute(0, 2, 3, 1).softmax(3) @ entries).permute(0, 3, 1, 2)
 
     def take_frozen(self, tokenizer: Tokenizer) -> None:
         """Copies codebook, structure decoder and decoder of a tokenizer, and freezes them.

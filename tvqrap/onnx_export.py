@@ -109,6 +109,7 @@ def export_onnx(folder: Path, file: Path) -> None:
             "output": f"{OUTPUT}: the same with {SCALE} times the height and width",
             "padding": f"to multiples of {network.multiple}, in the graph",
             "architecture": json.dumps(card.architecture.to_dict()),
+            "assignment": card.assignment or "hard",
             "fingerprint": card.fingerprint,
             "about": json.dumps(card.about),
         }

@@ -20,7 +20,7 @@ def load_upscaler(folder: Path) -> UpscalerNetwork:
     Raises `UserError` where anything about it does not fit.
     """
     card = read_card(folder)
-    module = UpscalerNetwork(card.architecture)
+    module = UpscalerNetwork(card.architecture, card.assignment or "hard")
     load_weights(folder, "upscaler", module, card)
     return module.eval()
 

@@ -20,7 +20,9 @@ from tvqrap.model_folder import (
     read_card,
     save_model,
 )
+from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import Tokenizer
+from tvqrap.upscaler_folder import load_upscaler
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 
@@ -44,6 +46,35 @@ def test_saved_model_is_read_back_exactly(folder: Path, tokenizer: Tokenizer) ->
         torch.equal(value, tokenizer.state_dict()[name])
         for name, value in loaded.state_dict().items()
     )
+
+
+def test_an_upscaler_keeps_how_it_assigns_codes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = UpscalerNetwork(TINY, "soft").eval()
+    torch.nn.init.normal_(network.predictor.code_head.score.weight)
+    save_model(tmp_path / "soft", "upscaler", network, TINY, {}, "soft")
+    save_model(tmp_path / "hard", "upscaler", network, TINY, {})
+    halve_model(tmp_path / "soft", tmp_path / "half")
+    made = {}
+    lr = torch.rand(1, 3, 64, 64) * 2 - 1
+    for name in ("soft", "hard", "half"):
+        with torch.no_grad():
+            made[name] = load_upscaler(tmp_path / name)(lr)
+    with torch.no_grad():
+        assert torch.equal(made["soft"], network(lr))
+    assert (made["half"] - made["soft"]).abs().max() < 0.01
+    assert (made["hard"] - made["soft"]).abs().max() > 0.01
+
+
+def test_an_upscaler_of_the_first_schema_is_hard(tmp_path: Path) -> None:
+    save_model(tmp_path, "upscaler", UpscalerNetwork(TINY), TINY, {})
+    document = json.loads((tmp_path / CARD).read_text())
+    assert document.pop("assignment") == "hard"
+    (tmp_path / CARD).write_text(json.dumps({**document, "schema": 1}))
+    assert load_upscaler(tmp_path).assignment == "hard"
+    (tmp_path / CARD).write_text(json.dumps({**document, "assignment": "firm"}))
+    with pytest.raises(UserError, match=r"assignment 'firm', expected 'hard' or 'soft'"):
+        load_upscaler(tmp_path)
 
 
 def test_halved_model_is_half_as_large_and_nearly_the_same(

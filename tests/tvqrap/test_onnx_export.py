@@ -22,15 +22,15 @@ from tvqrap.upscaler import Upscaler
 ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["hard", "soft"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = UpscalerNetwork(ARCHITECTURE)
     for module in network.modules():
         if isinstance(module, Res):  # its second convolution starts at zero
             nn.init.normal_(module.conv2.weight, std=0.02)
     folder = tmp_path_factory.mktemp("model")
-    save_model(folder, "upscaler", network, ARCHITECTURE, {"steps": 0})
+    save_model(folder, "upscaler", network, ARCHITECTURE, {"steps": 0}, request.param)
     (folder / "README.md").write_text("Random weights: größer, not better.")
     return folder
 
@@ -72,6 +72,7 @@ def test_the_file_says_what_it_is(session: Any, model: Path) -> None:
     metadata = said.custom_metadata_map
     assert metadata["fingerprint"] == read_card(model).fingerprint
     assert Architecture.from_dict(json.loads(metadata["architecture"])) == ARCHITECTURE
+    assert metadata["assignment"] == read_card(model).assignment
     assert "-1 to 1" in metadata["input"]
     (given,), (made,) = session.get_inputs(), session.get_outputs()
     assert given.shape == ["count", 3, "height", "width"]

@@ -120,7 +120,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
     """A step of stage 3, on pairs with HR crops of `side` pixels a side."""
     meter = _Meter()
     with META:
-        network = UpscalerNetwork(architecture)
+        network = UpscalerNetwork(architecture, settings.assignment)
         hr = torch.empty(settings.batch, 3, side, side)
         lr = torch.empty(settings.batch, 3, side // SCALE, side // SCALE)
     network.freeze()

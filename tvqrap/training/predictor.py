@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from tvqrap.network import UpscalerNetwork
 from tvqrap.predictor import Prediction
-from tvqrap.tokenizer import join
 from tvqrap.training.batch import Batch, as_image
 from tvqrap.training.code_usage import CodeUsage
 from tvqrap.training.compilation import compile_blocks
@@ -62,12 +61,6 @@ def chosen_codes(prediction: Prediction) -> Tensor:
     """Histogram of the best-scored codes, int64 (codebook)."""
     codes = prediction.logits.detach().argmax(1).flatten()
     return codes.bincount(minlength=prediction.logits.shape[1])
-
-
-def decoded(network: UpscalerNetwork, prediction: Prediction) -> Tensor:
-    """The image (N, 3, H, W) of the best-scored codes."""
-    entries = network.codebook.lookup(prediction.logits.argmax(1))
-    return network.decoder(join(prediction.decoded_structure, entries))
 
 
 def _add_scores(sums: dict[str, float], prediction: Prediction, batch: Batch) -> None:
@@ -150,7 +143,7 @@ class PredictorTrainee:
             prediction = self._predict(batch)
             _add_scores(sums, prediction, batch)
             with autocast(self.compute):
-                image = decoded(self.network, prediction)
+                image = self.network.decode(prediction)
             pairs.append((full(image), as_image(batch.hr, self.device, self.dtype)))
         others: dict[str, float] = {}
         for batch in self.others:

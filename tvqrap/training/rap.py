@@ -5,7 +5,8 @@ straight-through one-hot. The image losses also train the structure head, throug
 structure; what the code head is given of it is detached.
 
 `train_decoder` departs from the paper: the decoder, which has only ever seen the codes of HR
-images, learns from the image losses to draw what is predicted.
+images, learns from the image losses to draw what is predicted. So does soft `assignment`: the
+decoder is given the mean entry itself, of which the one-hot has but the gradient.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from tvqrap.training.optimisation import adam, apply_gradients, set_learning_rat
 from tvqrap.training.part import Part, add_terms
 from tvqrap.training.perceptual import perceptual_for
 from tvqrap.training.precision import autocast, device_of, full, on_device, weights_format
-from tvqrap.training.predictor import chosen_codes, code_level_losses, code_loss, decoded
+from tvqrap.training.predictor import chosen_codes, code_level_losses, code_loss
 from tvqrap.training.settings import Compute, RapTraining
 from tvqrap.training.validation import ImageScores, Validation, picture
 
@@ -50,6 +51,7 @@ class RapTrainee:
         self.device, self.dtype = device_of(compute), weights_format(compute)
         self.network = on_device(network, self.device, self.dtype).train()
         self.network.freeze()
+        self.network.assignment = settings.assignment
         self.network.decoder.requires_grad_(settings.train_decoder)
         self.average = WeightsAverage(self.network, settings.optimiser.ema)
         if compute.compile:
@@ -107,7 +109,7 @@ class RapTrainee:
         fooled = None
         if self.adversary is not None and self.adversary.active(step):
             fooled = self.adversary.discriminator
-        gradient = self.image_loss.gradients(image, hr, fooled, part=part)
+        gradient = self.image_loss.gradients(image, hr, fooled, part=part, step=step)
         terms = dict(gradient.terms)
         if settings.train_decoder:
             end, at_end = image, self._at_image(image, gradient, part, terms)
@@ -193,7 +195,7 @@ class RapTrainee:
             with autocast(self.compute):
                 lr = as_image(batch.lr, self.device, self.dtype)
                 prediction = self.average.module.predict(lr)
-                image = decoded(self.average.module, prediction)
+                image = self.average.module.decode(prediction)
             pairs.append((full(image), as_image(batch.hr, self.device, self.dtype)))
             if batch.codes is not None:
                 accuracies += [code_loss(prediction, batch)[1].item()] * len(batch.keys)

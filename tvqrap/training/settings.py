@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
+from tvqrap.architecture import Assignment
 from tvqrap.settings import Settings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -62,6 +63,8 @@ class Perceptual(Settings):
     weight: Weight
     share: Share
     """Leading part of each batch that it is computed on (at least one image)."""
+    varied: bool
+    """Whether each step compares in another random view: `tvqrap.views`. The paper's does not."""
 
 
 class Adversarial(Settings):
@@ -87,6 +90,8 @@ class ImageLosses(Settings):
     """L1 between colours, brightness apart."""
     grid: Weight
     """Against squares of the size of codes or LR pixels: `tvqrap.grid`."""
+    excess: Weight
+    """Contrast where HR has less: noise and hatching on even surfaces."""
     perceptual: Perceptual
     adversarial: Adversarial
 
@@ -186,6 +191,8 @@ class RapTraining(Settings):
     optimiser: Optimiser
     train_decoder: bool
     """Whether the decoder learns along with the predictor. The paper's stays frozen."""
+    assignment: Assignment
+    """What the decoder is given of the codes' scores. The paper's is hard."""
     image: ImageLosses
     structure: Weight
     """Weight of the stage-2 structure term; 0 leaves it out."""

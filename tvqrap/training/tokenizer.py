@@ -146,7 +146,7 @@ class TokenizerTrainee:
         fooled = None
         if self.adversary is not None and self.adversary.active(step):
             fooled = self.adversary.discriminator
-        gradient = self.image_loss.gradients(image, hr, fooled, textured, part)
+        gradient = self.image_loss.gradients(image, hr, fooled, textured, part, step)
         terms = {**gradient.terms, **terms}
         at_image = gradient.reconstruction
         if gradient.adversarial is not None:

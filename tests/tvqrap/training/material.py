@@ -39,7 +39,13 @@ def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str,
         "gradient": 0.5,
         "chroma": 0.5,
         "grid": 0.5,
-        "perceptual": {"network": "stlpips_alex", "weight": perceptual, "share": 0.5},
+        "excess": 0.5,
+        "perceptual": {
+            "network": "stlpips_alex",
+            "weight": perceptual,
+            "share": 0.5,
+            "varied": False,
+        },
         "adversarial": {"weight": adversarial, "start": 1, "learning_rate": 1e-3, "width": 0.0625},
     }
 
@@ -86,6 +92,7 @@ def rap_settings(**changes: Any) -> RapTraining:
             "steps": 8,
             "optimiser": OPTIMISER,
             "train_decoder": False,
+            "assignment": "hard",
             "image": image_losses(),
             "structure": 1.0,
             "code": 0.5,

@@ -103,7 +103,7 @@ def test_ours_takes_less_to_enlarge() -> None:
 Trainee = TokenizerTrainee | PredictorTrainee | RapTrainee
 
 VGG = image_losses(adversarial=0.0)
-VGG["perceptual"] = {"network": "stlpips_vgg", "weight": 1.0, "share": 1.0}
+VGG["perceptual"] = {"network": "stlpips_vgg", "weight": 1.0, "share": 1.0, "varied": False}
 PLAIN = image_losses(adversarial=0.0, perceptual=0.0)
 
 
@@ -131,6 +131,7 @@ CASES = {
     "rap": lambda: stage_3(ARCHITECTURE),
     "rap, decoder": lambda: stage_3(ARCHITECTURE, train_decoder=True),
     "rap, decoder, no GAN": lambda: stage_3(ARCHITECTURE, train_decoder=True, image=PLAIN),
+    "rap, soft": lambda: stage_3(ARCHITECTURE, assignment="soft"),
     "rap, plain": lambda: stage_3(VANILLA, image=PLAIN, structure=0.0, code=0.0),
 }
 

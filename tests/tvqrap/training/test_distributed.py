@@ -36,7 +36,7 @@ STEPS = 5
 BATCH = 4
 TOLERANCE = 1e-8
 IMAGE = image_losses()
-IMAGE["perceptual"]["share"] = 0.75
+IMAGE["perceptual"] |= {"share": 0.75, "varied": True}
 # K-means at step 2, revival after step 3, the GAN from step 1 on.
 SETTINGS: dict[str, dict[str, Any]] = {
     "tokenizer": {"batch": BATCH, "texture_dropout": 0.25, "image": IMAGE},

@@ -39,6 +39,7 @@ TRAINEES = {
     "predictor": predictor_trainee,
     "rap": rap_trainee,
     "rap, decoder": partial(rap_trainee, train_decoder=True),
+    "rap, soft": partial(rap_trainee, train_decoder=True, assignment="soft"),
 }
 
 

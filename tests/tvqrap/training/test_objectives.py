@@ -1,6 +1,8 @@
 """The three stages' updates against plain references, and what each of them may move."""
 
 import copy
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,11 +22,13 @@ from tvqrap.losses import (
     ImageLoss,
     adaptive_weight,
     chroma_loss,
+    excess_loss,
     gradient_loss,
     hinge_generator_loss,
 )
 from tvqrap.training.batch import as_image
 from tvqrap.training.settings import ImageLosses
+from tvqrap.views import view_of_step
 
 VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
 
@@ -52,12 +56,78 @@ def test_image_gradients_equal_those_of_the_plain_sum() -> None:
         + 0.5 * gradient_loss(leaf, target)
         + 0.5 * chroma_loss(leaf, target)
         + 0.5 * grid_loss(leaf, target)
+        + 0.5 * excess_loss(leaf, target)
     )
     torch.testing.assert_close(found.reconstruction, torch.autograd.grad(plain, leaf)[0])
     (adversarial,) = torch.autograd.grad(hinge_generator_loss(judge(leaf)), leaf)
     assert found.adversarial is not None
     torch.testing.assert_close(found.adversarial, adversarial)
     assert judge.weight.grad is None
+
+
+def test_varied_views_change_with_the_step_and_with_nothing_else() -> None:
+    torch.manual_seed(0)
+    asked = image_losses(adversarial=0.0)
+    asked["perceptual"] |= {"share": 1.0, "varied": True}
+    image, target = torch.rand(2, 2, 3, 64, 64, dtype=torch.float64).mul(2).sub(1).unbind(0)
+
+    def distance(ours: Tensor, theirs: Tensor) -> Tensor:
+        return (ours - theirs).square().mean((1, 2, 3)) * ours.shape[3]
+
+    loss = ImageLoss(ImageLosses.model_validate(asked), _Distance(distance))
+    found = [loss.gradients(image, target, None, step=step) for step in (5, 6, 5)]
+    assert torch.equal(found[0].reconstruction, found[2].reconstruction)
+    assert not torch.equal(found[0].reconstruction, found[1].reconstruction)
+    for step, made in zip((5, 6), found, strict=False):
+        view = view_of_step(step)
+        wanted = distance(view.of(image), view.of(target)).mean()
+        torch.testing.assert_close(made.terms["perceptual"], wanted)
+
+
+class _Distance(nn.Module):
+    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        return self.distance(ours, theirs)
+
+
+def test_excess_is_contrast_that_the_target_lacks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    even = torch.full((1, 3, 32, 32), 0.2, requires_grad=True)
+    noise = torch.randn(1, 3, 32, 32, generator=generator)
+    noisy = even.detach() + 0.05 * noise
+    assert excess_loss(even, even.detach()) == 0
+    # Too little contrast is no fault of this one, too much by e is one.
+    assert excess_loss(even, noisy) == 0
+    stronger = even.detach() + 0.05 * torch.e * noise
+    torch.testing.assert_close(excess_loss(stronger, noisy).item(), 1.0, rtol=0.02, atol=0)
+    assert excess_loss(noisy, even) > 1
+    # Half a level of noise is no contrast.
+    assert excess_loss(even + 0.5 / 255 * noise, even) < 0.2
+    (gradient,) = torch.autograd.grad(excess_loss(even, noisy), even)
+    assert gradient.isfinite().all()
+
+
+def test_excess_equals_its_definition_written_out() -> None:
+    torch.manual_seed(0)
+    image, target = torch.rand(2, 3, 9, 8, dtype=torch.float64).mul(2).sub(1).unbind(0)
+
+    def contrast(one: Tensor, y: int, x: int) -> float:
+        """Of the 5x5 pixels from (y, x) on."""
+        squares = [
+            ((one[:, v, u + 1] - one[:, v, u]) ** 2 + (one[:, v + 1, u] - one[:, v, u]) ** 2).mean()
+            for v in range(y, y + 5)
+            for u in range(x, x + 5)
+        ]
+        return float((sum(squares) / 25 + (2 / 255) ** 2) ** 0.5)
+
+    places = [(y, x) for y in range(9 - 5) for x in range(8 - 5)]
+    ratios = [contrast(image, *place) / contrast(target, *place) for place in places]
+    wanted = sum(max(0.0, math.log(ratio)) for ratio in ratios) / len(ratios)
+    assert wanted > 0
+    torch.testing.assert_close(excess_loss(image[None], target[None]).item(), wanted)
 
 
 def test_chroma_is_blind_to_brightness_and_sees_colour() -> None:
@@ -89,6 +159,7 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
         + 0.5 * gradient_loss(image, hr)
         + 0.5 * chroma_loss(image, hr)
         + 0.5 * grid_loss(image, hr)
+        + 0.5 * excess_loss(image, hr)
     )
     adversarial = hinge_generator_loss(discriminator(image))
     last = plain.predictor.code_head.score.weight
@@ -166,7 +237,8 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "gradient": 0.0,
         "chroma": 0.0,
         "grid": 0.0,
-        "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0},
+        "excess": 0.0,
+        "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0, "varied": False},
         "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
     }
     for where, moved in (("encoder", "codebook"), ("codebook", "encoder")):

@@ -19,6 +19,7 @@ from tests.tvqrap.training.material import (
     image_losses,
     rap_trainee,
 )
+from tvqrap.architecture import Assignment
 from tvqrap.network import UpscalerNetwork
 from tvqrap.tokenizer import join
 from tvqrap.training.batch import as_image
@@ -83,6 +84,41 @@ def test_logits_get_the_softmaxs_jacobian_times_the_gradient_of_the_choice(
             wanted = jacobian.T @ gradient
             assert wanted.abs().max() > 1e-9, "a gradient that shows something"
             torch.testing.assert_close(found[n, :, y, x], wanted, rtol=1e-5, atol=1e-12)
+
+
+def test_soft_assignment_decodes_the_mean_entry_with_its_own_gradient(trainee: RapTrainee) -> None:
+    """What the decoder is given, in a loop, and the gradient to a few scores by differences."""
+    network = copy.deepcopy(trainee.network)
+    network.assignment = "soft"
+    generator = torch.Generator().manual_seed(1)
+    logits = 2 * torch.randn(1, 16, 8, 8, generator=generator, dtype=torch.float64)
+    entries = network.codebook.embedding.weight.detach()
+    leaf = logits.clone().requires_grad_()
+    texture = network.straight_through_texture(leaf)
+    for y, x in ((0, 0), (3, 7)):
+        scores = logits[0, :, y, x].exp()
+        mean = sum(s * e for s, e in zip(scores, entries, strict=True)) / scores.sum()
+        torch.testing.assert_close(texture[0, :, y, x], mean)
+
+    def loss(given: Tensor) -> Tensor:
+        return network.straight_through_texture(given).pow(2).sum()
+
+    (found,) = torch.autograd.grad(loss(leaf), leaf)
+    for place in ((0, 2, 0, 0), (0, 15, 3, 7)):
+        aside = torch.zeros_like(logits)
+        aside[place] = STEP
+        wanted = (loss(logits + aside) - loss(logits - aside)) / (2 * STEP)
+        assert abs(wanted) > 1e-9, "a gradient that shows something"
+        torch.testing.assert_close(found[place], wanted, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("assignment", ["hard", "soft"])
+def test_what_is_trained_is_what_upscales(trainee: RapTrainee, assignment: Assignment) -> None:
+    network = copy.deepcopy(trainee.network)
+    network.assignment = assignment
+    lr = as_image(batch(0).lr, trainee.device, torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.straight_through(lr)[0], network(lr))
 
 
 def test_what_is_frozen_does_not_move_by_a_bit(trainee: RapTrainee) -> None:
