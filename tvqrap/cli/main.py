@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 import tvqrap
 from tvqrap.cli import (
+    average,
     benchmark,
     decompose,
     evaluate,
@@ -57,6 +58,7 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("decompose")(decompose.decompose)
 app.command("halve")(halve.halve)
+app.command("average")(average.average)
 app.command("export")(export.export)
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(params.app, name="params")

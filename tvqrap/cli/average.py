@@ -1,0 +1,44 @@
+"""`tvqrap-cli average`: the mean of upscalers that were trained on from the same model."""
+
+from math import isfinite
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvqrap.errors import UsageError, UserError
+
+
+def average(
+    models: Annotated[list[Path], typer.Argument(help="Two or more upscalers' folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")],
+    parts: Annotated[
+        str, typer.Option(help="Of each model, as 2,1 (two thirds and one); equal if not given.")
+    ] = "",
+    overwrite: Annotated[bool, typer.Option(help="Replace a model that is there.")] = False,
+) -> None:
+    """Write the mean of upscalers' weights, as between a smooth and a sharp one."""
+    shares = _shares(parts, len(models))
+    from tvqrap.averaging import average_upscalers
+    from tvqrap.model_folder import holds_model
+
+    if output.resolve() in [model.resolve() for model in models]:
+        raise UserError(f"{output}: is one of the models, expected another folder")
+    if holds_model(output) and not overwrite:
+        raise UserError(f"{output}: holds a model already; --overwrite replaces it")
+    card = average_upscalers(models, shares, output)
+    typer.echo(f"{output}: mean of {len(models)} upscalers, fingerprint {card.fingerprint[:16]}")
+
+
+def _shares(parts: str, models: int) -> list[float]:
+    if models < 2:
+        raise UsageError(f"MODELS: found {models}, expected two or more")
+    try:
+        shares = [float(part) for part in parts.split(",")] if parts else [1.0] * models
+    except ValueError:
+        raise UsageError(f"--parts: found {parts!r}, expected numbers as 2,1") from None
+    if len(shares) != models or not all(isfinite(share) for share in shares) or not sum(shares):
+        raise UsageError(
+            f"--parts: found {parts!r}, expected {models} numbers with a sum other than 0"
+        )
+    return shares
