@@ -209,7 +209,10 @@ class _ImageLosses:
         return _numbers(self.perceptual)
 
     def judge(self, meter: _Meter, image: Tensor, hr: Tensor, judged: int) -> None:
-        """Counts the way from the losses back to the image, and the discriminator's own update."""
+        """Counts the way from the losses back to the image, and the discriminator's own update.
+
+        Varied views are counted as whole ones; a sixth less is computed on average.
+        """
         with meter.part("perceptual"):
             ImageLoss(self.settings, self.perceptual).gradients(image, hr, None, judged)
         if self.discriminator is None:
