@@ -5,16 +5,17 @@ contrast. Here patches spread over the image go through the network together, no
 were one image; what was measured then normalises all tiles.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
+import copy
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tvqrap.blocks import Norm
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Box(NamedTuple):
@@ -57,44 +58,32 @@ class _Fixed(nn.Module):
         return F.batch_norm(x, self.mean, self.variance, norm.weight, norm.bias, eps=norm.eps)
 
 
-@dataclass(frozen=True)
-class SharedNorms:
-    """What an image's normalisations share: each norm of a network, and what stands in for it."""
+def shared_norms(network: Network, patches: Tensor) -> Network:
+    """A network with the weights of `network`, whose normalisations are those of `patches`.
 
-    replacements: tuple[tuple[nn.Module, str, nn.Module, nn.Module], ...]
-    """Parent, name in it, the norm and its replacement."""
+    The patches (N, 3, H, W), which the network takes, are seen as one image. `network` itself stays
+    as it is: other threads may be using it.
+    """
+    alike = _sharing_weights(network)
+    norms = [
+        (parent, name, norm)
+        for parent in alike.modules()
+        for name, norm in parent.named_children()
+        if isinstance(norm, Norm)
+    ]
+    watched = [_Together(norm) for _, _, norm in norms]
+    for (parent, name, _), together in zip(norms, watched, strict=True):
+        setattr(parent, name, together)
+    alike(patches)
+    for (parent, name, norm), together in zip(norms, watched, strict=True):
+        setattr(parent, name, norm if together.fixed is None else together.fixed)
+    return alike
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Within it, the network normalises with these statistics."""
-        try:
-            for parent, name, _, replacement in self.replacements:
-                setattr(parent, name, replacement)
-            yield
-        finally:
-            for parent, name, norm, _ in self.replacements:
-                setattr(parent, name, norm)
 
-
-def shared_norms(network: nn.Module, patches: Tensor) -> SharedNorms:
-    """The statistics of `patches` (N, 3, H, W), which the network takes, seen as one image."""
-    watched = SharedNorms(
-        tuple(
-            (parent, name, norm, _Together(norm))
-            for parent in network.modules()
-            for name, norm in parent.named_children()
-            if isinstance(norm, Norm)
-        )
-    )
-    with watched.used():
-        network(patches)
-    return SharedNorms(
-        tuple(
-            (parent, name, norm, together.fixed)
-            for parent, name, norm, together in watched.replacements
-            if isinstance(together, _Together) and together.fixed is not None
-        )
-    )
+def _sharing_weights(network: Network) -> Network:
+    """A copy of all modules, whose parameters and buffers are those of `network`."""
+    shared = chain(network.parameters(), network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
 def patch_places(height: int, width: int, side: int, most: int, multiple: int) -> list[Box]:

@@ -29,7 +29,7 @@ from tvqrap.photo import (
     photo_of_array,
     profile_after,
 )
-from tvqrap.shared_norms import SharedNorms, patch_places, shared_norms
+from tvqrap.shared_norms import patch_places, shared_norms
 from tvqrap.tiles import Tiles, tile_that_fits, tiles_along
 from tvqrap.upscaler_folder import load_upscaler
 
@@ -288,12 +288,11 @@ class Upscaler:
             return _floating(part[:, :, column_places[left : left + wide]])
 
         band = torch.zeros(3, SCALE * rows.size, SCALE * width)
-        norms = self._shared_norms(cut, *padded)
+        network = self._network_for(cut, *padded)
         for index, top in enumerate(rows.starts):
             fade = torch.from_numpy(row_weights[index])[:, None]
             for left, weights in zip(columns.starts, column_weights, strict=True):
-                with norms.used():
-                    tile = self._run(cut(top, left, rows.size, columns.size)[None])[0]
+                tile = self._run(cut(top, left, rows.size, columns.size)[None], network)[0]
                 tile = tile[..., : SCALE * (width - left)]
                 across = torch.from_numpy(weights)[: tile.shape[2]]
                 place = slice(SCALE * left, SCALE * left + tile.shape[2])
@@ -310,9 +309,10 @@ class Upscaler:
                 band[:, rest.shape[1] :] = 0
 
     @torch.inference_mode()
-    def _shared_norms(
+    def _network_for(
         self, cut: Callable[[int, int, int, int], Tensor], height: int, width: int
-    ) -> SharedNorms:
+    ) -> UpscalerNetwork:
+        """The network, with normalisations of a whole padded image of which `cut` gives parts."""
         needed = self.network.architecture.lr_multiple
         side = max(needed, min(_PATCH, self.tile) // needed * needed)
         # Together they take the memory of a tile.
@@ -324,14 +324,15 @@ class Upscaler:
 
     def _upscale_whole(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, 3, 4H, 4W), not clamped."""
-        return crop_upscaled(self._run(pad_to_multiple(lr, self.pad_multiple)), *lr.shape[2:])
+        padded = pad_to_multiple(lr, self.pad_multiple)
+        return crop_upscaled(self._run(padded, self.network), *lr.shape[2:])
 
     @torch.inference_mode()
-    def _run(self, lr: Tensor) -> Tensor:
+    def _run(self, lr: Tensor, network: UpscalerNetwork) -> Tensor:
         """(N, 3, H, W), sides multiples of what the network needs, to (N, 3, 4H, 4W) on the CPU."""
         lr = self._on_device(lr)
         with self._autocast():
-            sr = self.network(lr).float()
+            sr = network(lr).float()
         if self.colour == "match":
             sr = match_colours(sr, lr)
         if not sr.isfinite().all():

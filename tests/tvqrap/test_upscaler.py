@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -165,12 +166,23 @@ def test_a_network_in_tiles_is_close_to_the_whole(
     sampled = distance(tiled)
     with torch.inference_mode():
         exact = shared_norms(network, to_tensor(lr)[None])
-    monkeypatch.setattr(tiled, "_shared_norms", lambda *_: exact)
+    monkeypatch.setattr(tiled, "_network_for", lambda *_: exact)
     assert distance(tiled) < 0.05
     with torch.inference_mode():
         other = shared_norms(network, to_tensor(lr[:, :64])[None])
-    monkeypatch.setattr(tiled, "_shared_norms", lambda *_: other)
+    monkeypatch.setattr(tiled, "_network_for", lambda *_: other)
     assert sampled < distance(tiled)
+
+
+def test_threads_that_share_it_get_what_each_would_alone(folder: Path) -> None:
+    """Normalisations of one image's tiles are not for the images beside it."""
+    upscaler = Upscaler.from_pretrained(folder, tile=64)
+    images = [scene(96, 96), scene(128, 80) // 2, scene(40, 40), scene(70, 150)]
+    alone = [upscaler(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found, expected in zip(pool.map(upscaler, images), alone, strict=True):
+                np.testing.assert_array_equal(found, expected)
 
 
 def test_tiles_of_different_brightness_fade_into_each_other() -> None:
