@@ -90,8 +90,8 @@ class ImageLosses(Settings):
     """L1 between colours, brightness apart."""
     grid: Weight
     """Against squares of the size of codes or LR pixels: `tvqrap.grid`."""
-    excess: Weight
-    """Contrast where HR has less: noise and hatching on even surfaces."""
+    contrast: Weight
+    """Contrast by direction: against noise on surfaces, dots along edges and blur across them."""
     perceptual: Perceptual
     adversarial: Adversarial
 

@@ -39,7 +39,7 @@ def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str,
         "gradient": 0.5,
         "chroma": 0.5,
         "grid": 0.5,
-        "excess": 0.5,
+        "contrast": 0.5,
         "perceptual": {
             "network": "stlpips_alex",
             "weight": perceptual,

@@ -1,7 +1,6 @@
 """The three stages' updates against plain references, and what each of them may move."""
 
 import copy
-import math
 from collections.abc import Callable
 
 import pytest
@@ -22,7 +21,7 @@ from tvqrap.losses import (
     ImageLoss,
     adaptive_weight,
     chroma_loss,
-    excess_loss,
+    contrast_loss,
     gradient_loss,
     hinge_generator_loss,
 )
@@ -56,7 +55,7 @@ def test_image_gradients_equal_those_of_the_plain_sum() -> None:
         + 0.5 * gradient_loss(leaf, target)
         + 0.5 * chroma_loss(leaf, target)
         + 0.5 * grid_loss(leaf, target)
-        + 0.5 * excess_loss(leaf, target)
+        + 0.5 * contrast_loss(leaf, target)
     )
     torch.testing.assert_close(found.reconstruction, torch.autograd.grad(plain, leaf)[0])
     (adversarial,) = torch.autograd.grad(hinge_generator_loss(judge(leaf)), leaf)
@@ -93,41 +92,79 @@ class _Distance(nn.Module):
         return self.distance(ours, theirs)
 
 
-def test_excess_is_contrast_that_the_target_lacks() -> None:
+def edge(blur: float = 0.0, size: int = 48) -> torch.Tensor:
+    """A slanted edge between dark and light (1, 3, H, W), `blur` pixels to either side."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    away = 0.9 * (x - size / 2) + 0.45 * (y - size / 2)
+    return (0.5 * (away / (0.5 + blur)).clamp(-1, 1)).expand(1, 3, size, size)
+
+
+def test_contrast_is_asked_for_where_it_can_be_known() -> None:
     generator = torch.Generator().manual_seed(0)
-    even = torch.full((1, 3, 32, 32), 0.2, requires_grad=True)
-    noise = torch.randn(1, 3, 32, 32, generator=generator)
-    noisy = even.detach() + 0.05 * noise
-    assert excess_loss(even, even.detach()) == 0
-    # Too little contrast is no fault of this one, too much by e is one.
-    assert excess_loss(even, noisy) == 0
+    even = torch.full((1, 3, 48, 48), 0.2, requires_grad=True)
+    noise = torch.randn(1, 1, 48, 48, generator=generator)
+    texture = even.detach() + 0.05 * noise
+    assert contrast_loss(even, even.detach()) == 0
+    # Noise on an even surface, in both directions; half a level is none.
+    assert contrast_loss(texture, even) > 3
+    assert contrast_loss(even + 0.5 / 255 * noise, even) < 0.2
+    # Of a texture that is e times too strong, the logarithm in both.
     stronger = even.detach() + 0.05 * torch.e * noise
-    torch.testing.assert_close(excess_loss(stronger, noisy).item(), 1.0, rtol=0.02, atol=0)
-    assert excess_loss(noisy, even) > 1
-    # Half a level of noise is no contrast.
-    assert excess_loss(even + 0.5 / 255 * noise, even) < 0.2
-    (gradient,) = torch.autograd.grad(excess_loss(even, noisy), even)
+    torch.testing.assert_close(contrast_loss(stronger, texture).item(), 2.0, rtol=0.03, atol=0)
+    # Blur of an edge counts, more blur more; of a texture, whose directions are chance, little.
+    sharp = edge()
+    assert 0 < contrast_loss(edge(0.5), sharp) < contrast_loss(edge(1.5), sharp)
+    weaker = even.detach() + 0.05 / torch.e * noise
+    assert contrast_loss(weaker, texture) < 0.25
+    (gradient,) = torch.autograd.grad(contrast_loss(even, texture), even)
     assert gradient.isfinite().all()
 
 
-def test_excess_equals_its_definition_written_out() -> None:
+def test_dots_along_an_edge_count_more_than_a_line() -> None:
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
+    sharp = (0.5 * ((y - 24) / 2).clamp(-1, 1)).expand(1, 3, 48, 48)
+    at_edge = (y - 24).abs() < 2
+    dots = torch.where(at_edge & (x % 4 < 2), 0.2, 0.0)
+    line = torch.where(at_edge, dots.square().mean().sqrt() / at_edge.float().mean().sqrt(), 0.0)
+    torch.testing.assert_close(dots.square().mean(), line.square().mean())
+    dotted = contrast_loss(sharp + dots, sharp)
+    assert dotted > 3 * contrast_loss(sharp + line, sharp)
+    # It knows no left from right, and no axis from another.
+    for turned in (lambda image: image.flip(3), lambda image: image.mT):
+        again = contrast_loss(turned(sharp + dots), turned(sharp))
+        torch.testing.assert_close(again, dotted, rtol=1e-4, atol=0)
+
+
+def test_contrast_equals_its_definition_written_out() -> None:
     torch.manual_seed(0)
     image, target = torch.rand(2, 3, 9, 8, dtype=torch.float64).mul(2).sub(1).unbind(0)
 
-    def contrast(one: Tensor, y: int, x: int) -> float:
-        """Of the 5x5 pixels from (y, x) on."""
-        squares = [
-            ((one[:, v, u + 1] - one[:, v, u]) ** 2 + (one[:, v + 1, u] - one[:, v, u]) ** 2).mean()
-            for v in range(y, y + 5)
-            for u in range(x, x + 5)
-        ]
-        return float((sum(squares) / 25 + (2 / 255) ** 2) ** 0.5)
+    def products(one: torch.Tensor, top: int, left: int) -> tuple[torch.Tensor, float]:
+        """(structure tensor, mean square of the chessboard) of 5x5 places from (top, left) on."""
+        tensor, chessboard = torch.zeros(2, 2, dtype=torch.float64), 0.0
+        for v in range(top, top + 5):
+            for u in range(left, left + 5):
+                for (a, b), (c, d) in one[:, v : v + 2, u : u + 2].tolist():
+                    both = torch.tensor([b + d - a - c, c + d - a - b], dtype=torch.float64) / 2
+                    tensor += torch.outer(both, both) / 75
+                    chessboard += ((a + d - b - c) / 2) ** 2 / 75
+        return tensor, chessboard
 
-    places = [(y, x) for y in range(9 - 5) for x in range(8 - 5)]
-    ratios = [contrast(image, *place) / contrast(target, *place) for place in places]
-    wanted = sum(max(0.0, math.log(ratio)) for ratio in ratios) / len(ratios)
-    assert wanted > 0
-    torch.testing.assert_close(excess_loss(image[None], target[None]).item(), wanted)
+    total, places = 0.0, [(y, x) for y in range(9 - 5) for x in range(8 - 5)]
+    for place in places:
+        (ours, chess), (theirs, their_chess) = products(image, *place), products(target, *place)
+        values, vectors = torch.linalg.eigh(theirs)
+        ratios = [
+            float((axis @ ours @ axis + chess + (2 / 255) ** 2).log())
+            - float((axis @ theirs @ axis + their_chess + (2 / 255) ** 2).log())
+            for axis in vectors.T
+        ]
+        along, across = (ratio / 2 for ratio in ratios)
+        coherence = float((values[1] - values[0]) / (values.sum() + (2 / 255) ** 2))
+        total += max(along, 0) + max(across, 0) + coherence**2 * max(-across, 0)
+    assert total > 0
+    wanted = total / len(places)
+    torch.testing.assert_close(contrast_loss(image[None], target[None]).item(), wanted)
 
 
 def test_chroma_is_blind_to_brightness_and_sees_colour() -> None:
@@ -159,7 +196,7 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
         + 0.5 * gradient_loss(image, hr)
         + 0.5 * chroma_loss(image, hr)
         + 0.5 * grid_loss(image, hr)
-        + 0.5 * excess_loss(image, hr)
+        + 0.5 * contrast_loss(image, hr)
     )
     adversarial = hinge_generator_loss(discriminator(image))
     last = plain.predictor.code_head.score.weight
@@ -237,7 +274,7 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "gradient": 0.0,
         "chroma": 0.0,
         "grid": 0.0,
-        "excess": 0.0,
+        "contrast": 0.0,
         "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0, "varied": False},
         "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
     }

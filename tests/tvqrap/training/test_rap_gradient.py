@@ -159,7 +159,7 @@ def test_a_trained_decoder_gets_the_gradient_of_the_image_losses() -> None:
     """All that is trained, against automatic differentiation of the loss as it is written."""
     compute = COMPUTE.model_copy(update={"precision": "float64"})
     plain = image_losses(adversarial=0.0, perceptual=0.0)
-    plain |= {"mse": 1.0} | dict.fromkeys(("l1", "gradient", "chroma", "grid", "excess"), 0.0)
+    plain |= {"mse": 1.0} | dict.fromkeys(("l1", "gradient", "chroma", "grid", "contrast"), 0.0)
     own = rap_trainee(
         compute=compute,
         train_decoder=True,
