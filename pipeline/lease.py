@@ -100,6 +100,7 @@ class _Lease:
     def __init__(self, folder: Url, what: str) -> None:
         self._folder = folder
         self._what = what
+        self._mark = uuid.uuid4().hex
         self._number = 0
         self._lost: str | None = None
         self._renewed = 0.0
@@ -159,20 +160,21 @@ class _Lease:
     def give_back(self) -> None:
         """Lets the next one have it at once."""
         with suppress(OSError):
-            if self._lost is None and self._add(self._number + 1, ""):
+            while self._lost is None and self._add(self._number + 1, ""):
                 self._number += 1
-                self._remove_older()
+                if not self._latest().holder:  # else it was a renewal whose answer got lost
+                    self._remove_older()
+                    break
 
     def _add(self, number: int, holder: str) -> bool:
         """Whether this process is the one that added that number."""
         place = self._folder / f"{number:012d}"
-        content = json.dumps({"holder": holder, "mark": uuid.uuid4().hex}).encode()
         try:
-            place.create(content)
+            place.create(json.dumps({"holder": holder, "mark": self._mark}).encode())
         except FileExistsError:
-            # A put that was sent again because its answer got lost meets itself.
+            # A put whose answer got lost is met by the next one, or by itself, sent again.
             with suppress(FileNotFoundError):
-                return place.read_bytes() == content
+                return bool(json.loads(place.read_bytes())["mark"] == self._mark)
             return False
         return True
 

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline import lease
 from pipeline.lease import only_driver
-from pipeline.storage import Url, file_sizes
+from pipeline.storage import StorageError, Url, file_sizes
 from tvqrap.errors import UserError
 
 ME = f"{os.getpid()} on {socket.gethostname()}"
@@ -127,6 +127,26 @@ def test_a_put_that_was_sent_twice_meets_itself(
     monkeypatch.setattr(Url, "create", twice)
     with only_driver(memory / "train", "extraction") as check:
         check()
+
+
+def test_puts_whose_answers_got_lost_are_met_again(
+    memory: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, lost = Url.create, [False, True, False, True]
+
+    def unanswered(url: Url, content: bytes) -> None:
+        create(url, content)
+        if "probe" not in url.name and lost and lost.pop(0):
+            raise StorageError("no answer")
+
+    monkeypatch.setattr(Url, "create", unanswered)
+    with only_driver(memory / "train", "extraction") as check:
+        deadline = time.monotonic() + 1.3 * lease.SECONDS
+        while time.monotonic() < deadline:
+            check()
+            time.sleep(0.05)
+        monkeypatch.setattr(Url, "create", create)
+    assert list(entries(memory / "train").values()) == [""]
 
 
 class WithoutConditions(MemoryFileSystem):
