@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.stage import SCRATCH, Stage, fingerprint_of
+from tvqrap.files import whole_file
 from tvqrap.training.checkpoint import checkpoints
 from tvqrap.training.distributed import Workers
 from tvqrap.training.settings import PredictorTraining, RapTraining, TokenizerTraining
@@ -32,8 +33,8 @@ def go_on(
         for done, path in checkpoints(_kept(stage, section)):
             reason = _length_matters(settings, done)
             if reason is None and done < settings.length:
-                stage.scratch.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, stage.scratch)
+                with whole_file(stage.scratch / path.name) as temporary:
+                    shutil.copy(path, temporary)
             elif done != settings.length:  # else: asked to run again
                 reason = reason or "more than it now has"
                 print(f"{stage.name}: starts over; it was run for {done} steps, {reason}")

@@ -32,7 +32,7 @@ from pipeline.storage import Location, location, resolved
 from stages.params import PARAMS, Params, load_params
 from tvqrap.errors import UserError
 from tvqrap.files import write_whole
-from tvqrap.training.interruption import Interrupted
+from tvqrap.training.interruption import Interrupted, stop_requested
 
 PIPELINE = Path("dvc.yaml")
 SCRATCH = Path(".scratch")
@@ -79,6 +79,8 @@ class Stage:
     """The declared params' values, as the fingerprint has them."""
     inputs: Sequence[Path] = ()
     """The declared inputs."""
+    outs: Sequence[Path] = ()
+    """Outputs of all stages."""
 
     def publish(self, source: Path, out: Path) -> None:
         """Moves finished work to its place in the checkout, which it replaces."""
@@ -93,8 +95,19 @@ class Stage:
         """Where this run makes its sets: its scratch folder, or a folder of that name in `storage`.
 
         Each fingerprint has one of its own: sets of other params, inputs or code stay as they are.
+
+        Raises `UserError` where the storage lies in what stages and dvc themselves empty.
         """
-        return self.scratch if storage is None else location(storage) / self.scratch.name
+        if storage is None:
+            return self.scratch
+        place = resolved(location(storage))
+        for emptied in (self.scratch.parent, *self.outs):
+            if isinstance(place, Path) and place.is_relative_to(emptied.resolve()):
+                raise UserError(
+                    f"storage {storage}: lies in {emptied}, which is emptied before it is written, "
+                    "expected a folder elsewhere"
+                )
+        return place / self.scratch.name
 
     def outlasting(self, name: str, storage: str | None) -> Location:
         """A folder for what outlives the stage and its scratch folder, such as logs.
@@ -108,8 +121,7 @@ class Stage:
     def refer_to(self, manifest: Manifest, work: Location) -> None:
         """Leaves a set's manifest in the scratch folder; one made elsewhere says where it is."""
         if work != self.scratch:
-            home = resolved(work / manifest.set)
-            replace(manifest, location=str(home)).save(self.scratch / manifest.set)
+            replace(manifest, location=str(work / manifest.set)).save(self.scratch / manifest.set)
 
     def publish_sets(
         self, names: Iterable[str], out: Path, *, beside: Mapping[str, str] | None = None
@@ -160,16 +172,33 @@ def inputs_of(
     return tuple(entry.get("params", ())), [filled(path) for path in entry.get("deps", ())]
 
 
+def outs_of(entry: Mapping[str, Any]) -> list[Path]:
+    """Files and folders that a stage's entry declares as its outputs, metrics last."""
+    listed = (*entry.get("outs", ()), *entry.get("metrics", ()))
+    return [Path(next(iter(out)) if isinstance(out, dict) else out) for out in listed]
+
+
 def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
-    elif (path / MANIFEST).is_file():
+    elif _is_set(path):
         # A manifest vouches for its shards by their SHA-256.
         yield path / MANIFEST
     else:
         for entry in sorted(path.iterdir()):
             if entry.name != "__pycache__":
                 yield from _files(entry)
+
+
+def _is_set(folder: Path) -> bool:
+    """Whether it is a data set: others may have a file of a manifest's name among theirs."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    try:
+        Manifest.load(folder)
+    except UserError:
+        return False
+    return True
 
 
 def fingerprint_of(name: str, values: Mapping[str, Any], inputs: Sequence[Path]) -> str:
@@ -217,13 +246,20 @@ def stop_without(process: psutil.Process | None, what: str) -> None:
         with contextlib.suppress(psutil.Error):
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(ORPHAN_CHECK_SECONDS)
-        print(f"{what} is gone: stopping", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # A signal to all at once, as batch systems send it, has reached this process already. A
+        # second one would end what the first makes it save.
+        if not (_ending.is_set() or stop_requested()):
+            print(f"{what} is gone: stopping", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name=f"watch of {what}").start()
 
 
+_ending = threading.Event()
+
+
 def _exit_on_signal(number: int, frame: object) -> NoReturn:
+    _ending.set()
     raise SystemExit(128 + number)
 
 
@@ -274,10 +310,12 @@ def _stage(name: str) -> Stage:
     """The stage as its params and inputs now are; this process ends with the dvc around it."""
     params = load_params(PARAMS)
     values = params.model_dump(mode="json")
-    keys, inputs = declared_inputs(name, values)
+    pipeline = read_pipeline()
+    keys, inputs = inputs_of(pipeline[name], values)
     stop_without(_dvc_process(), "dvc")
     chosen = {key: values[key] for key in keys}
     fingerprint = fingerprint_of(name, chosen, inputs)
     declared = cast(Params, _Declared(params, keys))
     scratch = SCRATCH / f"{name}-{fingerprint[:16]}"
-    return Stage(name, declared, fingerprint, scratch, chosen, inputs)
+    outs = [out for entry in pipeline.values() for out in outs_of(entry)]
+    return Stage(name, declared, fingerprint, scratch, chosen, inputs, outs)

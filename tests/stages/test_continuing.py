@@ -118,3 +118,18 @@ def test_a_revival_left_out_at_the_end_matters(capsys: pytest.CaptureFixture[str
     tokenizer(5)
     assert "no entry was revived" in capsys.readouterr().out
     assert torch.load(next(Path(".scratch/finished").glob("*/*.pt")))["trainee"]
+
+
+def test_a_kill_while_the_checkpoint_is_fetched_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(source: Path, target: Path) -> None:
+        Path(target).write_bytes(source.read_bytes()[:100])
+        raise KeyboardInterrupt
+
+    predictor(3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copy", killed)
+        predictor(5)
+    predictor(5)
+    assert "goes on after step 3" in capsys.readouterr().out

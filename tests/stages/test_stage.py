@@ -1,15 +1,18 @@
 """What surrounds a stage: declared params only, one run at a time, scratch by fingerprint."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.shards import Manifest
 from stages.params import load_params
 from stages.stage import SCRATCH, Stage, UndeclaredParam, _Declared, _run, fingerprint_of, run_stage
 from tvqrap.errors import UserError
@@ -28,6 +31,9 @@ stages:
     - ${init}
     outs:
     - out
+    metrics:
+    - metrics:
+        cache: false
 """
 
 
@@ -76,13 +82,36 @@ def test_the_scratch_folder_follows_declared_params_and_files_alone(checkout: Pa
 
 def test_manifests_stand_for_their_shards(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    folder.mkdir()
-    (folder / "manifest.json").write_text("{}")
+    manifest = Manifest("pairs", "set", {}, ())
+    manifest.save(folder)
     before = fingerprint_of("sample", {}, [tmp_path])
     (folder / "000000.tar").write_text("shard")
     assert fingerprint_of("sample", {}, [tmp_path]) == before
-    (folder / "manifest.json").write_text("{ }")
+    replace(manifest, set="other").save(folder)
     assert fingerprint_of("sample", {}, [tmp_path]) != before
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "not JSON", '{"photographs": 3}'])
+def test_a_users_file_called_manifest_stands_for_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    before = fingerprint_of("sample", {}, [tmp_path])
+    (tmp_path / "photo.jpg").write_text("photo")
+    assert fingerprint_of("sample", {}, [tmp_path]) != before
+
+
+@pytest.mark.parametrize(
+    "inside", ["out", "out/store", "more/../metrics", ".scratch", ".scratch/s"]
+)
+def test_a_storage_that_would_be_emptied_is_refused(checkout: Path, inside: str) -> None:
+    """In an output of any stage, or among unfinished work."""
+
+    def work(stage: Stage) -> None:
+        with pytest.raises(UserError, match=f"^storage {checkout / inside}: lies in"):
+            stage.work(str(checkout / inside))
+        assert stage.work(str(checkout / "outside")) == checkout / "outside" / stage.scratch.name
+        assert str(stage.work("memory://out")) == f"memory://out/{stage.scratch.name}"
+
+    _run("sample", work)
 
 
 def test_scratch_survives_a_failure_and_goes_with_success(checkout: Path) -> None:
@@ -166,3 +195,40 @@ def test_it_stops_when_dvc_is_gone(checkout: Path, tmp_path: Path) -> None:
             time.sleep(0.1)
     finally:
         process.kill()
+
+
+def test_a_signal_to_all_at_once_is_one_signal(checkout: Path, tmp_path: Path) -> None:
+    """Batch systems end dvc and its stage together: the step is finished and saved."""
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from stages.stage import run_stage\n"
+        "from tvqrap.training.interruption import stop_between_steps\n"
+        "def body(stage):\n"
+        "    with stop_between_steps() as request:\n"
+        "        Path('began').touch()\n"
+        "        ends = time.monotonic() + 4\n"  # a long step
+        "        while time.monotonic() < ends:\n"
+        "            time.sleep(0.1)\n"
+        "        Path('saved').write_text(str(request.signal_number))\n"
+        "run_stage('sample', body)\n"
+    )
+    dvc = tmp_path / "dvc"
+    dvc.write_text(f"import subprocess\nsubprocess.run(['{sys.executable}', '{stage}'])\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, str(dvc)], env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    try:
+        while not Path("began").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        while not Path("saved").exists():
+            assert time.monotonic() < deadline, "the step was not finished"
+            time.sleep(0.1)
+        assert Path("saved").read_text() == str(int(signal.SIGTERM))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

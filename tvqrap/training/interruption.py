@@ -21,10 +21,19 @@ class StopRequest:
     signal_number: int | None = None
 
 
+_current = StopRequest()
+
+
+def stop_requested() -> bool:
+    """Whether a signal has asked the training that runs, or the last that ran, to stop."""
+    return _current.signal_number is not None
+
+
 @contextmanager
 def stop_between_steps() -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a request; a second one acts as before."""
-    request = StopRequest()
+    global _current
+    request = _current = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
