@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from pipeline.shards import Manifest, decode_array, decode_png, read_shard
+from pipeline.loading import Source
+from pipeline.shards import Manifest, decode_array, decode_png
 from pipeline.tokens import check_tokens
-from stages.stage import Stage, run_stage
+from stages.stage import Stage, outs_of, read_pipeline, run_stage
 from tvqrap.architecture import SCALE
-from tvqrap.errors import UserError
 from tvqrap.evaluation.bootstrap import Resampling
 from tvqrap.evaluation.device_names import device_name
 from tvqrap.evaluation.pictures import SheetRow, contact_sheet
@@ -72,14 +72,15 @@ def evaluate(stage: Stage) -> None:
     """Scores the test set and publishes metrics, pictures and timing."""
     settings = stage.params.evaluation
     device = device_of(stage.params.compute)
-    pairs = Manifest.load(PAIRS)
+    pairs, tokens = Manifest.load(PAIRS), Manifest.load(TOKENS)
     check_tokens(TOKENS, TOKENIZER, pairs=PAIRS)
     tokenizer = load_tokenizer(TOKENIZER).to(device)
     networks = {name: load_upscaler(folder).to(device) for name, folder in UPSCALERS.items()}
     for module in (tokenizer, *networks.values()):
         module.to(memory_format=torch.channels_last)
     models = Models(tokenizer, networks, settings.pad_multiple)
-    images = _test_images(pairs)
+    samples = Source.open(PAIRS, TOKENS)
+    images = _test_images(samples)
     first = next(images)
     timing = _timing(models, first)
 
@@ -90,7 +91,10 @@ def evaluate(stage: Stage) -> None:
     out = stage.scratch / OUT.name
     with tempfile.TemporaryDirectory() as folder:
         results = Results(scorer, resampling, Spool(Path(folder)))
-        with progress("evaluate", total=pairs.samples, unit="image") as advance:
+        for lost in tokens.extra.get("dropped", ()):
+            results.notes.append(f"{lost['key']}: not scored, without tokens: {lost['reason']}")
+            print(results.notes[-1], flush=True)
+        with progress("evaluate", total=samples.samples, unit="image") as advance:
             for scored in score_cases(cases, scorer):
                 results.add(scored)
                 if scored.case.photo not in sheet and len(sheet) < settings.pictures:
@@ -100,7 +104,7 @@ def evaluate(stage: Stage) -> None:
         about = results.write(
             out,
             summary,
-            data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
+            data={"set": "test", "pairs": pairs.root, "images": samples.samples},
             models={
                 "bicubic": {"kind": "Pillow's bicubic"},
                 ROW: {
@@ -133,7 +137,9 @@ def evaluate(stage: Stage) -> None:
     if sheet:
         save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
     write_whole(out / "timing.json", json.dumps(timing, indent=2) + "\n")
-    stage.publish(out, OUT)
+    # One by one: other files in that folder are not this stage's.
+    for made in outs_of(read_pipeline()["evaluate"]):
+        stage.publish(out / made.name, made)
     Console().print(score_table(summary, "Test set", ceiling=ROW))
     refuse_losses(summary, OUT)
 
@@ -142,22 +148,17 @@ def _model(folder: Path) -> dict[str, str]:
     return {"fingerprint": read_card(folder).fingerprint}
 
 
-def _test_images(pairs: Manifest) -> Iterator[TokenizedPair]:
-    """Pairs joined with their tokens by key."""
-    pair_home, token_home = pairs.home(PAIRS), Manifest.load(TOKENS).home(TOKENS)
-    for row in pairs.shards:
-        token_samples = {sample.key: sample for sample in read_shard(token_home / row.name)}
-        for pair in read_shard(pair_home / row.name):
-            token = token_samples.get(pair.key)
-            if token is None:
-                raise UserError(f"{token_home / row.name}: {pair.key} is missing")
-            structure = token.members.get("structure.npy")
+def _test_images(samples: Source) -> Iterator[TokenizedPair]:
+    """Pairs joined with their tokens by key; those without tokens are left out."""
+    for shard in range(len(samples.shards)):
+        for sample in samples.read(shard):
+            structure = sample.members.get("structure.npy")
             yield TokenizedPair(
-                key=pair.key,
-                photo=json.loads(pair.members["json"])["photo"],
-                hr=decode_png(pair.members["hr.png"]),
-                lr=decode_png(pair.members["lr0.png"]),
-                codes=decode_array(token.members["codes.npy"]),
+                key=sample.key,
+                photo=json.loads(sample.members["json"])["photo"],
+                hr=decode_png(sample.members["hr.png"]),
+                lr=decode_png(sample.members["lr0.png"]),
+                codes=decode_array(sample.members["codes.npy"]),
                 structure=None if structure is None else decode_array(structure),
             )
 

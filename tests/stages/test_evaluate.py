@@ -1,0 +1,75 @@
+"""The stage that scores the test set."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.shards import Manifest
+from pipeline.token_extraction import extract_set
+from stages.evaluate import evaluate
+from stages.params import load_params
+from stages.stage import Stage
+from tests.pipeline.token_material import SETTINGS, SMALL, make_material, with_changes
+from tvqrap.model_folder import save_model
+from tvqrap.network import UpscalerNetwork
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """The stage in a checkout whose second test sample has a structure that no float16 holds."""
+    pairs, tokenizer = make_material(tmp_path, count=3)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", ".")
+    shutil.copytree(tokenizer, "models/tokenizer")
+    shutil.copytree(pairs, "data/pairs/test")
+    without = with_changes(
+        pairs,
+        tmp_path / "fewer",
+        lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
+    )
+    extract_set(
+        without, Path("models/tokenizer"), tmp_path / "made", SETTINGS, place="here", workers=1
+    )
+    tokens = Manifest.load(tmp_path / "made/train")
+    shutil.copytree(tmp_path / "made/train", "data/tokens/test")
+    root = Manifest.load(Path("data/pairs/test")).root
+    replace(tokens, extra={**tokens.extra, "pairs": root}).save(Path("data/tokens/test"))
+    torch.manual_seed(0)
+    for name in ("predictor", "rap"):
+        save_model(Path("models") / name, "upscaler", UpscalerNetwork(SMALL), SMALL, {})
+    params = load_params(ROOT / "params.yaml")
+    fewer = params.evaluation.model_copy(update={"metrics": ("psnr_y", "grid")})
+    params = params.model_copy(update={"evaluation": fewer})
+    return Stage("evaluate", params, "fingerprint", tmp_path / ".scratch/stage-01")
+
+
+def test_what_extraction_dropped_is_left_out_and_said(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(stage)
+    scores = json.loads(Path("evaluation/scores.json").read_text())
+    keys = [sample["key"] for sample in Manifest.load(Path("data/tokens/test")).extra["dropped"]]
+    (key,) = keys
+    (note,) = scores["notes"]
+    assert note.startswith(f"{key}: not scored, without tokens: ")
+    assert note in capsys.readouterr().out
+    rows = Path("evaluation/per_image.csv").read_text()
+    assert key not in rows and len(rows.splitlines()) == 1 + 2 * 4
+
+
+def test_other_files_beside_the_scores_stay(stage: Stage) -> None:
+    mine = Path("evaluation/mine/notes.md")
+    mine.parent.mkdir(parents=True)
+    mine.write_text("notes")
+    Path("evaluation/curves").mkdir()
+    Path("evaluation/curves/old.tsv").write_text("")
+    evaluate(stage)
+    assert mine.read_text() == "notes"
+    assert not Path("evaluation/curves/old.tsv").exists()
+    assert Path("evaluation/metrics.json").is_file()
