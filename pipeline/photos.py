@@ -67,7 +67,7 @@ def discover(folder: Path) -> tuple[list[Photo], list[Lost]]:
             if not _is_text(name):
                 readable = name.encode("utf-8", "backslashreplace").decode()
                 lost.append(Lost(readable, "its name is not UTF-8"))
-            elif path.is_symlink() and not path.resolve().is_relative_to(root):
+            elif path.is_symlink() and not _real(path).is_relative_to(root):
                 lost.append(Lost(name, "a link that leads out of the folder"))
             elif not path.is_file():
                 lost.append(Lost(name, "not a regular file"))
@@ -75,6 +75,14 @@ def discover(folder: Path) -> tuple[list[Photo], list[Lost]]:
                 names.append(name)
     photos = [Photo(key, name) for name, key in photo_keys(sorted(names)).items()]
     return photos, sorted(lost, key=lambda entry: entry.name)
+
+
+def _real(link: Path) -> Path:
+    """Where a link leads; of one that leads in a circle, itself."""
+    try:
+        return link.resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        return link
 
 
 def _is_text(name: str) -> bool:

@@ -5,6 +5,7 @@ names the key, the value found and what is allowed.
 """
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
@@ -45,14 +46,26 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
 """A name that becomes a folder: letters, digits, `_` and `-`."""
 
-Storage = Annotated[str, StringConstraints(min_length=1)]
-"""A folder, or a URL that fsspec knows."""
+
+def _absolute(storage: str) -> str:
+    if "://" not in storage and not Path(storage).is_absolute():
+        raise ValueError(
+            f"found {storage!r}, expected an absolute path or a URL: manifests say where shards "
+            "are, for other folders than this one too"
+        )
+    return storage
+
+
+_TAKEN = ("curves", "logs", "published", "quarantine")
+
+Storage = Annotated[str, StringConstraints(min_length=1), AfterValidator(_absolute)]
+"""An absolute path of a folder, or a URL that fsspec knows."""
 
 # YAML has lists, not tuples: the pair itself is converted, its items are still checked strictly.
 Range = Annotated[tuple[float, float], Strict(False), AfterValidator(_ordered)]
-PositiveRange = Annotated[
-    tuple[PositiveFloat, PositiveFloat], Strict(False), AfterValidator(_ordered)
-]
+# What is drawn is rounded to four digits, as the record of a degradation has it.
+Drawn = Annotated[float, Field(ge=1e-4)]
+PositiveRange = Annotated[tuple[Drawn, Drawn], Strict(False), AfterValidator(_ordered)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 QualityRange = Annotated[tuple[Quality, Quality], Strict(False), AfterValidator(_ordered)]
 
@@ -267,6 +280,11 @@ class PairsSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name, chosen in self.sets.items():
+            if name in _TAKEN:
+                raise ValueError(
+                    f"sets.{name}: found a set called {name!r}, expected another name: stages keep "
+                    "other things in folders of that one"
+                )
             if chosen.degradation not in self.degradations:
                 raise ValueError(
                     f"sets.{name}.degradation: found {chosen.degradation!r}, expected one of "

@@ -17,8 +17,8 @@ from tvqrap.architecture import SCALE, STRUCTURES, Architecture
 from tvqrap.errors import UsageError
 from tvqrap.evaluation.settings import EvaluationSettings
 from tvqrap.settings import Settings
+from tvqrap.training.codebook_start import check_texture_suffices
 from tvqrap.training.settings import (
-    KMEANS_BATCHES,
     Compute,
     PredictorTraining,
     RapTraining,
@@ -132,22 +132,23 @@ class Params(Settings):
         life = self.tokenizer.codebook_life
         if not (life.unquantized and self.tokenizer.steps):
             return
-        codes = (self.pairs.sets[self.tokenizer.set].size // self.texture) ** 2
-        batches = min(KMEANS_BATCHES, life.unquantized + 1)
-        vectors = batches * self.tokenizer.batch * codes
-        if self.codebook > vectors:
-            raise ValueError(
-                f"codebook is {self.codebook}; allowed are at most {vectors}, the texture vectors "
-                f"in the {batches} batches that k-means starts it from (tokenizer.batch, crop "
-                "size), or tokenizer.codebook_life.unquantized 0"
+        try:
+            check_texture_suffices(
+                self.codebook,
+                unquantized=life.unquantized,
+                batch=self.tokenizer.batch,
+                crop=self.pairs.sets[self.tokenizer.set].size,
+                texture=self.texture,
             )
+        except ValueError as error:
+            raise ValueError(f"{error}, or tokenizer.codebook_life.unquantized 0") from None
 
 
 def read_mapping(text: str, origin: str) -> dict[str, Any]:
     """The mapping that a YAML text holds. Raises `UsageError`, a line that starts with `origin`."""
     try:
         data = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # the latter for a date that does not exist
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or str(error)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.loading import Loader, Source, Wanted
+from pipeline.shards import Manifest
 from stages.continuing import go_on, keep
 from stages.launch import run_training
 from stages.stage import Stage
@@ -13,9 +14,9 @@ from stages.training import VALIDATION_SAMPLES, publish_model, start_from, start
 from tvqrap.errors import UsageError
 from tvqrap.model_folder import load_tokenizer, read_card
 from tvqrap.tokenizer import Tokenizer
+from tvqrap.training.codebook_start import KMEANS_BATCHES, check_texture_suffices
 from tvqrap.training.distributed import Workers
 from tvqrap.training.engine import train
-from tvqrap.training.settings import KMEANS_BATCHES
 from tvqrap.training.tokenizer import TokenizerTrainee
 
 PAIRS = Path("data/pairs")
@@ -41,6 +42,16 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
                     f"tokenizer.steps is {settings.steps}; with a codebook of another size than "
                     f"that of {given} it takes more than {unquantized}, which set its entries"
                 )
+            try:
+                check_texture_suffices(
+                    params.codebook,
+                    unquantized=unquantized,
+                    batch=settings.batch,
+                    crop=int(Manifest.load(PAIRS / settings.set).params["settings"]["size"]),
+                    texture=params.texture,
+                )
+            except ValueError as error:
+                raise UsageError(f"{error}, as it has not the size of that of {given}") from None
     wanted = Wanted(hr=True)
     validation = Loader(Source.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch)
     trainee = TokenizerTrainee(

@@ -91,6 +91,7 @@ def test_every_loss_has_a_reason(tmp_path):
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "out.jpg").symlink_to("/etc/passwd")
     (tmp_path / "linked").symlink_to("/etc")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"")
 
@@ -98,7 +99,8 @@ def test_every_loss_has_a_reason(tmp_path):
     survey = survey_photos(settings, place="here", workers=1)
     assert [entry.photo.name for entry in survey.usable] == ["good.jpg"]
     reasons = {lost.name: lost.reason for lost in survey.lost}
-    assert len(reasons) == 10
+    assert len(reasons) == 11
+    assert "not a regular file" in reasons["circle.jpg"]
     assert "not UTF-8" in reasons["bad\\udcff.jpg"]
     assert "truncated" in reasons["cut.jpg"]
     assert "not an image" in reasons["text.jpg"]
@@ -110,7 +112,7 @@ def test_every_loss_has_a_reason(tmp_path):
     assert "not followed" in reasons["linked"]
     assert "regular" in reasons["pipe.jpg"]
     assert all(str(tmp_path) not in reason for reason in reasons.values())
-    assert survey.lost_share == 10 / 11
+    assert survey.lost_share == 11 / 12
 
 
 def test_any_cut_of_a_file_is_lost_or_read_but_never_crashes(tmp_path):

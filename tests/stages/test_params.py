@@ -63,7 +63,15 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("  pad_multiple: 64", "  pad_multiple: 24", ["pad_multiple is 24", "multiples of 16"]),
         ("seed: 1\n", "seed: 1\nseed: 2\n", ["seed"]),
         ("seed: 1\n", "seed: [1\n", ["line", "YAML"]),
+        ("seed: 1\n", "seed: 2001-99-99\n", ["YAML", "month"]),
         ("init: tvqrap/weights\n", "", ["init", "missing"]),
+        ("\n  storage:\n", "\n  storage: store\n", ["pairs.storage", "'store'", "absolute"]),
+        (
+            "    train:\n      split: train",
+            "    curves:\n      split: train",
+            ["pairs", "sets.curves", "another name"],
+        ),
+        ("          - 0.2\n          - 3.0", "          - 0.00001\n          - 3.0", ["1e-05"]),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(

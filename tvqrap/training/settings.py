@@ -18,10 +18,6 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-KMEANS_BATCHES = 16
-"""Batches of texture that k-means sees."""
-
-
 class Compute(Settings):
     """What can change the last bits of a result, and is therefore recorded."""
 

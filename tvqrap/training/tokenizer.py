@@ -18,6 +18,7 @@ from tvqrap.tokenizer import Encoded, Tokenizer, join
 from tvqrap.training.adversary import adversary_for, shared_adaptive_weight
 from tvqrap.training.batch import Batch, as_image
 from tvqrap.training.code_usage import CodeUsage, perplexity
+from tvqrap.training.codebook_start import KMEANS_BATCHES
 from tvqrap.training.compilation import compile_blocks
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
@@ -25,7 +26,7 @@ from tvqrap.training.optimisation import adam, apply_gradients, set_learning_rat
 from tvqrap.training.part import Part, add_terms, interleave
 from tvqrap.training.perceptual import perceptual_for
 from tvqrap.training.precision import autocast, device_of, full, on_device, weights_format
-from tvqrap.training.settings import KMEANS_BATCHES, Compute, TokenizerTraining
+from tvqrap.training.settings import Compute, TokenizerTraining
 from tvqrap.training.validation import ImageScores, Validation, picture
 
 KMEANS_ITERATIONS = 12
