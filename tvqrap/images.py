@@ -3,6 +3,7 @@
 import os
 import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from tvqrap.deep_pixels import as_meant, refuse_misread
 from tvqrap.errors import UserError
 from tvqrap.files import whole_file
+from tvqrap.orientation import orientation_of, upright
 
 if TYPE_CHECKING:  # workers that cut and degrade photographs need no torch, which loads in seconds
     from torch import Tensor
@@ -97,6 +100,10 @@ def reading(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
         raise UserError(f"{name}: too large, at most {max_pixels} pixels are read") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise UserError(f"{name}: cannot be read as an image ({error})") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, zlib.error) as error:
+        # Pillow raises these for the oddest files.
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name}: cannot be read as an image ({reason})") from None
 
 
 def refuse_larger(name: str, image: Image.Image, max_pixels: int) -> None:
@@ -116,8 +123,9 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     with reading(str(path), max_pixels), Image.open(path) as image:
         refuse_larger(str(path), image, max_pixels)
+        refuse_misread(image)
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        return to_rgb(upright(as_meant(image), orientation_of(image)))
 
 
 def to_tensor(image: Image.Image | NDArray[np.uint8]) -> "Tensor":

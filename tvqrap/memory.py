@@ -4,6 +4,7 @@ import ctypes
 import sys
 from pathlib import Path
 
+_GROUP = Path("/sys/fs/cgroup")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of malloc.h
 
 
@@ -18,12 +19,16 @@ def free_memory() -> int | None:
         free = int(values["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    group = Path("/sys/fs/cgroup")
     try:
-        allowed = int((group / "memory.max").read_text())
-        return min(free, max(0, allowed - int((group / "memory.current").read_text())))
+        allowed = int((_GROUP / "memory.max").read_text())
+        used = int((_GROUP / "memory.current").read_text())
+        lines = (_GROUP / "memory.stat").read_text().splitlines()
+        numbers = {name: int(number) for name, number in map(str.split, lines)}
     except (OSError, ValueError):  # no control group, or one without a limit ("max")
         return free
+    # Of files that were read, which the kernel gives up as soon as memory is asked for.
+    cached = numbers.get("inactive_file", 0) + numbers.get("active_file", 0)
+    return min(free, max(0, allowed - used + cached))
 
 
 def keep_freed_memory() -> None:

@@ -35,8 +35,10 @@ class Photo:
     """Whether the photograph has no colours, and is to get none."""
 
 
-def photo_of(image: Image.Image) -> Photo:
+def photo_of(image: Image.Image, gray: bool = False) -> Photo:
     """Takes an image of any mode; raises ValueError as `tvqrap.images.to_rgb` does.
+
+    `gray`: whether it is to count as gray although its mode has colours.
 
     CMYK becomes RGB by way of the profile in the image's info, where it has one. A gray image of
     integers gives 16 bits, all others 8: for 16-bit colours see `deep_photo`.
@@ -47,7 +49,7 @@ def photo_of(image: Image.Image) -> Photo:
         return _photo(values[..., None].repeat(3, axis=2), alpha, gray=True)
     if image.mode == "CMYK":
         image = _cmyk_to_rgb(image)
-    gray = image.mode in _GRAY_MODES
+    gray = gray or image.mode in _GRAY_MODES
     if image.has_transparency_data:
         with_alpha = np.array(image.convert("RGBA"))
         return _photo(with_alpha[..., :3], with_alpha[..., 3], gray)

@@ -7,9 +7,7 @@ import math
 import struct
 import tempfile
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -19,18 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tvqrap.deep_pixels import has_deep_colours, keep_lower_bytes
+from tvqrap.deep_pixels import (
+    as_meant,
+    has_deep_colours,
+    has_deep_gray_and_alpha,
+    keep_lower_bytes,
+    refuse_misread,
+)
 from tvqrap.errors import UserError
 from tvqrap.images import MAX_PIXELS, reading, refuse_larger
+from tvqrap.orientation import orientation_of, swaps_sides, upright
 from tvqrap.photo import Photo, Pixels, deep_photo, eight_bits, photo_of
 from tvqrap.photo_metadata import (
     Metadata,
     exif_bytes,
     metadata_of,
-    orientation_of,
-    swaps_sides,
     tiff_tags,
-    upright,
 )
 from tvqrap.png_metadata import png_exif, write_png_metadata
 from tvqrap.png_rows import PngWriter
@@ -98,7 +100,7 @@ class Header(NamedTuple):
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises UserError as `read_photo` does, but for what only decoding shows."""
     name = str(path)
-    with _reading(name, max_pixels), Image.open(path) as image:
+    with reading(name, max_pixels), Image.open(path) as image:
         refuse_larger(name, image, max_pixels)
         width, height = image.size
         deep = image.mode.startswith("I") or has_deep_colours(image)
@@ -119,31 +121,22 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
     decoded) or of pixels without a meaning as RGB.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
-    with _reading(name, max_pixels), _opened(source) as image:
+    with reading(name, max_pixels), _opened(source) as image:
         refuse_larger(name, image, max_pixels)
-        deep = has_deep_colours(image)
+        refuse_misread(image)
+        deep, gray = has_deep_colours(image), has_deep_gray_and_alpha(image)
         frames = getattr(image, "n_frames", 1)
         image.load()
         orientation = orientation_of(image)
-        turned = upright(image, orientation)
+        turned = upright(as_meant(image), orientation)
         if deep:
             with _opened(source) as lower:
                 keep_lower_bytes(lower)
                 photo = deep_photo(turned, upright(lower, orientation))
         else:
-            photo = photo_of(turned)
+            photo = photo_of(turned, gray)
         metadata, left_out = metadata_of(image, photo.gray)
         return PhotoFile(photo, metadata, frames, tuple(left_out))
-
-
-@contextmanager
-def _reading(name: str, max_pixels: int) -> Iterator[None]:
-    """As `tvqrap.images.reading`, and whatever else Pillow raises for the oddest files."""
-    with reading(name, max_pixels):
-        try:
-            yield
-        except (ArithmeticError, AttributeError, LookupError, TypeError, zlib.error) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _opened(source: Path | bytes) -> Image.Image:

@@ -15,17 +15,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from tvqrap.photo import profile_after
 
-_ORIENTATION, _EXIF_FOLDER, _GPS_FOLDER = 0x0112, 0x8769, 0x8825
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image of each EXIF orientation upright; the last four swap width and height."""
+_EXIF_FOLDER, _GPS_FOLDER = 0x8769, 0x8825
 _KEPT_EXIF = (
     *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132),  # description, make, model, software, time
     *(0x013B, 0x8298),  # artist, copyright
@@ -83,30 +73,6 @@ class Metadata:
     """x and y of white, red, green and blue."""
     srgb: int | None = None
     """Rendering intent, where the colours are sRGB's."""
-
-
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation (1 to 8) of an opened image; 1 where none can be read.
-
-    A PNG that is not loaded is not decoded for it.
-    """
-    try:
-        # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # Pillow fails in any way at all on broken EXIF
-        return 1
-    return orientation if orientation in _TURNS else 1
-
-
-def swaps_sides(orientation: int) -> bool:
-    """Whether an image of that EXIF orientation has its width where its height is upright."""
-    return orientation >= 5
-
-
-def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned as its EXIF orientation (1 to 8) asks for."""
-    # Not Pillow's exif_transpose: that writes the whole EXIF anew, and fails where a tag does.
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:

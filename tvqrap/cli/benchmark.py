@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tvqrap.cli.output_paths import refuse_existing
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def benchmark(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write the numbers as JSON.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Measure milliseconds, parameters, arithmetic and peak memory of upscaling one image.
 
@@ -53,6 +55,8 @@ def benchmark(
     from tvqrap.packaged import UPSCALER
     from tvqrap.progress import progress
 
+    if output is not None:
+        refuse_existing(output, overwrite)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no CUDA device here")
     if threads is not None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tvqrap.cli.output_paths import refuse_file_in_the_way
-from tvqrap.errors import UserError
+from tvqrap.cli.output_paths import refuse_existing
 
 if TYPE_CHECKING:
     from tvqrap.evaluation.compared_results import Compared
@@ -24,11 +23,7 @@ def compare_results(first: Path, second: Path, output: Path | None, overwrite: b
     from tvqrap.evaluation.compared_results import compare, read_result
 
     if output is not None:
-        refuse_file_in_the_way(output.parent)
-        if output.is_dir():
-            raise UserError(f"{output}: is a folder, expected a file to write the comparison to")
-        if output.exists() and not overwrite:
-            raise UserError(f"{output}: is there already; --overwrite replaces it")
+        refuse_existing(output, overwrite)
     compared = compare(read_result(first), read_result(second))
     for line in compared.notes:
         typer.echo(line, err=True)

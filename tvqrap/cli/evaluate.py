@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
-from tvqrap.cli.output_paths import refuse_file_in_the_way
+from tvqrap.cli.output_paths import make_writable, refuse_file_in_the_way
 from tvqrap.errors import UsageError, UserError
 from tvqrap.evaluation.readable_names import readable
 
@@ -134,6 +134,7 @@ def _run(
     from tvqrap.images import save_png
     from tvqrap.progress import progress
 
+    make_writable(output)
     scorer = Scorer(names, weights)
     for name, reason in scorer.missing.items():
         typer.echo(f"{name}: missing: {reason}", err=True)
@@ -157,9 +158,11 @@ def _run(
         about = results.write(output, summary, data=tests.data, models=makers.protocol())
         page = Page(f"Evaluation on {source}", _described(tests), _focus(makers))
         write_report(output / "report.html", page, results, summary, about)
+    page_of_pictures = output / "pictures" / "sheet.png"
     if sheet:
-        picture = contact_sheet(columns, list(sheet.values()))
-        save_png(output / "pictures" / "sheet.png", picture)
+        save_png(page_of_pictures, contact_sheet(columns, list(sheet.values())))
+    else:
+        page_of_pictures.unlink(missing_ok=True)
     Console().print(score_table(summary, f"{tests.images} images"))
     typer.echo(f"{output / 'report.html'}: the page", err=True)
     for line in failure_lines(summary.failures, LISTED, str(output / "scores.json")):

@@ -1,5 +1,6 @@
 """`tvqrap-cli`: the groups of commands, and how errors are shown."""
 
+import errno
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +35,13 @@ class _Commands(TyperGroup):
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.strerror is None:
+                raise
+            # Of a file or folder that the user named; what can be foreseen has a better line.
+            where = f"{error.filename}: " if error.filename is not None else ""
+            typer.echo(f"error: {where}{error.strerror}", err=True)
+            raise typer.Exit(UserError.exit_code) from None
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _CHECKOUT_PACKAGES:
                 raise

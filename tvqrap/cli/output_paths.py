@@ -1,5 +1,6 @@
 """Where results go, checked before hours are spent on them."""
 
+import tempfile
 from pathlib import Path
 
 from tvqrap.errors import UserError
@@ -10,3 +11,23 @@ def refuse_file_in_the_way(folder: Path) -> None:
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file, expected a folder for the results")
+
+
+def make_writable(folder: Path) -> None:
+    """Makes a folder for results; raises UserError where nothing can be written there."""
+    refuse_file_in_the_way(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror})") from None
+
+
+def refuse_existing(file: Path, overwrite: bool) -> None:
+    """Raises UserError where a file for results is there already, or a folder is, or cannot be."""
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder, expected a name for the results")
+    if file.exists() and not overwrite:
+        raise UserError(f"{file}: is there already; --overwrite replaces it")
+    make_writable(file.parent)

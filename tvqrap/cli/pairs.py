@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvqrap.cli.output_paths import refuse_existing
 from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, verify_sets
 from tvqrap.errors import UsageError, UserError
 
@@ -47,6 +48,7 @@ def preview(
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Draw a sheet: HR, the image after each degradation step, and LR."""
     from pipeline.crops import capacity, cut, plan_crop
@@ -60,6 +62,9 @@ def preview(
 
     if size % SCALE:
         raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")
+    if output.resolve() == source.resolve():
+        raise UsageError(f"{output}: is the photograph itself, expected another name")
+    refuse_existing(output, overwrite)
     settings = load_params(params)
     if degradation not in settings.pairs.degradations:
         raise UsageError(

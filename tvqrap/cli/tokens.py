@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvqrap.cli.checkout import checkout
+from tvqrap.cli.output_paths import refuse_existing
 from tvqrap.cli.shard_sets import (
     DeepCheck,
     Folder,
@@ -266,6 +267,7 @@ def preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet, a PNG.")],
     pairs: Pairs = None,
     tokenizer: TokenizerFolder = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Draw what is decoded from samples' tokens, beside their LR and HR."""
@@ -273,6 +275,7 @@ def preview(
     from pipeline.token_preview import token_sheet
     from tvqrap.images import save_png
 
+    refuse_existing(output, overwrite)
     place = location(tokens)
     sheet = token_sheet(place, _pairs_of(place, pairs), _tokenizer(tokenizer), keys)
     save_png(output, sheet)

@@ -11,7 +11,7 @@ import typer
 
 from tvqrap.architecture import SCALE
 from tvqrap.cli.checkout import default_model
-from tvqrap.cli.upscale_jobs import STREAM, Job, choose_format, find_jobs
+from tvqrap.cli.upscale_jobs import STREAM, Job, choose_format, find_jobs, is_folder, is_there
 from tvqrap.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ class _Run:
         """The jobs that are not done already; says how many are, and which outputs are stale."""
         jobs, done = [], 0
         for job in found:
-            if job.target == STREAM or not job.target.exists():
+            if job.target == STREAM or not is_there(job.target):
                 jobs.append(job)
-            elif job.target.is_dir():
+            elif is_folder(job.target):
                 self.failed.append(f"{job.target}: is a folder, expected an image or nothing")
             elif overwrite:
                 jobs.append(job)

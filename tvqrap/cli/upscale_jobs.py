@@ -37,29 +37,29 @@ def find_jobs(inputs: list[Path], output: Path, form: "Format") -> tuple[list[Jo
     """
     given = [path for pattern in inputs for path in _expanded(pattern)]
     if STREAM in given or output == STREAM:
-        if len(given) > 1 or given[0].is_dir():
+        if len(given) > 1 or is_folder(given[0]):
             raise UsageError(f"{STREAM}: stands for one photograph, expected no other beside it")
-        if output.is_dir():
+        if is_folder(output):
             raise UsageError(f"{output}: is a folder, expected a name for standard input's image")
-    if len(given) == 1 and not given[0].is_dir() and not output.is_dir():
+    if len(given) == 1 and not is_folder(given[0]) and not is_folder(output):
         if output.suffix or output == STREAM:
             jobs = [Job(given[0], output)]
             _refuse_collisions(jobs)
             return jobs, []
-        if given[0] != STREAM and not given[0].exists():
+        if given[0] != STREAM and not is_there(given[0]):
             raise UserError(f"{given[0]}: no such file")
         raise UsageError(
             f"{output}: expected a name with an ending ({', '.join(form.suffixes)}), or an "
             "existing folder"
         )
-    if output.exists() and not output.is_dir():
+    if is_there(output) and not is_folder(output):
         raise UsageError(f"{output}: is a file, expected a folder for several images")
-    if not output.is_dir() and output.suffix.lower() in form.suffixes:
+    if not is_folder(output) and output.suffix.lower() in form.suffixes:
         raise UsageError(f"{output}: is the name of an image, expected a folder for several images")
     ending = form.suffixes[0]
     jobs, lost = [], []
     for path in given:
-        if path.is_dir():
+        if is_folder(path):
             if output.resolve() == path.resolve():
                 raise UsageError(f"{output}: is the folder of the photographs, expected another")
             found, unread = _found(path, output)
@@ -75,6 +75,16 @@ def find_jobs(inputs: list[Path], output: Path, form: "Format") -> tuple[list[Jo
     return jobs, lost
 
 
+def is_there(path: Path) -> bool:
+    """Whether something of that name can be seen: in a folder without permission, nothing can."""
+    return os.path.exists(path)  # noqa: PTH110 (the method of paths raises for such folders)
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_there`, of folders."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def choose_format(name: str | None, output: Path) -> "Format":
     """The format that was asked for, or that the output's ending means, or PNG.
 
@@ -87,7 +97,7 @@ def choose_format(name: str | None, output: Path) -> "Format":
     if name is not None and name not in FORMATS:
         raise UsageError(f"--format: found {name!r}, expected one of {known}")
     suffix = output.suffix.lower()
-    if output == STREAM or output.is_dir() or not suffix:
+    if output == STREAM or is_folder(output) or not suffix:
         return FORMATS[name or "png"]
     meant = [form for form in FORMATS.values() if suffix in form.suffixes]
     if name is not None and FORMATS[name] not in meant:
@@ -103,7 +113,7 @@ def choose_format(name: str | None, output: Path) -> "Format":
 
 def _expanded(pattern: Path) -> list[Path]:
     """A glob's files, for shells that leave it as it is; anything else unchanged."""
-    if pattern.exists() or not glob.has_magic(str(pattern)):
+    if is_there(pattern) or not glob.has_magic(str(pattern)):
         return [pattern]
     found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207 (absolute too)
     if not found:

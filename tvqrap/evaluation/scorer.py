@@ -33,6 +33,8 @@ class Reference:
     pixels: NDArray[np.uint8]
     image: Tensor
     features: dict[str, list[Tensor]]
+    unusable: dict[str, str]
+    """By metric: why there are no features."""
 
 
 class Scorer:
@@ -118,14 +120,14 @@ class Scorer:
         A metric that cannot take the image says so when it is asked.
         """
         image = _unit_tensor(pixels)
-        features = {}
+        features, unusable = {}, {}
         with torch.inference_mode():
             for name, distance in self._perceptual.items():
                 try:
                     features[name] = distance.features(image * 2 - 1)
-                except ValueError:  # too small: so is the image that is compared with it
-                    features[name] = []
-        return Reference(pixels, image, features)
+                except Exception as error:  # too small, or too large for the memory
+                    unusable[name] = one_line(error)
+        return Reference(pixels, image, features, unusable)
 
     def score(
         self, pixels: NDArray[np.uint8], reference: Reference | None, no_hr: str = ""
@@ -147,6 +149,9 @@ class Scorer:
                     continue
                 if reference.pixels.shape != pixels.shape:
                     scores[name] = Score(None, _size_reason(pixels, reference.pixels))
+                    continue
+                if name in reference.unusable:
+                    scores[name] = Score(None, reference.unusable[name])
                     continue
             try:
                 with torch.inference_mode():

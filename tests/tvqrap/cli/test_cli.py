@@ -38,6 +38,22 @@ def test_version() -> None:
     assert run("--version").output == f"tvqrap {tvqrap.__version__}\n"
 
 
+def test_a_file_in_an_outputs_way_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    packaged = ROOT / "tvqrap/weights/rap"
+    for words in (
+        ("halve", packaged, "-o", tmp_path / "file"),
+        ("average", packaged, packaged, "-o", tmp_path / "file/x"),
+        ("benchmark", "package", "--sides", "16", "-o", tmp_path / "file"),
+        ("benchmark", "package", "--sides", "16", "-o", tmp_path),
+    ):
+        result = run(*words)
+        assert result.exit_code == 1 and isinstance(result.exception, SystemExit), words
+        assert str(tmp_path) in result.output
+        assert len(result.output.splitlines()) == 1, result.output
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 class TestParams:
     @pytest.fixture(autouse=True)
     def checkout(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

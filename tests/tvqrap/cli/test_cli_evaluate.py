@@ -22,6 +22,7 @@ from tests.pipeline.material import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.evaluation import cost, peak_memory
+from tvqrap.evaluation import scoring as evaluate_scoring
 from tvqrap.model_folder import save_model
 from tvqrap.network import UpscalerNetwork
 
@@ -128,6 +129,37 @@ class TestEvaluate:
         assert result.exit_code == 0, result.output
         tiling = scores(folders / "out")["protocol"]["models"]["tiny"]["tiling"]
         assert tiling == {"tile": 64, "overlap": 16, "images": 1}
+
+    def test_tiled_images_do_not_hang_on_the_workers(self, folders: Path, model: Path) -> None:
+        """Threads share the network, and no image the statistics of another's tiles."""
+        for number, (height, width) in enumerate([(96, 96), (40, 40), (70, 130), (128, 80)]):
+            save(folders / "large" / f"{number}.png", texture(20 + number, height, width))
+        tables = []
+        for workers in (1, 4):
+            out = folders / f"out{workers}"
+            arguments = ["--lq", folders / "large", "-o", out, "--metrics", "grid"]
+            arguments += ["--tile", 64, "--workers", workers]
+            assert run("evaluate", model, *arguments).exit_code == 0
+            tables.append((out / "per_image.csv").read_bytes())
+        assert tables[0] == tables[1]
+
+    def test_an_output_that_cannot_be_is_said_before_the_work(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evaluate_scoring, "score_cases", lambda *_: pytest.fail("it began"))
+        arguments = ["--lq", folders / "lq", "-o", "/proc/nothing/of/the/sort"]
+        result = run("evaluate", "bicubic", *arguments)
+        assert result.exit_code == 1 and "/proc/nothing" in result.output
+        assert len(result.output.strip().splitlines()) <= 2, result.output
+
+    def test_the_contact_sheet_is_that_of_the_scores(self, folders: Path) -> None:
+        arguments = ["-o", folders / "out", "--metrics", "grid", "--overwrite"]
+        sheet = folders / "out" / "pictures" / "sheet.png"
+        assert run("evaluate", "bicubic", "--lq", folders / "lq", *arguments).exit_code == 0
+        assert sheet.is_file()
+        save(folders / "wide" / "wide.png", texture(8, 12, 400))
+        assert run("evaluate", "bicubic", "--lq", folders / "wide", *arguments).exit_code == 0
+        assert not sheet.exists()
 
     def test_lr_alone(self, folders: Path) -> None:
         arguments = ["--lq", folders / "lq", "-o", folders / "out"]
@@ -257,7 +289,7 @@ class TestEvaluate:
         again = run("evaluate", "--compare", *files, "-o", folders / "compared.json")
         assert again.exit_code == 1 and "--overwrite" in again.output
         wrong = run("evaluate", "--compare", *files, "-o", folders)
-        assert wrong.exit_code == 1 and "is a folder, expected a file" in wrong.output
+        assert wrong.exit_code == 1 and "is a folder, expected a name" in wrong.output
         inside = run("evaluate", "--compare", *files, "-o", files[0] / "x" / "y.json")
         assert inside.exit_code == 1 and "scores.json: is a file" in inside.output
         (entry,) = json.loads((folders / "compared.json").read_text())["entries"]

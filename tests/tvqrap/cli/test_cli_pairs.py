@@ -55,13 +55,21 @@ def test_preview_draws_a_sheet(tmp_path, monkeypatch):
     Image.fromarray(texture(1, 150, 200)).save(tmp_path / "a.png")
     for source in (tmp_path / "a.png", tmp_path):
         sheet = tmp_path.parent / "sheet.png"
-        call("preview", source, "-o", sheet, "--rows", "2", "--size", "64")
+        call("preview", source, "-o", sheet, "--rows", "2", "--size", "64", "--overwrite")
         image = Image.open(io.BytesIO(Path(sheet).read_bytes()))
         assert image.width >= 8 * 256
         assert image.height == 2 * (256 + 30 + 8) + 8
     again = sheet.read_bytes()
+    assert "--overwrite replaces it" in str(refused("preview", tmp_path, "-o", sheet))
+    sheet.unlink()
     call("preview", tmp_path, "-o", sheet, "--rows", "2", "--size", "64")
     assert sheet.read_bytes() == again
+    sheet.unlink()
+
+    photo = (tmp_path / "a.png").read_bytes()
+    own = ("preview", tmp_path / "a.png", "-o", tmp_path / "a.png", "--overwrite")
+    assert "is the photograph itself" in str(refused(*own))
+    assert (tmp_path / "a.png").read_bytes() == photo
 
     (tmp_path / "b").mkdir()
     (tmp_path / "b/bad.jpg").write_bytes(b"bad")

@@ -222,6 +222,9 @@ def test_preview_draws_a_row_per_key(root: Path, tmp_path: Path) -> None:
     image = Image.open(sheet)
     assert image.width == 8 + 4 * (64 + 8)
     assert image.height >= 2 * 64
+    again = refused("preview", *chosen, "--tokens", tokens, "-o", sheet, *made_from(root))
+    assert "--overwrite replaces it" in str(again)
+    sheet.unlink()
     wrong = refused("preview", "nobody", "--tokens", tokens, "-o", sheet, *made_from(root))
     assert "found no sample nobody" in str(wrong)
 

@@ -121,6 +121,14 @@ class TestFiles:
             "error: 1 of 3 images could not be upscaled",
         ]
 
+    def test_a_name_that_cannot_even_be_looked_for_ends_one_photograph(self, run: Any) -> None:
+        """As one in a folder without permission, which the tests' user may have."""
+        image("a.png")
+        long = "b" * 300 + ".png"
+        result = run("a.png", long, "-o", "out")
+        assert result.exit_code == 1 and opened("out/a.png").size == (20, 12)
+        assert long in result.output and "1 of 2 images could not" in result.output
+
     def test_what_no_one_foresaw_ends_one_photograph(
         self, run: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:

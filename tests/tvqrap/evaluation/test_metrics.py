@@ -15,6 +15,7 @@ from tvqrap.evaluation import metric_weights, pyiqa_metric, scorer
 from tvqrap.evaluation.metric_weights import SOURCES, Source, fetch_weights, find_weights
 from tvqrap.evaluation.metrics import METRICS, MetricName, Score
 from tvqrap.evaluation.scorer import Scorer
+from tvqrap.perceptual import PerceptualDistance
 
 FREE: list[MetricName] = [name for name, metric in METRICS.items() if not metric.weights]
 HEAVY: list[MetricName] = [name for name, metric in METRICS.items() if metric.weights]
@@ -135,6 +136,22 @@ def test_what_has_no_score_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None
     scores = chosen.score(image, chosen.reference(hr))
     assert scores["psnr_y"] == Score(None, "gave nan")
     assert scores["piqe"] == Score(None, "RuntimeError: out of order")
+
+
+def test_a_reference_that_takes_too_much_costs_one_metric(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = Scorer(["stlpips_vgg", "psnr_y"])
+
+    def greedy(self: PerceptualDistance, image: torch.Tensor) -> list[torch.Tensor]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(PerceptualDistance, "features", greedy)
+    image, hr = pair()
+    scores = chosen.score(image, chosen.reference(hr))
+    assert scores["stlpips_vgg"].value is None
+    assert "can't allocate memory" in scores["stlpips_vgg"].reason
+    assert scores["psnr_y"].value is not None
 
 
 def test_images_that_are_too_small_have_a_reason() -> None:
