@@ -43,6 +43,8 @@ LOCK_SECONDS = 20.0
 """A run waits so long for the one before it: the stage of a dvc that was just killed takes a moment
 to save its work."""
 
+_NO_INPUTS = ("__pycache__", "README.md")
+"""Names of what says nothing of a folder's content; .dvcignore has what DVC may see of them."""
 _NETWORK_KEYS = ("width", "codebook", "texture", "structure")
 
 
@@ -186,7 +188,7 @@ def _files(path: Path) -> Iterator[Path]:
         yield path / MANIFEST
     else:
         for entry in sorted(path.iterdir()):
-            if entry.name != "__pycache__":
+            if entry.name not in _NO_INPUTS:
                 yield from _files(entry)
 
 

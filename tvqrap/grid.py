@@ -22,6 +22,8 @@ def grid_loss(image: Tensor, target: Tensor) -> Tensor:
     differences at the columns k, k + 8, k + 16 ... relative to that at all columns, k from 0 to 7,
     and of the vertical ones likewise. The mean squared distance from the target's, columns and rows
     added. A target with a grid of its own (an old JPEG file's) asks for the same one.
+
+    Raises ValueError for smaller images.
     """
     columns, rows = (
         (_by_place(image, axis) - _by_place(target, axis)).square().mean() for axis in (-1, -2)

@@ -76,6 +76,8 @@ def test_the_scratch_folder_follows_declared_params_and_files_alone(checkout: Pa
     (checkout / "data/inner/file").write_text("2")
     third = scratch_of()
     assert third not in (first, second)
+    (checkout / "models/none/README.md").write_text("what it is")
+    assert scratch_of() == third
     (checkout / "models/none/more").write_text("")
     assert scratch_of() not in (first, second, third)
 
