@@ -103,7 +103,7 @@ class Stage:
         if storage is None:
             return self.scratch
         place = resolved(location(storage))
-        for emptied in (self.scratch.parent, *self.outs):
+        for emptied in (SCRATCH, *self.outs):
             if isinstance(place, Path) and place.is_relative_to(emptied.resolve()):
                 raise UserError(
                     f"storage {storage}: lies in {emptied}, which is emptied before it is written, "

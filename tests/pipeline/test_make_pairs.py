@@ -39,7 +39,7 @@ def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
 
 def test_sets_can_be_stored_elsewhere(stage, tmp_path):
     make_pairs.make_pairs(stage)
-    elsewhere = stage.params.pairs.model_copy(update={"storage": "../big disk"})
+    elsewhere = stage.params.pairs.model_copy(update={"storage": str(tmp_path / "big disk")})
     params = SimpleNamespace(data=stage.params.data, pairs=elsewhere)
     stage = replace(stage, params=cast(Params, params), scratch=tmp_path / "work-0123")
     (tmp_path / "inside").mkdir()
