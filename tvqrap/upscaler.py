@@ -61,6 +61,8 @@ class Upscaler:
     that fade into each other, padded no further than the network needs. They are cut where
     attention has its windows and normalised with statistics of the whole image, which makes that
     close to, and not equal to, upscaling it whole.
+
+    May be used from several threads at once.
     """
 
     def __init__(
