@@ -145,11 +145,6 @@ class Stage:
         self.publish(together, out)
 
 
-def declared_inputs(name: str, params: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Path]]:
-    """(keys of params, files and folders) that dvc.yaml declares as a stage's inputs."""
-    return inputs_of(read_pipeline()[name], params)
-
-
 def read_pipeline() -> dict[str, dict[str, Any]]:
     """The entries of dvc.yaml's stages, by name."""
     pipeline = YAML(typ="safe", pure=True).load(PIPELINE.read_text(encoding="utf-8"))

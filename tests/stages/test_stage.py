@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,13 @@ def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
     _run("sample", again)
 
 
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+
+
 def test_it_stops_when_dvc_is_gone(checkout: Path, tmp_path: Path) -> None:
     """A process called dvc starts the stage through a shell and is killed; the stage ends."""
     stage = tmp_path / "stage.py"
@@ -186,15 +194,11 @@ def test_it_stops_when_dvc_is_gone(checkout: Path, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, str(dvc)], env=environment)
     try:
         pid = Path("pid")
-        deadline = time.monotonic() + 60
-        while not (pid.exists() and pid.read_text()):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: pid.exists() and pid.read_text() != "", "the stage began")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        while Path(f"/proc/{pid.read_text()}").exists():
-            assert time.monotonic() < deadline, "the stage runs on without its dvc"
-            time.sleep(0.1)
+        gone = Path(f"/proc/{pid.read_text()}")
+        wait_until(lambda: not gone.exists(), "the stage ended with its dvc")
     finally:
         process.kill()
 
@@ -220,16 +224,11 @@ def test_a_signal_to_all_at_once_is_one_signal(checkout: Path, tmp_path: Path) -
     dvc.write_text(f"import subprocess\nsubprocess.run(['{sys.executable}', '{stage}'])\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, str(dvc)], env=environment, start_new_session=True)
-    deadline = time.monotonic() + 60
     try:
-        while not Path("began").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(Path("began").exists, "the step began")
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
-        while not Path("saved").exists():
-            assert time.monotonic() < deadline, "the step was not finished"
-            time.sleep(0.1)
+        wait_until(Path("saved").exists, "the step was finished")
         assert Path("saved").read_text() == str(int(signal.SIGTERM))
     finally:
         with contextlib.suppress(ProcessLookupError):

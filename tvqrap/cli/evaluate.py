@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
-from tvqrap.cli.output_paths import make_writable, refuse_file_in_the_way
+from tvqrap.cli.output_paths import refuse_unwritable
 from tvqrap.errors import UsageError, UserError
 from tvqrap.evaluation.readable_names import readable
 
@@ -86,7 +86,7 @@ def evaluate(
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
-    refuse_file_in_the_way(output)
+    refuse_unwritable(output)
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
@@ -134,7 +134,6 @@ def _run(
     from tvqrap.images import save_png
     from tvqrap.progress import progress
 
-    make_writable(output)
     scorer = Scorer(names, weights)
     for name, reason in scorer.missing.items():
         typer.echo(f"{name}: missing: {reason}", err=True)

@@ -13,12 +13,15 @@ def refuse_file_in_the_way(folder: Path) -> None:
             raise UserError(f"{path}: is a file, expected a folder for the results")
 
 
-def make_writable(folder: Path) -> None:
-    """Makes a folder for results; raises UserError where nothing can be written there."""
+def refuse_unwritable(folder: Path) -> None:
+    """Raises UserError where nothing can be written to a folder, or to the one it would be in.
+
+    It leaves nothing there: what comes next may still fail.
+    """
     refuse_file_in_the_way(folder)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to ({error.strerror})") from None
@@ -30,4 +33,4 @@ def refuse_existing(file: Path, overwrite: bool) -> None:
         raise UserError(f"{file}: is a folder, expected a name for the results")
     if file.exists() and not overwrite:
         raise UserError(f"{file}: is there already; --overwrite replaces it")
-    make_writable(file.parent)
+    refuse_unwritable(file.parent)
