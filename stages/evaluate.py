@@ -34,7 +34,7 @@ from tvqrap.evaluation.report.table import score_table
 from tvqrap.evaluation.results import Results, check_losses
 from tvqrap.evaluation.statistics.intervals import Resampling
 from tvqrap.evaluation.summary import padding
-from tvqrap.images.open import save_png
+from tvqrap.images.save import save_png
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer

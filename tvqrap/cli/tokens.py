@@ -273,7 +273,7 @@ def preview(
     """Draw what is decoded from samples' tokens, beside their LR and HR."""
     from pipeline.inspection.preview import token_sheet
     from pipeline.storage.location import location
-    from tvqrap.images.open import save_png
+    from tvqrap.images.save import save_png
 
     check_overwrite(output, overwrite)
     place = location(tokens)
