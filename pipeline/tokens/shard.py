@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import TokensSettings
-from pipeline.executor.prefetch import ahead
+from pipeline.executor.prefetch import prefetch
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
 from pipeline.shards.manifest import SCHEMA, Manifest, ShardRow, Skipped
@@ -91,7 +91,7 @@ class Extractor:
             threads=self.settings.threads,
         )
         encoded: Queue[_Encoded | BaseException | None] = Queue()
-        with closing(ahead(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
+        with closing(prefetch(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
             row = pool.submit(write_shard, self.out / source.name, shard.samples(encoded))
             try:
                 for batch in prepared:
