@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from tvqrap.cli import plan
+from tvqrap.cli import params_docs, plan
 from tvqrap.cli.checkout import checkout
 from tvqrap.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (params.yaml).")
 app.command()(plan.plan)
+app.command()(params_docs.docs)
 
 
 def _profiles(root: Path) -> dict[str, Path]:
