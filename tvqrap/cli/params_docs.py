@@ -171,7 +171,7 @@ def _allowed(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return ", ".join(str(value) for value in arguments)
     if origin is tuple:
         inner = _allowed(arguments[0])
-        return f"list of {inner}" if arguments[-1] is Ellipsis else f"[lowest, highest] of {inner}"
+        return f"list of {inner}" if arguments[-1] is Ellipsis else f"pair of {inner}"
     if origin is dict:
         return f"mapping of {_allowed(arguments[0])} to {_allowed(arguments[1])}"
     names = {int: "whole number", float: "number", str: "text", bool: "true, false"}
