@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from tvqrap.cli import params_docs, plan
+from tvqrap.cli import plan
 from tvqrap.cli.checkout import checkout
 from tvqrap.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (params.yaml).")
 app.command()(plan.plan)
-app.command()(params_docs.docs)
 
 
 def _profiles(root: Path) -> dict[str, Path]:
@@ -57,3 +56,21 @@ def use(
     load_params(profiles[profile])
     write_whole(root / "params.yaml", profiles[profile].read_bytes())
     typer.echo(f"params.yaml is now the profile {profile}; `dvc params diff` shows what changed")
+
+
+@app.command()
+def docs(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Markdown file; standard output if not given."),
+    ] = None,
+) -> None:
+    """Print the reference page of all params, or write it to a file."""
+    from stages.params_page import params_page
+    from tvqrap.files import write_whole
+
+    page = params_page((checkout() / "stages/profiles/laptop.yaml").read_text(encoding="utf-8"))
+    if output is None:
+        typer.echo(page, nl=False)
+    else:
+        write_whole(output, page)

@@ -1,4 +1,4 @@
-"""`tvqrap-cli params docs`: the reference page of all params, from their schema and comments."""
+"""The reference page of all params (docs/params.md), from their schema and comments."""
 
 import ast
 import inspect
@@ -8,15 +8,12 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import typer
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 
-from tvqrap.cli.checkout import checkout
-from tvqrap.errors import UsageError
+from stages.params import Params, read_mapping
 
 _NAME = "NAME"
 """Stands for the keys of a mapping, such as the names of sets."""
@@ -42,28 +39,8 @@ class _Param:
     meaning: str
 
 
-def docs(
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Markdown file; standard output if not given."),
-    ] = None,
-) -> None:
-    """Print the reference page of all params, or write it to a file."""
-    from tvqrap.files import write_whole
-
-    page = params_page((checkout() / "stages/profiles/laptop.yaml").read_text(encoding="utf-8"))
-    if output is None:
-        typer.echo(page, nl=False)
-    elif output.is_dir():
-        raise UsageError(f"--output: found the folder {output}, expected a file")
-    else:
-        write_whole(output, page)
-
-
 def params_page(profile: str) -> str:
     """Markdown page of all params; `profile` is the text of a complete params file."""
-    from stages.params import Params, read_mapping
-
     values = read_mapping(profile, "the profile")
     rows = list(_Rows(yaml_comments(profile)).of(Params, values))
     parts = [_HEAD]
