@@ -1,0 +1,342 @@
+"""The documents: what they name exists, and what the README says to run runs."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer.main
+from PIL import Image
+
+from stages.experiments.__main__ import app as experiments
+from stages.params import Params, load_params
+from stages.params_page import params_page
+from tests.support.checkout import environment
+from tests.support.documents import (
+    GENERATED,
+    ROOT,
+    Command,
+    Page,
+    click_problem,
+    commands,
+    pages,
+    tracked,
+)
+from tvqrap.cli.main import app
+
+PAGES = {page.name: page for page in pages()}
+WRITTEN = [page for name, page in PAGES.items() if name not in GENERATED]
+README = PAGES["README.md"]
+CODE_FOLDERS = r"(?:pipeline|tvqrap|stages|tests|docs)"
+DVC_COMMANDS = ("repro", "exp", "metrics", "plots", "params", "status", "commit", "cache", "checkout")
+
+each_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+
+
+@cache
+def param_keys() -> frozenset[str]:
+    """Every dotted key of params.yaml and of the page of params, and every key that holds them."""
+    text = (ROOT / "docs/params.md").read_text()
+    keys = set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE))
+
+    def dotted(value: object, path: str = "") -> None:
+        items = value.items() if isinstance(value, dict) else ()
+        for name, inner in items:
+            key = f"{path}{name}"
+            keys.add(key)
+            dotted(inner, f"{key}.")
+
+    dotted(load_params(ROOT / "params.yaml").model_dump())
+    parents = {".".join(key.split(".")[:end]) for key in keys for end in range(1, key.count(".") + 1)}
+    return frozenset(keys | parents)
+
+
+@cache
+def words_of_code() -> frozenset[str]:
+    """Every identifier in the tracked code, params and DVC files."""
+    names = [name for name in tracked() if name.endswith((".py", ".yaml", ".toml", "Makefile"))]
+    names = [name for name in names if name != "tests/test_documents.py"]
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names)
+    return frozenset(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Page) -> None:
+    broken = []
+    for link in page.links:
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page.name).parent / path if path else ROOT / page.name
+        name = str(target.resolve().relative_to(ROOT))
+        missing = name not in tracked()
+        if missing or (anchor and anchor not in PAGES[name].anchors):
+            broken.append(link)
+    assert broken == []
+
+
+@each_page
+def test_paths_exist(page: Page) -> None:
+    named = re.findall(rf"(?<![\w./-])({CODE_FOLDERS}/[\w./-]*\w)", page.text)
+    assert sorted({path for path in named if path not in tracked()}) == []
+    bare = {span for span in page.spans if re.fullmatch(r"[\w-]+\.(py|yaml|csv)", span)}
+    known = {Path(name).name for name in tracked()}
+    assert bare - known - {"per_image.csv", "mine.yaml"} == set()
+
+
+@each_page
+def test_commands_and_their_flags_exist(page: Page) -> None:
+    problems = [
+        f"{' '.join(command.words)}: {problem}"
+        for code in page.code
+        for command in commands(code)
+        if (problem := _problem(command))
+    ]
+    assert problems == []
+
+
+def _problem(command: Command) -> str | None:
+    """Why there is no such command, None if there is."""
+    if command.program == "tvqrap-cli":
+        return click_problem(typer.main.get_command(app), command, 1)
+    if command.program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        unknown = set(command.words[1:]) - set(targets)
+        return f"no such target: {unknown}" if unknown else None
+    if command.program == "dvc":
+        return _dvc_problem(command)
+    if command.program == "python -m stages.experiments":
+        return click_problem(typer.main.get_command(experiments), command, 3)
+    return _module_problem(command)
+
+
+def _dvc_problem(command: Command) -> str | None:
+    if command.words[1:2] and command.words[1] not in DVC_COMMANDS:
+        return f"{command.words[1]!r} is not among {DVC_COMMANDS}"
+    stages = re.findall(r"^  (\w+):$", (ROOT / "dvc.yaml").read_text(), re.MULTILINE)
+    if command.words[1:2] == ("repro",):
+        named = [word for word in command.words[2:] if re.fullmatch(r"[a-z_]+", word)]
+        if set(named) - set(stages):
+            return f"no such stage: {set(named) - set(stages)}"
+    given = [word for flag, word in zip(command.words, command.words[1:], strict=False) if flag == "-S"]
+    unknown = [key for word in given if (key := word.partition("=")[0]) not in param_keys()]
+    return f"no such param: {unknown}" if unknown and given != ["KEY=VALUE"] else None
+
+
+def _module_problem(command: Command) -> str | None:
+    if len(command.words) < 3:
+        return None
+    module = command.words[2]
+    if module == "pytest":
+        return None
+    base = module.replace(".", "/")
+    file = next((f for f in (f"{base}.py", f"{base}/__main__.py") if f in tracked()), None)
+    if file is None:
+        return f"no module {module}"
+    source = (ROOT / file).read_text()
+    unknown = [flag for flag in command.flags[1:] if f'"{flag}"' not in source]
+    return f"{file} has no {unknown}" if unknown else None
+
+
+@each_page
+def test_flags_in_the_text_exist(page: Page) -> None:
+    """Of spans such as `--colour match`, whose command stands elsewhere."""
+    sources = "\n".join(
+        (ROOT / name).read_text()
+        for name in tracked()
+        if name.endswith(".py") and name.startswith(("tvqrap/cli", "stages/experiments", "tests/bench"))
+    )
+    known = {*re.findall(r'"(--[\w-]+)', sources), *_click_options(), "--single-item", "--queue", "--temp"}
+    flags = [re.match(r"--[\w-]+", span) for span in page.spans]
+    assert {flag[0] for flag in flags if flag} - known == set()
+
+
+def _click_options() -> set[str]:
+    found: set[str] = set()
+    todo = [typer.main.get_command(app), typer.main.get_command(experiments)]
+    while todo:
+        command = todo.pop()
+        todo += getattr(command, "commands", {}).values()
+        found |= {option for param in command.params for option in param.opts}
+    return found
+
+
+@each_page
+def test_params_exist(page: Page) -> None:
+    """Of spans such as `rap.steps`, `image.grid` and `lr_schedule: constant`."""
+    parts = {part for key in param_keys() for part in key.split(".")}
+    problems = set()
+    for span in page.spans:
+        key, _, value = span.partition(": ")
+        dotted = re.fullmatch(r"[a-z_]+(\.[A-Za-z0-9_]+)+", key)
+        if dotted and key.split(".")[0] in parts and not re.search(r"\.(py|md|json|yaml|tsv|csv)$", key):
+            if not any(f".{known}.".find(f".{key}.") >= 0 for known in map(_general, _keys_of(key))):
+                problems.add(span)
+        elif value and re.fullmatch(r"[a-z_0-9]+", key) and key not in parts:
+            problems.add(span)
+    assert problems - {"kind: sinc"} == set()
+
+
+def _keys_of(key: str) -> frozenset[str]:
+    return param_keys() if key else frozenset()
+
+
+def _general(key: str) -> str:
+    return key
+
+
+@each_page
+def test_identifiers_exist(page: Page) -> None:
+    """Of spans such as `vq_warmup_steps` and `TVQRAP_EXECUTOR`: some tracked file has the word."""
+    spans = {re.split(r"[=:( ]", span)[0] for span in page.spans}
+    named = {word for word in spans if re.fullmatch(r"[A-Za-z]+(_[A-Za-z0-9]+)+", word)}
+    assert named - words_of_code() - {"lpips_vgg"} == set()
+
+
+@each_page
+def test_dotted_names_of_code_exist(page: Page) -> None:
+    for name in re.findall(r"`((?:tvqrap|pipeline|stages)(?:\.\w+)+)", page.prose):
+        module, attribute = name.rpartition(".")[::2]
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_environment_variables_exist() -> None:
+    for page in WRITTEN:
+        named = set(re.findall(r"TVQRAP_[A-Z_]+", page.text))
+        assert named <= words_of_code(), page.name
+
+
+def test_page_of_params_is_what_the_command_makes() -> None:
+    made = params_page((ROOT / "stages/profiles/laptop.yaml").read_text(encoding="utf-8"))
+    assert (ROOT / "docs/params.md").read_text(encoding="utf-8") == made, (
+        "run: tvqrap-cli params docs -o docs/params.md"
+    )
+    for name in Params.model_fields:
+        assert f"| `{name}" in made
+
+
+def test_readme_is_short() -> None:
+    assert len(README.text.split()) <= 1300
+    assert README.text.count("\n|---") == 1
+
+
+# The commands of the README that take seconds, in its order; they run in a copy of the checkout.
+QUICK = (
+    "tvqrap-cli upscale photo.jpg -o large.png",
+    "tvqrap-cli export --format onnx -o upscaler.onnx",
+    "tvqrap-cli decompose photo.jpg -o OUT",
+    "tvqrap-cli pairs preview my-photos/one.jpg -o sheet.png --degradation test",
+    "tvqrap-cli params plan paper",
+    "tvqrap-cli params use small",
+    "tvqrap-cli metrics",
+)
+# Those that do not: they need a run, a cluster, other people's files, minutes, or are run elsewhere.
+SLOW = {
+    "pip install .": "tests of the wheel",
+    "tvqrap-cli import CHECKPOINT.pth -o given/rap": "a checkpoint of the authors",
+    "make repro": "minutes",
+    "make test": "this suite",
+    "make test-slow": "minutes",
+    "dvc metrics show": "a run",
+    "dvc plots show": "a run",
+    "tvqrap-cli upscale data/photos/chelsea.jpg -o large.png": "half a minute",
+    "dvc exp run -S data.photos=my-photos": "minutes",
+    "dvc exp run -S codebook=256": "minutes",
+    "dvc exp run -S rap.steps=600": "minutes",
+    "dvc exp show --only-changed": "a run",
+    "dvc repro extract_tokens": "a cluster",
+    "tvqrap-cli tokens inspect data/tokens": "a run",
+    "tvqrap-cli tokens verify data/tokens --deep": "a run",
+    "tvqrap-cli tokens stats data/tokens -o stats": "a run",
+    "tvqrap-cli tokens plan data/pairs --workers 8": "a run",
+    "tvqrap-cli evaluate bicubic models/rap RealESRGAN_x4plus.pth --pairs data/pairs/test -o scores": "files",
+    "tvqrap-cli evaluate bicubic models/rap finished/ --gt gt/ --lq lq/ -o scores": "files",
+    "tvqrap-cli benchmark package rrdb --sides 64": "half a minute",
+    "python -m stages.experiments run figure6": "hours",
+    "python -m stages.experiments collect figure6": "a run",
+}
+
+
+def _readme_commands() -> list[str]:
+    spans = [span for span in README.spans if span.startswith("tvqrap-cli") and " -o " in span]
+    found = [" ".join(command.words) for code in (*README.lines, *spans) for command in commands(code)]
+    return found + [line for line in README.lines if line.startswith("pip ")]
+
+
+def test_each_command_of_the_readme_is_run_or_has_a_reason() -> None:
+    assert sorted(_readme_commands()) == sorted([*QUICK, *SLOW])
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a checkout has for these commands, a small photo.jpg and a folder my-photos."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("stages/profiles", "data/photos", "models/none"):
+        shutil.copytree(ROOT / name, root / name)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, root / name)
+    photo = Image.open(ROOT / "data/photos/chelsea.jpg")
+    photo.resize((48, 32)).save(root / "photo.jpg")
+    (root / "my-photos").mkdir()
+    photo.save(root / "my-photos/one.jpg")
+    return root
+
+
+def _run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        words, cwd=root, env=environment(root), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_quick_commands_run(command: str, copy: Path) -> None:
+    program, *arguments = command.split()
+    _run(copy, str(Path(sys.executable).parent / program), *arguments)
+    if "-o" in arguments:
+        assert (copy / arguments[arguments.index("-o") + 1]).exists()
+
+
+def test_the_first_command_enlarges_four_times(copy: Path) -> None:
+    assert Image.open(copy / "large.png").size == (4 * 48, 4 * 32)
+
+
+def test_python_of_the_readme_and_the_card_runs(copy: Path) -> None:
+    for page in (README, PAGES["tvqrap/weights/README.md"]):
+        codes = [code for language, code in page.fences if language == "python"]
+        assert len(codes) == 1
+        _run(copy, sys.executable, "-c", f"{codes[0]}\nassert large.size == (192, 128)")
+
+
+def test_program_of_the_format_checks_shards(tmp_path: Path) -> None:
+    import numpy as np
+
+    from pipeline.shards.codec import encode_array, encode_png
+    from pipeline.shards.manifest import Manifest
+    from pipeline.shards.tar import Sample, write_shard
+
+    image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    members = {
+        "lr0.png": encode_png(image),
+        "json": b'{"photo":"a.jpg"}',
+        "codes.npy": encode_array(image[..., 0].astype(np.uint16)),
+    }
+    rows = tuple(
+        write_shard(tmp_path / f"00000{shard}.tar", [Sample(f"{shard}_{i}", members) for i in range(2)])
+        for shard in range(2)
+    )
+    Manifest(kind="tokens", set=tmp_path.name, params={}, shards=rows).save(tmp_path)
+    (program,) = (
+        code for language, code in PAGES["docs/data-format.md"].fences if language == "python"
+    )
+    done = _run(tmp_path, sys.executable, "-c", program, str(tmp_path))
+    assert done.stdout.endswith("4 samples, all digests agree\n")
+    (tmp_path / "000001.tar").write_bytes((tmp_path / "000000.tar").read_bytes())
+    with pytest.raises(AssertionError):
+        _run(tmp_path, sys.executable, "-c", program, str(tmp_path))
