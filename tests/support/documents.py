@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import click
+from typer.core import TyperGroup
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +107,8 @@ class Command:
     @property
     def flags(self) -> list[str]:
         """Options, without their values."""
-        return [word.split("=")[0] for word in self.words if re.match(r"--?[A-Za-z]", word)]
+        given = self.words[3 if self.program.startswith("python") else 1 :]
+        return [word.split("=")[0] for word in given if re.match(r"--?[A-Za-z]", word)]
 
 
 def commands(code: str) -> Iterator[Command]:
@@ -128,7 +130,7 @@ def commands(code: str) -> Iterator[Command]:
 def click_problem(root: click.Command, command: Command, skip: int) -> str | None:
     """Why a command line is none of `root`'s, its first `skip` words left out; None if it is."""
     found, words = root, list(command.words[skip:])
-    while isinstance(found, click.Group) and words and not words[0].startswith("-"):
+    while isinstance(found, TyperGroup) and words and not words[0].startswith("-"):
         if words[0] not in found.commands:
             return f"{words[0]!r} is no command of {' '.join(command.words[:skip])}"
         found = found.commands[words.pop(0)]
