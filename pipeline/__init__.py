@@ -1,1 +1,1 @@
-"""Data engineering: photographs, degradation, shards, pairs, tokens, loading, executors."""
+"""Data engineering: photographs to pairs, pairs to tokens, shards to training batches."""

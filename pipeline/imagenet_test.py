@@ -16,16 +16,16 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.crops import capacity, cut, plan_crop
-from pipeline.degradation import degrade
+from pipeline.config import DataSettings, DegradationSettings
 from pipeline.executor.run import run_tasks
-from pipeline.photos import Photo, UnusableError, decode, discover
-from pipeline.settings import DataSettings, DegradationSettings
-from pipeline.shards import Lost
-from pipeline.streams import random_rank, random_stream
-from tvqrap.errors import UserError
-from tvqrap.files import write_whole
-from tvqrap.images import MAX_PIXELS
+from pipeline.pairs.crops import capacity, cut, plan_crop
+from pipeline.pairs.degradation import degrade
+from pipeline.rng import random_rank, random_stream
+from pipeline.shards.manifest import Skipped
+from pipeline.sources.photos import Photo, UnusableError, decode, discover
+from tvqrap.images.open import MAX_PIXELS
+from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.errors import UserError
 
 ABOUT = "test-set.json"
 """Says how a test set was made."""
@@ -52,12 +52,12 @@ def make_test_set(
     seed: int,
     workers: int,
     progress: Progress,
-) -> tuple[int, list[Lost]]:
+) -> tuple[int, list[Skipped]]:
     """Makes the pairs of a folder's photographs, or of `count` of them; how many, and what is lost.
 
     Which are drawn, and how each is degraded, follows from `seed` and the photographs' names alone.
     The folders appear when all is made, in place of those of an earlier set. `progress` is
-    `tvqrap.progress.progress` or alike. UserError where there are too few photographs.
+    `tvqrap.runtime.progress.progress` or alike. UserError where there are too few photographs.
     """
     photos, lost = discover(folder)
     if count is not None:
@@ -75,8 +75,8 @@ def make_test_set(
     try:
         with progress("imagenet-test", total=len(photos), unit="image") as advance:
 
-            def keep(index: int, result: "dict[str, Any] | Lost") -> None:
-                if isinstance(result, Lost):
+            def keep(index: int, result: "dict[str, Any] | Skipped") -> None:
+                if isinstance(result, Skipped):
                     lost.append(result)
                 else:
                     records[photos[index].key] = result
@@ -85,11 +85,11 @@ def make_test_set(
             failures = run_tasks(
                 partial(_maker, _Recipe(folder, work, size, degradation, seed)),
                 photos,
-                place="processes",
+                executor="processes",
                 workers=workers,
                 on_result=keep,
             )
-        lost += [Lost(photos[failure.index].name, failure.error) for failure in failures]
+        lost += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
         if not records:
             raise UserError(f"{folder}: no photograph can be used ({lost[0].reason})")
         about = {
@@ -104,22 +104,25 @@ def make_test_set(
         for name in ("gt", "lq"):
             shutil.rmtree(out / name, ignore_errors=True)
             (work / name).rename(out / name)
-        write_whole(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return len(records), sorted(lost, key=lambda entry: entry.name)
 
 
-def _maker(recipe: _Recipe) -> Callable[[Photo], "dict[str, Any] | Lost"]:
+def _maker(recipe: _Recipe) -> Callable[[Photo], "dict[str, Any] | Skipped"]:
     settings = DataSettings(
-        photos=str(recipe.folder), min_side=recipe.size, max_pixels=MAX_PIXELS, max_lost=1.0
+        photos=str(recipe.folder),
+        min_side=recipe.size,
+        max_pixels=MAX_PIXELS,
+        max_skipped_fraction=1.0,
     )
 
-    def make(photo: Photo) -> "dict[str, Any] | Lost":
+    def make(photo: Photo) -> "dict[str, Any] | Skipped":
         try:
             image = decode(recipe.folder, photo, settings)
         except UnusableError as error:
-            return Lost(photo.name, str(error))
+            return Skipped(photo.name, str(error))
         height, width = image.shape[:2]
         assert capacity("centre", width, height, recipe.size) != 0
         identity = (recipe.seed, "imagenet-test", photo.key)

@@ -1,1 +1,1 @@
-"""One thin file per DVC stage: read params, call the library, write outs."""
+"""The DVC stages: each reads its params, calls the library and writes its outputs."""

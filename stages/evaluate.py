@@ -16,31 +16,35 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from pipeline.loading import Source
-from pipeline.shards import Manifest, decode_array, decode_png
-from pipeline.tokens import check_tokens
-from stages.stage import Stage, outs_of, read_pipeline, run_stage
+from pipeline.loading.dataset import ShardedDataset
+from pipeline.shards.codec import decode_array, decode_png
+from pipeline.shards.manifest import Manifest
+from pipeline.tokens.check import check_tokens
+from stages.runner.declared import outs_of, read_pipeline
+from stages.runner.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
-from tvqrap.evaluation.bootstrap import Resampling
-from tvqrap.evaluation.device_names import device_name
-from tvqrap.evaluation.pictures import SheetRow, contact_sheet
-from tvqrap.evaluation.plain import enlarge
-from tvqrap.evaluation.report import REPORT, Page, write_report
-from tvqrap.evaluation.results import Results, refuse_losses
-from tvqrap.evaluation.score_curves import write_score_curves
-from tvqrap.evaluation.scorer import Scorer
-from tvqrap.evaluation.scores import padding
-from tvqrap.evaluation.scoring import Case, score_cases
-from tvqrap.evaluation.spool import Spool
-from tvqrap.evaluation.table import score_table
-from tvqrap.files import write_whole
-from tvqrap.images import save_png, to_tensor, to_uint8
-from tvqrap.model_folder import load_tokenizer, read_card
-from tvqrap.network import UpscalerNetwork, pad_to_multiple
-from tvqrap.progress import progress
-from tvqrap.tokenizer import Tokenizer
-from tvqrap.training.precision import device_of
-from tvqrap.upscaler_folder import load_upscaler
+from tvqrap.evaluation.baselines import enlarge
+from tvqrap.evaluation.cases import Case, score_cases
+from tvqrap.evaluation.image_store import ImageStore
+from tvqrap.evaluation.metrics.scorer import Scorer
+from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
+from tvqrap.evaluation.report.curves import write_score_curves
+from tvqrap.evaluation.report.page import REPORT, Page, write_report
+from tvqrap.evaluation.report.table import score_table
+from tvqrap.evaluation.results import Results, check_losses
+from tvqrap.evaluation.statistics.intervals import Resampling
+from tvqrap.evaluation.summary import padding
+from tvqrap.images.open import save_png
+from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.networks.padding import pad_to_multiple
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import load_tokenizer, read_config
+from tvqrap.pretrained.upscaler import load_upscaler
+from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.device import select_device
+from tvqrap.runtime.hardware import device_name
+from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs/test")
 TOKENS = Path("data/tokens/test")
@@ -71,7 +75,8 @@ class TokenizedPair:
 def evaluate(stage: Stage) -> None:
     """Scores the test set and publishes metrics, pictures and timing."""
     settings = stage.params.evaluation
-    device = device_of(stage.params.compute)
+    device = select_device(stage.params.compute.device, "compute.device")
+    torch.set_num_threads(stage.params.compute.threads)
     pairs, tokens = Manifest.load(PAIRS), Manifest.load(TOKENS)
     check_tokens(TOKENS, TOKENIZER, pairs=PAIRS)
     tokenizer = load_tokenizer(TOKENIZER).to(device)
@@ -79,7 +84,7 @@ def evaluate(stage: Stage) -> None:
     for module in (tokenizer, *networks.values()):
         module.to(memory_format=torch.channels_last)
     models = Models(tokenizer, networks, settings.pad_multiple)
-    samples = Source.open(PAIRS, TOKENS)
+    samples = ShardedDataset.open(PAIRS, TOKENS)
     images = _test_images(samples)
     first = next(images)
     timing = _timing(models, first)
@@ -90,7 +95,7 @@ def evaluate(stage: Stage) -> None:
     resampling = Resampling(settings.bootstrap_samples, settings.confidence, settings.seed)
     out = stage.scratch / OUT.name
     with tempfile.TemporaryDirectory() as folder:
-        results = Results(scorer, resampling, Spool(Path(folder)))
+        results = Results(scorer, resampling, ImageStore(Path(folder)))
         for lost in tokens.extra.get("dropped", ()):
             results.notes.append(f"{lost['key']}: not scored, without tokens: {lost['reason']}")
             print(results.notes[-1], flush=True)
@@ -136,19 +141,19 @@ def evaluate(stage: Stage) -> None:
     write_score_curves(out / "curves", summary, results.rows)
     if sheet:
         save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
-    write_whole(out / "timing.json", json.dumps(timing, indent=2) + "\n")
+    write_atomic(out / "timing.json", json.dumps(timing, indent=2) + "\n")
     # One by one: other files in that folder are not this stage's.
     for made in outs_of(read_pipeline()["evaluate"]):
         stage.publish(out / made.name, made)
     Console().print(score_table(summary, "Test set", ceiling=ROW))
-    refuse_losses(summary, OUT)
+    check_losses(summary, OUT)
 
 
 def _model(folder: Path) -> dict[str, str]:
-    return {"fingerprint": read_card(folder).fingerprint}
+    return {"fingerprint": read_config(folder).fingerprint}
 
 
-def _test_images(samples: Source) -> Iterator[TokenizedPair]:
+def _test_images(samples: ShardedDataset) -> Iterator[TokenizedPair]:
     """Pairs joined with their tokens by key; those without tokens are left out."""
     for shard in range(len(samples.shards)):
         for sample in samples.read(shard):

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from pipeline.executor.run import connected
-from pipeline.shards import Manifest, sets_in
-from pipeline.token_extraction import ShardsFailed, extract_set
-from stages.stage import Stage, run_stage
-from stages.workers import workforce
-from tvqrap.errors import UserError
-from tvqrap.progress import progress
+from pipeline.shards.manifest import Manifest, sets_in
+from pipeline.tokens.extract import ShardsFailed, extract_set
+from stages.runner.executor import chosen_executor
+from stages.runner.stage import Stage, run_stage
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -28,9 +28,12 @@ def extract_tokens(stage: Stage) -> None:
     work = stage.work(settings.storage)
     quarantine = stage.outlasting("quarantine", settings.storage)
     curves = stage.scratch / "curves"
-    crew = workforce("ray")
+    executor = chosen_executor("ray")
     failures: list[str] = []
-    with connected(crew.place), progress("extract_tokens", total=total, unit="sample") as advance:
+    with (
+        connected(executor.kind),
+        progress("extract_tokens", total=total, unit="sample") as advance,
+    ):
         for name in manifests:
             try:
                 manifest = extract_set(
@@ -38,8 +41,8 @@ def extract_tokens(stage: Stage) -> None:
                     TOKENIZER,
                     work,
                     settings,
-                    place=crew.place,
-                    workers=crew.count,
+                    executor=executor.kind,
+                    workers=executor.count,
                     quarantine=quarantine,
                     logs=stage.outlasting("logs", settings.storage),
                     tables=curves,

@@ -4,19 +4,20 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading import Loader, Source, Wanted
-from pipeline.tokens import check_tokens
-from stages.continuing import go_on, keep
-from stages.launch import run_training
-from stages.stage import Stage
-from stages.tensorboard import tensorboard
+from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.loader import Loader
+from pipeline.tokens.check import check_tokens
+from stages.runner.launch import run_training
+from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.stage import Stage
+from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
-from tvqrap.model_folder import read_card
-from tvqrap.network import UpscalerNetwork
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.objectives.rap import RapTrainee
+from tvqrap.pretrained.folder import read_config
+from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
 from tvqrap.training.distributed import ALONE, Workers
-from tvqrap.training.engine import train
-from tvqrap.training.rap import RapTrainee
-from tvqrap.upscaler_folder import check_frozen_parts, load_upscaler
+from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -44,7 +45,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     check_frozen_parts(network, PREDICTOR, TOKENIZER)
     if settings.train_decoder:
         start_with_decoder(network, params.init)
-    code_level = bool(settings.structure or settings.code)
+    code_level = bool(settings.loss_weights.structure or settings.loss_weights.code)
     wanted = Wanted(hr=True, lr=True, tokens=code_level)
 
     def loader(name: str, workers: Workers) -> Loader:
@@ -52,19 +53,21 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         if code_level:
             check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
-        source = Source.open(*folders)
-        return Loader(source, wanted, seed=params.seed, batch=settings.batch, part=workers.part)
+        source = ShardedDataset.open(*folders)
+        return Loader(
+            source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part
+        )
 
-    trainee = RapTrainee(
+    task = RapTrainee(
         network,
         settings,
         params.compute,
         validation=loader("val", ALONE).all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    go_on(stage, settings, "rap", workers)
+    resume_from_shorter(stage, settings, "rap", workers)
     history = train(
-        trainee,
+        task,
         title="finetune_rap",
         steps=settings.steps,
         batches=loader(settings.set, workers).batches,
@@ -73,9 +76,9 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         workers=workers,
         report=tensorboard(stage, workers),
     )
-    if not workers.first:
+    if not workers.is_main:
         return
-    network.load_state_dict(trainee.average.module.state_dict())
+    network.load_state_dict(task.average.module.state_dict())
     publish_model(
         stage,
         "rap",
@@ -84,10 +87,10 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         network.architecture,
         history,
         steps=settings.steps,
-        started_from=read_card(PREDICTOR).fingerprint,
+        started_from=read_config(PREDICTOR).fingerprint,
         assignment=settings.assignment,
     )
-    keep(stage, "rap")
+    keep_final(stage, "rap")
 
 
 if __name__ == "__main__":

@@ -4,35 +4,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.executor.run import connected
-from pipeline.pair_sets import SETS, pair_sets_text
-from pipeline.pairs import make_set
-from pipeline.survey import survey_photos
-from stages.stage import Stage, run_stage
-from stages.workers import Workforce, workforce
-from tvqrap.errors import UserError
-from tvqrap.progress import progress
+from pipeline.pairs.index import SETS, pair_sets_text
+from pipeline.pairs.make import make_set
+from pipeline.sources.scan import survey_photos
+from stages.runner.executor import Executor, chosen_executor
+from stages.runner.stage import Stage, run_stage
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs")
 
 
 def make_pairs(stage: Stage) -> None:
     """data.photos -> data/pairs."""
-    crew = workforce("processes")
-    with connected(crew.place):
-        _make_pairs(stage, crew)
+    executor = chosen_executor("processes")
+    with connected(executor.kind):
+        _make_pairs(stage, executor)
 
 
-def _make_pairs(stage: Stage, crew: Workforce) -> None:
+def _make_pairs(stage: Stage, executor: Executor) -> None:
     data, pairs = stage.params.data, stage.params.pairs
-    survey = survey_photos(data, place=crew.place, workers=crew.count)
+    survey = survey_photos(data, executor=executor.kind, workers=executor.count)
     print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
     _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
-    if survey.lost_share > data.max_lost:
-        first = survey.lost[0]
+    if survey.lost_share > data.max_skipped_fraction:
+        first, all_photos = survey.lost[0], len(survey.usable) + len(survey.lost)
         raise UserError(
-            f"data.max_lost: found {len(survey.lost)} of {len(survey.usable) + len(survey.lost)} "
-            f"photographs unusable ({survey.lost_share:.1%}; {first.name}: {first.reason}), "
-            f"expected at most {data.max_lost:.1%}"
+            f"data.max_skipped_fraction: found {len(survey.lost)} of {all_photos} photographs "
+            f"unusable ({survey.lost_share:.1%}; {first.name}: {first.reason}), "
+            f"expected at most {data.max_skipped_fraction:.1%}"
         )
     _list(
         "near-duplicates in different splits",
@@ -52,8 +52,8 @@ def _make_pairs(stage: Stage, crew: Workforce) -> None:
                 data,
                 survey,
                 work,
-                place=crew.place,
-                workers=crew.count,
+                executor=executor.kind,
+                workers=executor.count,
                 logs=stage.outlasting("logs", pairs.storage),
                 advance=advance,
             )

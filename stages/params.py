@@ -12,18 +12,13 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.settings import DataSettings, PairsSettings, TokensSettings
+from pipeline.config import DataSettings, PairsSettings, TokensSettings
 from tvqrap.architecture import SCALE, STRUCTURES, Architecture
-from tvqrap.errors import UsageError
-from tvqrap.evaluation.settings import EvaluationSettings
-from tvqrap.settings import Settings
-from tvqrap.training.codebook_start import check_texture_suffices
-from tvqrap.training.settings import (
-    Compute,
-    PredictorTraining,
-    RapTraining,
-    TokenizerTraining,
-)
+from tvqrap.config.base import Settings
+from tvqrap.config.evaluation import EvaluationSettings
+from tvqrap.config.training import Compute, PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.objectives.kmeans_init import check_texture_suffices
+from tvqrap.runtime.errors import UsageError
 
 PARAMS = Path("params.yaml")
 Model = TypeVar("Model", bound=Settings)
@@ -105,12 +100,12 @@ class Params(Settings):
 
     def _dealt_out(self) -> None:
         """Raises ValueError where a batch cannot be dealt out in equal parts."""
-        parts = self.compute.workers * self.compute.accumulate
+        parts = self.compute.workers * self.compute.grad_accum_steps
         batches = {
-            "tokenizer.batch": self.tokenizer.batch,
-            "rap.batch": self.rap.batch,
+            "tokenizer.batch_size": self.tokenizer.batch_size,
+            "rap.batch_size": self.rap.batch_size,
             **{
-                f"predictor.phases.{index}.batch": phase.batch
+                f"predictor.phases.{index}.batch_size": phase.batch_size
                 for index, phase in enumerate(self.predictor.phases)
             },
         }
@@ -118,9 +113,10 @@ class Params(Settings):
             if batch % parts:
                 raise ValueError(
                     f"{key} is {batch}; allowed with compute.workers {self.compute.workers} and "
-                    f"compute.accumulate {self.compute.accumulate} are multiples of {parts}"
+                    f"compute.grad_accum_steps {self.compute.grad_accum_steps} are multiples of "
+                    f"{parts}"
                 )
-        batch = self.tokenizer.batch
+        batch = self.tokenizer.batch_size
         textured = batch - round(self.tokenizer.texture_dropout * batch)
         if textured < parts:
             raise ValueError(
@@ -130,18 +126,18 @@ class Params(Settings):
 
     def _enough_for_kmeans(self) -> None:
         life = self.tokenizer.codebook_life
-        if not (life.unquantized and self.tokenizer.steps):
+        if not (life.vq_warmup_steps and self.tokenizer.steps):
             return
         try:
             check_texture_suffices(
                 self.codebook,
-                unquantized=life.unquantized,
-                batch=self.tokenizer.batch,
+                vq_warmup_steps=life.vq_warmup_steps,
+                batch=self.tokenizer.batch_size,
                 crop=self.pairs.sets[self.tokenizer.set].size,
                 texture=self.texture,
             )
         except ValueError as error:
-            raise ValueError(f"{error}, or tokenizer.codebook_life.unquantized 0") from None
+            raise ValueError(f"{error}, or tokenizer.codebook_life.vq_warmup_steps 0") from None
 
 
 def read_mapping(text: str, origin: str) -> dict[str, Any]:

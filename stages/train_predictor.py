@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading import Loader, Source, Wanted
-from pipeline.tokens import check_tokens
-from stages.continuing import go_on, keep
-from stages.launch import run_training
-from stages.stage import Stage
-from stages.tensorboard import tensorboard
+from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.loader import Loader
+from pipeline.tokens.check import check_tokens
+from stages.runner.launch import run_training
+from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.stage import Stage
+from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
     from_other_photos,
@@ -20,13 +21,13 @@ from stages.training import (
     starting_weights,
 )
 from tvqrap.architecture import Architecture
-from tvqrap.model_folder import read_card
-from tvqrap.network import UpscalerNetwork
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.objectives.predictor import PredictorTrainee
+from tvqrap.pretrained.folder import read_config
+from tvqrap.pretrained.upscaler import load_frozen_parts, load_upscaler
 from tvqrap.training.batch import Batch
 from tvqrap.training.distributed import Workers
-from tvqrap.training.engine import train
-from tvqrap.training.predictor import PredictorTrainee
-from tvqrap.upscaler_folder import load_frozen_parts, load_upscaler
+from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -41,7 +42,7 @@ def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNe
         return network, None
     start = load_upscaler(given)
     start_from(start, network, same_codebook=start.architecture == architecture)
-    return network, read_card(given).fingerprint
+    return network, read_config(given).fingerprint
 
 
 def train_predictor(stage: Stage, workers: Workers) -> None:
@@ -61,17 +62,17 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     for phase in settings.phases:
         manifest = check_tokens(TOKENS / phase.set, TOKENIZER, pairs_listed_in=PAIRS)
         entropies.append(manifest.extra["code_entropy"])
-        source = Source.open(TOKENS / phase.set)
+        source = ShardedDataset.open(TOKENS / phase.set)
         loaders.append(
-            Loader(source, wanted, seed=params.seed, batch=phase.batch, part=workers.part)
+            Loader(source, wanted, seed=params.seed, batch=phase.batch_size, part=workers.part)
         )
     validation = Loader(
-        Source.open(PAIRS / "val", TOKENS / "val"),
+        ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
         Wanted(hr=True, lr=True, tokens=True),
         seed=params.seed,
         batch=VALIDATION_SAMPLES,
     ).all(VALIDATION_SAMPLES)
-    trainee = PredictorTrainee(
+    task = PredictorTrainee(
         network,
         settings,
         params.compute,
@@ -92,20 +93,20 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
                 step = end
             first = end
 
-    go_on(stage, settings, "predictor", workers)
+    resume_from_shorter(stage, settings, "predictor", workers)
     history = train(
-        trainee,
+        task,
         title="train_predictor",
-        steps=trainee.steps,
+        steps=task.steps,
         batches=batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
         workers=workers,
         report=tensorboard(stage, workers),
     )
-    if not workers.first:
+    if not workers.is_main:
         return
-    network.predictor.load_state_dict(trainee.average.module.state_dict())
+    network.predictor.load_state_dict(task.average.module.state_dict())
     publish_model(
         stage,
         "predictor",
@@ -113,10 +114,10 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         network,
         params.architecture,
         history,
-        steps=trainee.steps,
+        steps=task.steps,
         started_from=started_from,
     )
-    keep(stage, "predictor")
+    keep_final(stage, "predictor")
 
 
 if __name__ == "__main__":

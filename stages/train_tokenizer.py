@@ -4,20 +4,21 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading import Loader, Source, Wanted
-from pipeline.shards import Manifest
-from stages.continuing import go_on, keep
-from stages.launch import run_training
-from stages.stage import Stage
-from stages.tensorboard import tensorboard
+from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.loader import Loader
+from pipeline.shards.manifest import Manifest
+from stages.runner.launch import run_training
+from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.stage import Stage
+from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, start_from, starting_weights
-from tvqrap.errors import UsageError
-from tvqrap.model_folder import load_tokenizer, read_card
-from tvqrap.tokenizer import Tokenizer
-from tvqrap.training.codebook_start import KMEANS_BATCHES, check_texture_suffices
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.objectives.kmeans_init import KMEANS_BATCHES, check_texture_suffices
+from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.pretrained.folder import load_tokenizer, read_config
+from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import Workers
-from tvqrap.training.engine import train
-from tvqrap.training.tokenizer import TokenizerTrainee
+from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
 
@@ -29,45 +30,47 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     given = starting_weights(params.init, ("tokenizer",), params.architecture)
     torch.manual_seed(params.seed)
     tokenizer = Tokenizer(params.architecture)
-    unquantized = settings.codebook_life.unquantized
+    vq_warmup_steps = settings.codebook_life.vq_warmup_steps
     if given is not None:
         start = load_tokenizer(given)
         same_codebook = start.architecture == params.architecture
         start_from(start, tokenizer, same_codebook=same_codebook)
-        unquantized = 0
+        vq_warmup_steps = 0
         if not same_codebook:
-            unquantized = KMEANS_BATCHES
-            if settings.steps <= unquantized:
+            vq_warmup_steps = KMEANS_BATCHES
+            if settings.steps <= vq_warmup_steps:
                 raise UsageError(
                     f"tokenizer.steps is {settings.steps}; with a codebook of another size than "
-                    f"that of {given} it takes more than {unquantized}, which set its entries"
+                    f"that of {given} it takes more than {vq_warmup_steps}, which set its entries"
                 )
             try:
                 check_texture_suffices(
                     params.codebook,
-                    unquantized=unquantized,
-                    batch=settings.batch,
+                    vq_warmup_steps=vq_warmup_steps,
+                    batch=settings.batch_size,
                     crop=int(Manifest.load(PAIRS / settings.set).params["settings"]["size"]),
                     texture=params.texture,
                 )
             except ValueError as error:
                 raise UsageError(f"{error}, as it has not the size of that of {given}") from None
     wanted = Wanted(hr=True)
-    validation = Loader(Source.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch)
-    trainee = TokenizerTrainee(
+    validation = Loader(
+        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch_size
+    )
+    task = TokenizerTrainee(
         tokenizer,
         settings,
         params.compute,
         seed=params.seed,
-        unquantized=unquantized,
+        vq_warmup_steps=vq_warmup_steps,
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    source = Source.open(PAIRS / settings.set)
-    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch, part=workers.part)
-    go_on(stage, settings, "tokenizer", workers)
+    source = ShardedDataset.open(PAIRS / settings.set)
+    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part)
+    resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(
-        trainee,
+        task,
         title="train_tokenizer",
         steps=settings.steps,
         batches=loader.batches,
@@ -76,19 +79,19 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         workers=workers,
         report=tensorboard(stage, workers),
     )
-    if not workers.first:
+    if not workers.is_main:
         return
     publish_model(
         stage,
         "tokenizer",
         "tokenizer",
-        trainee.average.module,
+        task.average.module,
         params.architecture,
         history,
         steps=settings.steps,
-        started_from=None if given is None else read_card(given).fingerprint,
+        started_from=None if given is None else read_config(given).fingerprint,
     )
-    keep(stage, "tokenizer")
+    keep_final(stage, "tokenizer")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import nn
 
-from stages.stage import Stage
+from stages.runner.stage import Stage
 from tvqrap.architecture import Architecture, Assignment
-from tvqrap.errors import UsageError, UserError
-from tvqrap.model_folder import Kind, holds_model, read_card, save_model
+from tvqrap.pretrained.folder import Kind, holds_model, read_config, save_model
+from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.batch import Batch
-from tvqrap.training.engine import PICTURES
-from tvqrap.training.history import History
+from tvqrap.training.curves import History
+from tvqrap.training.loop import PICTURES
 
 CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight")
 """Weights with a row for each entry of the codebook."""
@@ -35,7 +35,7 @@ def starting_weights(init: str, names: Sequence[str], architecture: Architecture
         raise UsageError(f"init is {init!r}, which is no folder; models/none starts from scratch")
     given = next((folder / name for name in names if holds_model(folder / name)), None)
     if given is not None:
-        found = read_card(given).architecture
+        found = read_config(given).architecture
         if replace(found, codebook=architecture.codebook) != architecture:
             raise UserError(
                 f"{given}: {found}, but params.yaml asks for {architecture}; init: models/none "

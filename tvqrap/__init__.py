@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tvqrap.upscaler import Upscaler
+    from tvqrap.upscaling.upscaler import Upscaler
 
 __all__ = ["Upscaler", "__version__"]
 
@@ -14,7 +14,7 @@ __all__ = ["Upscaler", "__version__"]
 def __getattr__(name: str) -> Any:
     # Loaded when it is asked for: importing torch takes seconds, and most commands need none of it.
     if name == "Upscaler":
-        from tvqrap.upscaler import Upscaler
+        from tvqrap.upscaling.upscaler import Upscaler
 
         return Upscaler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tvqrap.evaluation.codes import CodeUse, code_use
-from tvqrap.images import to_tensor, to_uint8
-from tvqrap.network import pad_to_multiple
-from tvqrap.tokenizer import Tokenizer, join
+from tvqrap.evaluation.statistics.codebook import CodeUse, code_use
+from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.networks.padding import pad_to_multiple
+from tvqrap.networks.tokenizer import Tokenizer, join
 from tvqrap.training.validation import psnr
 
 Picture = NDArray[np.uint8]

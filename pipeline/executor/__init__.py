@@ -1,1 +1,1 @@
-"""One way to run many independent tasks in three places: here, in processes, on Ray."""
+"""Runs independent tasks in this process, in worker processes, or on Ray actors."""

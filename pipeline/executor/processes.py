@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from pipeline.executor.code import code_digest
+from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome
 from pipeline.executor.queue import Queue
 from pipeline.executor.worker import Worker

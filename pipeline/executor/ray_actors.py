@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pipeline.executor.code import code_digest
+from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome, one_line
 from pipeline.executor.queue import ATTEMPTS, Queue
+from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
-from pipeline.executor.ray_room import actors_that_fit, alive_nodes
 from pipeline.executor.worker import Worker
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.executor.code import code_digest, package_folders
+from pipeline.executor.code_digest import code_digest, package_folders
 from pipeline.executor.outcome import one_line
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 _STARTS = 3
 CONNECT_SECONDS = 10.0

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
-from pipeline.executor.code import code_digest
+from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Attempt, Failure
 from pipeline.executor.processes import run_in_processes
 from pipeline.executor.queue import Queue
@@ -12,7 +12,7 @@ from pipeline.executor.ray_actors import run_on_ray
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
 
-Place = Literal["here", "processes", "ray"]
+ExecutorKind = Literal["serial", "processes", "ray"]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,7 +21,7 @@ def run_tasks(
     worker: Callable[[], Callable[[T], R]],
     tasks: Sequence[T],
     *,
-    place: Place,
+    executor: ExecutorKind,
     workers: int,
     on_result: Callable[[int, R], None],
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
@@ -46,9 +46,9 @@ def run_tasks(
     queue: Queue[R] = Queue(len(tasks), on_result, on_attempt)
     if tasks:
         workers = min(workers, len(tasks))
-        if place == "here":
+        if executor == "serial":
             _run_here(worker, tasks, queue)
-        elif place == "processes":
+        elif executor == "processes":
             run_in_processes(worker, tasks, queue, workers)
         else:
             run_on_ray(worker, tasks, queue, workers, cpus, gpus)
@@ -62,6 +62,6 @@ def _run_here(worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue:
         queue.settle(index, runner.run(tasks[index]))
 
 
-def connected(place: Place) -> contextlib.AbstractContextManager[Any]:
+def connected(executor: ExecutorKind) -> contextlib.AbstractContextManager[Any]:
     """What several runs at a place share while the block runs: on Ray, one cluster."""
-    return ray_cluster() if place == "ray" else contextlib.nullcontext()
+    return ray_cluster() if executor == "ray" else contextlib.nullcontext()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from pipeline.executor.code import code_digest
+from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome, one_line
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,1 +1,1 @@
-"""The paper's ablations as recipes: points of a figure or table, run through DVC and collected."""
+"""The paper's ablations as recipes: points of a figure or table, run through DVC."""

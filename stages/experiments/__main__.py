@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stages.experiments.recipe import FOLDER, load_recipe, runs_of
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +32,7 @@ def run(
     ] = "",
 ) -> None:
     """Run the points of a recipe that have no result yet; stop and start it as you like."""
-    from stages.experiments.running import run_recipe
+    from stages.experiments.run import run_recipe
 
     _check_here()
     name, loaded = load_recipe(recipe)
@@ -66,9 +66,9 @@ def collect(
 ) -> None:
     """Put the results of a recipe into a table, and a chart where it has one."""
     from stages.experiments.chart import draw_chart
-    from stages.experiments.collection import collect as gather
+    from stages.experiments.collect import collect as gather
     from stages.experiments.table import filled, markdown_table
-    from tvqrap.files import write_whole
+    from tvqrap.runtime.atomic import write_atomic
 
     _check_here()
     name, loaded = load_recipe(recipe)
@@ -85,7 +85,7 @@ def collect(
             text = filled(output.read_text(encoding="utf-8"), name, content, str(output))
         if loaded.chart is not None:
             draw_chart(collection, picture)
-        write_whole(output, text)
+        write_atomic(output, text)
         typer.echo(f"{output}: holds {loaded.paper} now")
     if collection.others:
         typer.echo(

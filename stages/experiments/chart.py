@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.experiments.collection import Collection, Point
-from tvqrap.evaluation.scores import COLUMNS
-from tvqrap.files import whole_file
+from stages.experiments.collect import Collection, Point
+from tvqrap.evaluation.summary import COLUMNS
+from tvqrap.runtime.atomic import atomic_path
 
 
 def draw_chart(collection: Collection, path: Path) -> None:
@@ -60,5 +60,5 @@ def draw_chart(collection: Collection, path: Path) -> None:
     ]
     note = f"missing: {', '.join(missing)}" if missing else ""
     figure.suptitle(collection.recipe.title + (f"\n{note}" if note else ""), fontsize=11)
-    with whole_file(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, model_validator
 from ruamel.yaml import YAML
 
-from pipeline.settings import Name
+from pipeline.config import Name
 from stages.params import Params, checked, read_mapping
-from tvqrap.errors import UsageError
-from tvqrap.settings import Settings
+from tvqrap.config.base import Settings
+from tvqrap.runtime.errors import UsageError
 
-FOLDER = Path("stages/experiments")
+FOLDER = Path("stages/experiments/recipes")
 PROFILES = Path("stages/profiles")
 MOST_SEEDS = 10
 
@@ -68,7 +68,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        from tvqrap.evaluation.scores import COLUMNS  # brings torch
+        from tvqrap.evaluation.summary import COLUMNS  # brings torch
 
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, expected each of them once")

@@ -15,18 +15,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.shards import Manifest, Sample, decode_png, read_shard
+from pipeline.shards.codec import decode_png
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.tar import Sample, read_shard
 from stages.params import load_params
-from tvqrap.errors import UserError
-from tvqrap.evaluation.bootstrap import Resampling
-from tvqrap.evaluation.results import Results, refuse_losses
-from tvqrap.evaluation.scorer import Scorer
-from tvqrap.evaluation.scoring import Case, score_cases
-from tvqrap.images import to_tensor, to_uint8
-from tvqrap.model_folder import load_tokenizer, read_card
-from tvqrap.progress import progress
-from tvqrap.tokenizer import Tokenizer
-from tvqrap.training.precision import device_of, on_device
+from tvqrap.evaluation.cases import Case, score_cases
+from tvqrap.evaluation.metrics.scorer import Scorer
+from tvqrap.evaluation.results import Results, check_losses
+from tvqrap.evaluation.statistics.intervals import Resampling
+from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.pretrained.folder import load_tokenizer, read_config
+from tvqrap.runtime.device import on_device, select_device
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs/test")
 TOKENIZER = Path("models/tokenizer")
@@ -40,7 +42,8 @@ def score_reconstruction(out: Path) -> None:
     """
     params = load_params()
     settings = params.evaluation
-    device = device_of(params.compute)
+    device = select_device(params.compute.device, "compute.device")
+    torch.set_num_threads(params.compute.threads)
     # Codes are choices between near neighbours: formats with fewer digits change some of them.
     torch.backends.cudnn.allow_tf32 = False
     pairs = Manifest.load(PAIRS)
@@ -60,11 +63,11 @@ def score_reconstruction(out: Path) -> None:
         models={
             ROW: {
                 "kind": "its own reconstruction",
-                "fingerprint": read_card(TOKENIZER).fingerprint,
+                "fingerprint": read_config(TOKENIZER).fingerprint,
             }
         },
     )
-    refuse_losses(summary, out)
+    check_losses(summary, out)
 
 
 def _cases(pairs: Manifest, tokenizer: Tokenizer) -> Iterator[Callable[[], Case]]:

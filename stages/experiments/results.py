@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.experiments.recipe import Run, Target
-from stages.stage import SCRATCH, fingerprint_of, inputs_of, read_pipeline
-from tvqrap.errors import UserError
+from stages.runner.declared import inputs_of, read_pipeline
+from stages.runner.fingerprint import fingerprint_of
+from stages.runner.stage import SCRATCH
+from tvqrap.runtime.errors import UserError
 
 EXPERIMENTS = SCRATCH / "experiments"
 RESULTS = EXPERIMENTS / "results"

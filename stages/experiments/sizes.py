@@ -61,8 +61,8 @@ def parameters_of(architecture: Architecture) -> Parameters:
     """Counts the parameters without making them."""
     import torch
 
-    from tvqrap.network import UpscalerNetwork
-    from tvqrap.tokenizer import Tokenizer
+    from tvqrap.networks.tokenizer import Tokenizer
+    from tvqrap.networks.upscaler import UpscalerNetwork
 
     with torch.device("meta"):
         networks = Tokenizer(architecture), UpscalerNetwork(architecture)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from stages.experiments.collection import Collection, Point
+from stages.experiments.collect import Collection, Point
 from stages.experiments.intervals import T_95, Mean
-from tvqrap.errors import UserError
-from tvqrap.evaluation.scores import COLUMNS
+from tvqrap.evaluation.summary import COLUMNS
+from tvqrap.runtime.errors import UserError
 
 MISSING = "missing"
 NO_SCORE = "–"

@@ -16,11 +16,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.lock import held, wait_until_free
+from pipeline.storage.lock import file_lock, wait_until_free
 from stages.params import PARAMS
-from stages.stage import SCRATCH
-from tvqrap.errors import UserError
-from tvqrap.files import write_whole
+from stages.runner.stage import SCRATCH
+from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.errors import UserError
 
 COPIED = ("dvc.yaml", ".dvcignore", ".dvc/config", "pipeline", "stages", "tvqrap")
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -39,7 +39,7 @@ class WorkingCopy:
 
     def alone(self) -> AbstractContextManager[None]:
         """Holds the copy for this process. Raises `UserError` where another one has it."""
-        return held(self.root.with_suffix(".lock"), self.root.name)
+        return file_lock(self.root.with_suffix(".lock"), self.root.name)
 
     def refresh(self, checkout: Path, folders: Iterable[Path]) -> None:
         """Makes the copy's code that of the checkout, and links `folders` of it.
@@ -54,7 +54,7 @@ class WorkingCopy:
             for name, path in ours.items():
                 content = path.read_bytes()
                 if name not in theirs or theirs[name].read_bytes() != content:
-                    write_whole(self.root / part / name, content)
+                    write_atomic(self.root / part / name, content)
                     shutil.copymode(path, self.root / part / name)
         for folder in folders:
             if not folder.is_absolute() and folder.parts[0] not in COPIED:
@@ -63,7 +63,7 @@ class WorkingCopy:
         # Without git: DVC would find the checkout's repository, in which the copy lies, and add to
         # its index.
         config = f"[core]\n    no_scm = true\n    autostage = false\n[cache]\n    dir = {cache}\n"
-        write_whole(self.root / ".dvc" / "config.local", config)
+        write_atomic(self.root / ".dvc" / "config.local", config)
 
     def wait_for_stages(self) -> None:
         """Waits for the stage of a run that was killed, which is still saving its work."""
@@ -80,7 +80,7 @@ class WorkingCopy:
 
     def set_params(self, text: str) -> None:
         """Writes the copy's params.yaml."""
-        write_whole(self.root / PARAMS, text)
+        write_atomic(self.root / PARAMS, text)
 
     def run(self, module: str, *arguments: str) -> None:
         """Runs `python -m module` in the copy and adds what it prints to the log.

@@ -16,10 +16,10 @@ import torch
 
 from stages.params import load_params
 from tests.benchmarks.bench_training import crops, without_perceptual
-from tvqrap.tokenizer import Tokenizer
+from tvqrap.config.training import CodebookLife, Compute
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.objectives.tokenizer import TokenizerTrainee
 from tvqrap.training.batch import Batch
-from tvqrap.training.settings import CodebookLife, Compute
-from tvqrap.training.tokenizer import TokenizerTrainee
 
 CROPS, HELD_OUT = 480, 32
 
@@ -44,35 +44,35 @@ def main() -> None:
     held = np.stack(crops(photos, side, HELD_OUT, slice(8, None)))
     seen = np.stack(crops(photos, side, CROPS))
     compute = Compute(
-        device="cpu", precision="float32", threads=1, workers=1, accumulate=1, compile=False
+        device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
     )
     print("| k-means | revival | seed | in use | perplexity | dead | PSNR |")
     print("|---|---|---|---|---|---|---|")
     for seed in options.seeds:
         for unquantized in (0, options.unquantized):
             for revive_every in (0, options.revive_every):
-                life = CodebookLife(unquantized=unquantized, revive_every=revive_every)
+                life = CodebookLife(vq_warmup_steps=unquantized, revive_every=revive_every)
                 settings = params.tokenizer.model_copy(
                     update={"steps": options.steps, "codebook_life": life, "image": image}
                 )
                 torch.manual_seed(seed)
-                trainee = TokenizerTrainee(
+                task = TokenizerTrainee(
                     Tokenizer(params.architecture),
                     settings,
                     compute,
                     seed=seed,
-                    unquantized=unquantized,
+                    vq_warmup_steps=unquantized,
                     validation=[Batch(("held",) * HELD_OUT, hr=torch.from_numpy(held))],
                 )
                 order = np.random.default_rng(seed)
                 for step in range(options.steps):
                     chosen = order.integers(len(seen), size=settings.batch)
                     hr = torch.from_numpy(seen[chosen])
-                    trainee.update(Batch(("seen",) * settings.batch, hr=hr), step)
+                    task.update(Batch(("seen",) * settings.batch, hr=hr), step)
                     if step == options.steps * 9 // 10:
-                        trainee.health()
-                dead = trainee.health()[0]["dead_codes"]
-                scores = trainee.validate().scores
+                        task.health()
+                dead = task.health()[0]["dead_codes"]
+                scores = task.validate().scores
                 print(
                     f"| {unquantized or 'no'} | {revive_every or 'no'} | {seed} | "
                     f"{scores['codes_used']:.0%} | {scores['perplexity']:.0f} | {dead:.0f} | "

@@ -14,11 +14,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline import degradation, photos
-from pipeline.crops import cut, plan_crop
-from pipeline.settings import DataSettings, PairsSettings
-from pipeline.shards import encode_png
-from pipeline.streams import random_stream
+from pipeline.config import DataSettings, PairsSettings
+from pipeline.pairs.crops import cut, plan_crop
+from pipeline.pairs.make import degradation
+from pipeline.rng import random_stream
+from pipeline.shards.codec import encode_png
+from pipeline.sources import photos
 
 STEPS = ("sharpen", "draw_kernel", "blur", "resize", "gaussian_noise", "poisson_noise", "jpeg")
 

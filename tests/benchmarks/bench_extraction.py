@@ -20,14 +20,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.settings import TokensSettings
-from pipeline.shards import Manifest, Sample, encode_png, read_shard, shard_name, write_shard
-from pipeline.shared_storage import WrittenProof
-from pipeline.token_encoding import Encoder, batches
-from pipeline.token_shard import Extractor
+from pipeline.config import TokensSettings
+from pipeline.executor.shared_storage import WrittenProof
+from pipeline.shards.codec import encode_png
+from pipeline.shards.manifest import Manifest, shard_name
+from pipeline.shards.tar import Sample, read_shard, write_shard
+from pipeline.tokens.encode import Encoder, batches
+from pipeline.tokens.shard import Extractor
 from tvqrap.architecture import Architecture
-from tvqrap.model_folder import read_card, save_model
-from tvqrap.tokenizer import Tokenizer
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.pretrained.folder import read_config, save_model
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("data/photos"))
     given = parser.parse_args()
     settings = TokensSettings(
-        device=given.device, batch=given.batch, threads=given.threads, gpus=1.0, storage=None
+        device=given.device, batch_size=given.batch, threads=given.threads, gpus=1.0, storage=None
     )
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -112,7 +114,7 @@ def work(
     manifest = Manifest.load(root / "pairs")
     extractor = Extractor(
         tokenizer=root / "tokenizer",
-        fingerprint=read_card(root / "tokenizer").fingerprint,
+        fingerprint=read_config(root / "tokenizer").fingerprint,
         pairs=root / "pairs",
         pairs_root=manifest.root,
         out=root / f"tokens{number}",

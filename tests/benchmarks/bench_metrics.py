@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tvqrap.evaluation.metrics import METRICS
-from tvqrap.evaluation.scorer import Scorer
+from tvqrap.evaluation.metrics.registry import METRICS
+from tvqrap.evaluation.metrics.scorer import Scorer
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ Prints ratios, which machines share where seconds differ:
 - `loader / step`: samples per second of the loader alone over what those steps consume;
 - `with tokenizing / step` and `with degradation / step`: what encoding HR images in the step, and
   making LR images in it, would cost instead of reading tokens; beside what arithmetic says;
-- `of the measured rate`, for each stage: operations of a step (tvqrap.training.arithmetic) over its
+- `of the measured rate`, for each stage: operations of a step (tvqrap.cost.flops) over its
   time, as a share of the rate of a large matrix product on the same machine, measured in between.
 
 Networks have random weights and are those of the params, crops are cut from the photographs. What
@@ -32,27 +32,30 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.degradation import degrade
-from pipeline.loading import Loader, Source, Wanted
-from pipeline.shards import Manifest, Sample, encode_array, encode_png, shard_name, write_shard
-from pipeline.streams import random_stream
+from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.loader import Loader
+from pipeline.pairs.degradation import degrade
+from pipeline.rng import random_stream
+from pipeline.shards.codec import encode_array, encode_png
+from pipeline.shards.manifest import Manifest, shard_name
+from pipeline.shards.tar import Sample, write_shard
 from stages.params import Params, load_params
-from tvqrap.images import find_images, read_image
-from tvqrap.network import UpscalerNetwork
-from tvqrap.tokenizer import Tokenizer
-from tvqrap.training.arithmetic import (
+from tvqrap.config.training import Compute, ImageLosses
+from tvqrap.cost.flops import (
     StepCost,
     predictor_step,
     rap_step,
     tokenizer_step,
     tokenizing_operations,
 )
+from tvqrap.images.open import find_images, read_image
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.objectives.predictor import PredictorTrainee
+from tvqrap.objectives.rap import RapTrainee
+from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.runtime.device import on_device
 from tvqrap.training.batch import Batch, as_image
-from tvqrap.training.precision import on_device
-from tvqrap.training.predictor import PredictorTrainee
-from tvqrap.training.rap import RapTrainee
-from tvqrap.training.settings import Compute, ImageLosses
-from tvqrap.training.tokenizer import TokenizerTrainee
 
 SHARDS, PER_SHARD = 8, 32
 MATRIX = 1024
@@ -77,7 +80,9 @@ def crops(photos: Path, side: int, count: int, chosen: slice = slice(0, 8)) -> l
     return found
 
 
-def write_tokens(folder: Path, params: Params, side: int) -> tuple[Source, list[np.ndarray]]:
+def write_tokens(
+    folder: Path, params: Params, side: int
+) -> tuple[ShardedDataset, list[np.ndarray]]:
     """A set of tokens (random ones) and LR images, and the HR crops they are of."""
     architecture, generator = params.architecture, np.random.default_rng(1)
     found = crops(Path(params.data.photos), side, SHARDS * PER_SHARD)
@@ -103,7 +108,7 @@ def write_tokens(folder: Path, params: Params, side: int) -> tuple[Source, list[
         rows.append(write_shard(folder / shard_name(shard), samples))
     settings = {"settings": {"variants": 1}}
     Manifest(kind="tokens", set="train", params=settings, shards=tuple(rows)).save(folder)
-    return Source.open(folder), found
+    return ShardedDataset.open(folder), found
 
 
 class Clock:
@@ -176,14 +181,14 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
         side = sides[first.set]
         batch = batch_of(params, side, first.batch)
         tokenizer = TokenizerTrainee(
-            Tokenizer(architecture), first, compute, seed=0, unquantized=0, validation=[batch]
+            Tokenizer(architecture), first, compute, seed=0, vq_warmup_steps=0, validation=[batch]
         )
         update = partial(tokenizer.update, batch, first.image.adversarial.start)
         yield Stage(1, side, first.batch, update, tokenizer_step(architecture, first, side))
     if 2 in numbers:
         side = sides[second.set]
         batch = batch_of(params, side, second.batch)
-        predictor = predictor_trainee(params, compute, [batch])
+        predictor = predictor_task(params, compute, [batch])
         cost = predictor_step(architecture, second.batch, side)
         yield Stage(2, side, second.batch, partial(predictor.update, batch, 0), cost)
     if 3 in numbers:
@@ -194,7 +199,7 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
         yield Stage(3, side, third.batch, update, rap_step(architecture, third, side))
 
 
-def predictor_trainee(params: Params, compute: Compute, seen: list[Batch]) -> PredictorTrainee:
+def predictor_task(params: Params, compute: Compute, seen: list[Batch]) -> PredictorTrainee:
     network = UpscalerNetwork(params.architecture)
     return PredictorTrainee(
         network, params.predictor, compute, validation=seen, others=seen, code_entropy=0.0
@@ -208,7 +213,7 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
     chosen = params.pairs.sets[phase.set]
     source, found = write_tokens(folder, params, chosen.size)
     loader = Loader(source, Wanted(lr=True, tokens=True), seed=0, batch=phase.batch)
-    trainee = predictor_trainee(params, compute, [])
+    task = predictor_task(params, compute, [])
     tokenizer = on_device(Tokenizer(architecture).eval(), device)
     hr = torch.from_numpy(np.stack(found[: phase.batch]))
     degradation = params.pairs.degradations[chosen.degradation]
@@ -220,8 +225,8 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
     with closing(loader.batches(0)) as batches:
         held = next(batches)
         step, fed, tokenizing, degrading = clock.medians(
-            lambda: trainee.update(held, 0),
-            lambda: trainee.update(next(batches), 0),
+            lambda: task.update(held, 0),
+            lambda: task.update(next(batches), 0),
             lambda: tokenizer.tokenize(as_image(hr, device)),
             degrade_batch,
         )
@@ -269,7 +274,7 @@ def main() -> None:
         precision=options.precision,
         threads=1 if options.device == "cpu" else params.compute.threads,
         workers=1,
-        accumulate=options.accumulate,
+        grad_accum_steps=options.accumulate,
         compile=options.compile,
     )
     torch.manual_seed(0)
@@ -296,11 +301,13 @@ def main() -> None:
 
 def with_batch(params: Params, batch: int) -> Params:
     """The params with one batch for all stages."""
-    phases = tuple(phase.model_copy(update={"batch": batch}) for phase in params.predictor.phases)
+    phases = tuple(
+        phase.model_copy(update={"batch_size": batch}) for phase in params.predictor.phases
+    )
     changes = {
-        "tokenizer": params.tokenizer.model_copy(update={"batch": batch}),
+        "tokenizer": params.tokenizer.model_copy(update={"batch_size": batch}),
         "predictor": params.predictor.model_copy(update={"phases": phases}),
-        "rap": params.rap.model_copy(update={"batch": batch}),
+        "rap": params.rap.model_copy(update={"batch_size": batch}),
     }
     return params.model_copy(update=changes)
 

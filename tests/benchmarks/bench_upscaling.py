@@ -33,13 +33,15 @@ from PIL import Image
 from torch.nn import functional as F
 
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.blocks import Res
-from tvqrap.images import read_image, to_tensor
-from tvqrap.memory import keep_freed_memory
-from tvqrap.model_folder import save_model
-from tvqrap.network import UpscalerNetwork
-from tvqrap.upscaler import Upscaler, match_colours
-from tvqrap.upscaler_folder import load_upscaler
+from tvqrap.images.open import read_image
+from tvqrap.images.tensors import to_tensor
+from tvqrap.networks.blocks import Res
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import save_model
+from tvqrap.pretrained.upscaler import load_upscaler
+from tvqrap.runtime.memory import keep_freed_memory
+from tvqrap.upscaling.colours import match_colours
+from tvqrap.upscaling.upscaler import Upscaler
 
 LARGEST_WHOLE = 320
 """Larger photographs are reduced to this side where they are upscaled whole too."""
@@ -185,7 +187,7 @@ def main() -> None:
         photo, large = map(str, options.files)
         words = ["upscale", photo, "-o", large]
         if options.plain:
-            with mock.patch("tvqrap.upscaler.load_upscaler", lambda _: _Plain()):
+            with mock.patch("tvqrap.upscaling.upscaler.load_upscaler", lambda _: _Plain()):
                 assert CliRunner().invoke(app, words).exit_code == 0
         else:
             words += ["--model", str(options.model)]

@@ -8,9 +8,9 @@ import fsspec
 import pytest
 from PIL import Image
 
-from pipeline.settings import DataSettings, DegradationSettings, PairsSettings
-from pipeline.storage import Url
-from tests.pipeline.material import PAIRS, TRAIN, texture
+from pipeline.config import DataSettings, DegradationSettings, PairsSettings
+from pipeline.storage.location import Url
+from tests.support.pairs import PAIRS, TRAIN, texture
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def data(tmp_path: Path) -> DataSettings:
     for number in range(8):
         image = texture(number, 64 + 7 * number, 100 - 5 * number)
         Image.fromarray(image).save(folder / f"p{number}.png")
-    return DataSettings(photos=str(folder), min_side=48, max_pixels=100_000, max_lost=0.5)
+    return DataSettings(
+        photos=str(folder), min_side=48, max_pixels=100_000, max_skipped_fraction=0.5
+    )
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.shards import Manifest
-from pipeline.token_extraction import extract_set
+from pipeline.shards.manifest import Manifest
+from pipeline.tokens.extract import extract_set
 from stages.evaluate import evaluate
 from stages.params import load_params
-from stages.stage import Stage
-from tests.pipeline.token_material import SETTINGS, SMALL, make_material, with_changes
-from tvqrap.model_folder import save_model
-from tvqrap.network import UpscalerNetwork
-
-ROOT = Path(__file__).parents[2]
+from stages.runner.stage import Stage
+from tests.support.paths import ROOT
+from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import save_model
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
         lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
     )
     extract_set(
-        without, Path("models/tokenizer"), tmp_path / "made", SETTINGS, place="here", workers=1
+        without, Path("models/tokenizer"), tmp_path / "made", SETTINGS, executor="serial", workers=1
     )
     tokens = Manifest.load(tmp_path / "made/train")
     shutil.copytree(tmp_path / "made/train", "data/tokens/test")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from stages.params import load_params, parse_params
-from tvqrap.errors import UsageError
+from tests.support.paths import ROOT
+from tvqrap.runtime.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "stages/profiles").glob("*.yaml"))
 TEXT = (ROOT / "params.yaml").read_text()
 
@@ -49,17 +49,33 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("width: 0.25", "width: 0.4", ["width", "0.4", "0.375"]),
         ("seed: 1\n", "seed: -1\n", ["seed", "-1", "0"]),
         ("      size: 64", "      size: 100", ["pairs.sets.train.size", "100", "64"]),
-        ("      rule: zoom", "      rule: zom", ["pairs.sets.train.rule", "'zom'", "zoom"]),
+        (
+            "      crop_mode: zoom",
+            "      crop_mode: zom",
+            ["pairs.sets.train.crop_mode", "'zom'", "zoom"],
+        ),
         ("  set: train\n  batch", "  set: trian\n  batch", ["tokenizer.set", "'trian'", "train"]),
         ("    val:\n      split: val", "    vall:\n      split: val", ["pairs.sets", "'val'"]),
         ("  precision: float32", "  precision: float16", ["compute.precision", "bfloat16"]),
         ("  workers: 1", "  workers: 0", ["compute.workers", "0", "greater than 0"]),
-        ("  workers: 1", "  workers: 3", ["tokenizer.batch is 4", "workers 3", "multiples of 3"]),
-        ("  accumulate: 1", "  accumulate: 8", ["tokenizer.batch", "accumulate 8", "of 8"]),
+        (
+            "  workers: 1",
+            "  workers: 3",
+            ["tokenizer.batch_size is 4", "workers 3", "multiples of 3"],
+        ),
+        (
+            "  grad_accum_steps: 1",
+            "  grad_accum_steps: 8",
+            ["tokenizer.batch_size", "steps 8", "of 8"],
+        ),
         ("  workers: 1", "  workers: 4", ["texture_dropout is 0.25", "4 parts", "4 images"]),
         ("    - 0.5\n    - 0.9", "    - 0.5\n    - 1.9", ["tokenizer.optimiser.betas.1", "1.9"]),
         ("  mse: 2.0", '  mse: "2.0"', ["tokenizer.image.mse", "'2.0'"]),
-        ("    unquantized: 0", "    unquantized: 1000", ["unquantized is 1000", "0 to 99"]),
+        (
+            "    vq_warmup_steps: 0",
+            "    vq_warmup_steps: 1000",
+            ["vq_warmup_steps is 1000", "0 to 99"],
+        ),
         ("  pad_multiple: 64", "  pad_multiple: 24", ["pad_multiple is 24", "multiples of 16"]),
         ("seed: 1\n", "seed: 1\nseed: 2\n", ["seed"]),
         ("seed: 1\n", "seed: [1\n", ["line", "YAML"]),

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from stages.params import Params, load_params
-from stages.stage import Stage
+from stages.runner.stage import Stage
 from stages.train_tokenizer import train_tokenizer
-from tests.pipeline.token_material import make_material
-from tvqrap.errors import UsageError
+from tests.support.paths import ROOT
+from tests.support.tokens import make_material
+from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import ALONE
-
-ROOT = Path(__file__).parents[2]
 
 
 def params_with(**changes: object) -> Params:

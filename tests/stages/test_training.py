@@ -9,11 +9,11 @@ import torch
 from stages.finetune_rap import start_with_decoder
 from stages.training import start_from, starting_weights
 from tvqrap.architecture import Architecture
-from tvqrap.errors import UsageError, UserError
-from tvqrap.model_folder import save_model
-from tvqrap.network import UpscalerNetwork
-from tvqrap.tokenizer import Tokenizer
-from tvqrap.upscaler_folder import check_frozen_parts, load_frozen_parts
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import save_model
+from tvqrap.pretrained.upscaler import check_frozen_parts, load_frozen_parts
+from tvqrap.runtime.errors import UsageError, UserError
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 

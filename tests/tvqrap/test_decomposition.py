@@ -8,9 +8,9 @@ from torch import nn
 
 from tvqrap.architecture import Architecture
 from tvqrap.decomposition import code_colours, decompose, reduce_to
-from tvqrap.images import to_tensor, to_uint8
-from tvqrap.network import pad_to_multiple
-from tvqrap.tokenizer import Tokenizer
+from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.networks.padding import pad_to_multiple
+from tvqrap.networks.tokenizer import Tokenizer
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)

@@ -1,1 +1,1 @@
-"""The command line: one file per group of commands, heavy imports inside the commands."""
+"""The command line: one file for each command; heavy imports stay inside the commands."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 
 def average(
@@ -19,8 +19,8 @@ def average(
 ) -> None:
     """Write the mean of upscalers' weights, as between a smooth and a sharp one."""
     shares = _shares(parts, len(models))
-    from tvqrap.averaging import average_upscalers
-    from tvqrap.model_folder import holds_model
+    from tvqrap.convert.average import average_upscalers
+    from tvqrap.pretrained.folder import holds_model
 
     if output.resolve() in [model.resolve() for model in models]:
         raise UserError(f"{output}: is one of the models, expected another folder")

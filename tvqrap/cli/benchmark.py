@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvqrap.cli.output_paths import refuse_existing
-from tvqrap.errors import UsageError, UserError
+from tvqrap.cli.output_paths import check_overwrite
+from tvqrap.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from tvqrap.evaluation.cost import Measured
+    from tvqrap.cost.benchmark import Measured
 
 DEFAULT = ("package", "paper", "rrdb", "swinir", "dat", "hat")
 SIDES = "64,128"
@@ -46,19 +46,17 @@ def benchmark(
     """
     if not all(part.strip().isdecimal() and int(part) >= 1 for part in sides.split(",")):
         raise UsageError(f"--sides: found {sides!r}, expected numbers with commas between")
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
     import torch
 
-    from tvqrap.evaluation.cost import measure
-    from tvqrap.memory import keep_freed_memory
-    from tvqrap.packaged import UPSCALER
-    from tvqrap.progress import progress
+    from tvqrap.cost.benchmark import measure
+    from tvqrap.pretrained.packaged import UPSCALER
+    from tvqrap.runtime.device import select_device
+    from tvqrap.runtime.memory import keep_freed_memory
+    from tvqrap.runtime.progress import progress
 
     if output is not None:
-        refuse_existing(output, overwrite)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device here")
+        check_overwrite(output, overwrite)
+    select_device(device, "--device")
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -73,9 +71,9 @@ def benchmark(
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     if output is not None:
-        from tvqrap.files import write_whole
+        from tvqrap.runtime.atomic import write_atomic
 
-        write_whole(output, json.dumps(asdict(found), indent=2) + "\n")
+        write_atomic(output, json.dumps(asdict(found), indent=2) + "\n")
 
 
 def _markdown(found: "Measured", names: dict[str, str], rounds: int, device: str) -> "list[str]":

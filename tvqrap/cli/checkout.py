@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 
 def find_checkout() -> Path | None:
@@ -24,8 +24,8 @@ def checkout() -> Path:
 
 def default_model(name: str) -> Path:
     """The model folder `name` ("rap" or "tokenizer") of the checkout, or else of the package."""
-    from tvqrap.model_folder import holds_model
-    from tvqrap.packaged import WEIGHTS
+    from tvqrap.pretrained.folder import holds_model
+    from tvqrap.pretrained.packaged import WEIGHTS
 
     root = find_checkout()
     if root is not None and holds_model(root / "models" / name):

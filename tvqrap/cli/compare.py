@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tvqrap.cli.output_paths import refuse_existing
+from tvqrap.cli.output_paths import check_overwrite
 
 if TYPE_CHECKING:
-    from tvqrap.evaluation.compared_results import Compared
+    from tvqrap.comparison.results import Compared
 
 
 def compare_results(first: Path, second: Path, output: Path | None, overwrite: bool) -> None:
@@ -20,10 +20,10 @@ def compare_results(first: Path, second: Path, output: Path | None, overwrite: b
     """
     from rich.console import Console
 
-    from tvqrap.evaluation.compared_results import compare, read_result
+    from tvqrap.comparison.results import compare, read_result
 
     if output is not None:
-        refuse_existing(output, overwrite)
+        check_overwrite(output, overwrite)
     compared = compare(read_result(first), read_result(second))
     for line in compared.notes:
         typer.echo(line, err=True)
@@ -32,9 +32,9 @@ def compare_results(first: Path, second: Path, output: Path | None, overwrite: b
     for model in dict.fromkeys(entry.model for entry in compared.entries):
         console.print(_table(compared, model))
     if output is not None:
-        from tvqrap.files import write_whole
+        from tvqrap.runtime.atomic import write_atomic
 
-        write_whole(output, json.dumps(asdict(compared), indent=2) + "\n")
+        write_atomic(output, json.dumps(asdict(compared), indent=2) + "\n")
 
 
 def _table(compared: "Compared", model: str) -> Any:
@@ -43,7 +43,7 @@ def _table(compared: "Compared", model: str) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    from tvqrap.evaluation.scores import COLUMNS
+    from tvqrap.evaluation.summary import COLUMNS
 
     table = Table(title=escape(model), title_justify="left", box=box.SIMPLE_HEAD)
     for title in ("metric", "A", "B", "difference", "B is"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.checkout import default_model
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from tvqrap.decomposition import Decomposition
@@ -40,13 +40,13 @@ def decompose(
     As in Figure 9 of the paper: structure.png is decoded from the structure alone, texture.png
     from the codes alone, both.png from both; sheet.png shows them side by side.
     """
-    _refuse_overwriting(photo, output, overwrite)
+    _check_overwrite(photo, output, overwrite)
     folder = model or default_model("tokenizer")
 
     from tvqrap.decomposition import decompose as take_apart
     from tvqrap.decomposition import reduce_to
-    from tvqrap.images import read_image
-    from tvqrap.model_folder import load_tokenizer
+    from tvqrap.images.open import read_image
+    from tvqrap.pretrained.folder import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
     whole = read_image(photo)
@@ -73,8 +73,8 @@ def decompose(
 
 def _write(output: Path, name: str, parts: "Decomposition") -> None:
     """All pictures, or none: they are written aside first."""
-    from tvqrap.evaluation.pictures import SheetRow, contact_sheet
-    from tvqrap.images import save_png
+    from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
+    from tvqrap.images.open import save_png
 
     pictures = parts.pictures
     sheet = contact_sheet(list(pictures), [SheetRow(name, list(pictures.values()))])
@@ -107,7 +107,7 @@ def _summary(parts: "Decomposition") -> str:
     )
 
 
-def _refuse_overwriting(photo: Path, output: Path, overwrite: bool) -> None:
+def _check_overwrite(photo: Path, output: Path, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: is a file, expected a folder for the pictures")
     for title in PICTURES:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
-from tvqrap.cli.output_paths import refuse_unwritable
-from tvqrap.errors import UsageError, UserError
-from tvqrap.evaluation.readable_names import readable
+from tvqrap.cli.output_paths import check_writable
+from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.runtime.text import readable
 
 if TYPE_CHECKING:
-    from tvqrap.evaluation.contenders import Contender
-    from tvqrap.evaluation.metrics import MetricName
+    from tvqrap.comparison.methods import Method
+    from tvqrap.config.evaluation import MetricName
 
-PLAIN = ("bicubic", "lanczos")
+BASELINES = ("bicubic", "lanczos")
 DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe,grid"
 BOOTSTRAP_SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 SHEET = 6
@@ -86,7 +86,7 @@ def evaluate(
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
-    refuse_unwritable(output)
+    check_writable(output)
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
@@ -98,7 +98,7 @@ def evaluate(
         raise UsageError(f"{next(iter(finished.values()))}: finished images need --gt or --lq")
     if gt is not None and lq is None and upscalers:
         raise UsageError("--lq is missing: upscalers need LR images")
-    makers = Makers(list(named), _contenders(upscalers, device, tile), finished)
+    makers = Makers(list(named), _methods(upscalers, device, tile), finished)
     if pairs is not None:
         tests = from_shards(pairs, makers)
     elif realsr is not None:
@@ -122,17 +122,17 @@ def _run(
 ) -> None:
     from rich.console import Console
 
-    from tvqrap.evaluation.bootstrap import Resampling
-    from tvqrap.evaluation.failure_lines import failure_lines
-    from tvqrap.evaluation.pictures import SheetRow, contact_sheet
-    from tvqrap.evaluation.report import Page, write_report
-    from tvqrap.evaluation.results import Results, refuse_losses
-    from tvqrap.evaluation.scorer import Scorer
-    from tvqrap.evaluation.scoring import score_cases
-    from tvqrap.evaluation.spool import Spool
-    from tvqrap.evaluation.table import score_table
-    from tvqrap.images import save_png
-    from tvqrap.progress import progress
+    from tvqrap.evaluation.cases import score_cases
+    from tvqrap.evaluation.image_store import ImageStore
+    from tvqrap.evaluation.metrics.scorer import Scorer
+    from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
+    from tvqrap.evaluation.report.failures import failure_lines
+    from tvqrap.evaluation.report.page import Page, write_report
+    from tvqrap.evaluation.report.table import score_table
+    from tvqrap.evaluation.results import Results, check_losses
+    from tvqrap.evaluation.statistics.intervals import Resampling
+    from tvqrap.images.open import save_png
+    from tvqrap.runtime.progress import progress
 
     scorer = Scorer(names, weights)
     for name, reason in scorer.missing.items():
@@ -141,7 +141,7 @@ def _run(
     sheet: dict[str, SheetRow] = {}
     columns = [*makers.order, *(["HR"] if tests.has_hr else [])]
     with tempfile.TemporaryDirectory() as folder:
-        results = Results(scorer, resampling, Spool(Path(folder)))
+        results = Results(scorer, resampling, ImageStore(Path(folder)))
         with progress("evaluate", total=tests.images, unit="image") as advance:
             for scored in score_cases(tests.cases, scorer, workers):
                 results.add(scored)
@@ -172,11 +172,11 @@ def _run(
         typer.echo(
             f"note: and {len(results.notes) - LISTED} more, in {output / 'scores.json'}", err=True
         )
-    refuse_losses(summary, output)
+    check_losses(summary, output)
 
 
 def _metric_names(given: str) -> "list[MetricName]":
-    from tvqrap.evaluation.metrics import METRICS
+    from tvqrap.evaluation.metrics.registry import METRICS
 
     names = [name.strip() for name in given.split(",") if name.strip()]
     known: dict[str, MetricName] = {name: name for name in METRICS}
@@ -190,7 +190,7 @@ def _metric_names(given: str) -> "list[MetricName]":
 
 def _without_hr(names: "list[MetricName]", chosen: bool) -> "list[MetricName]":
     """The metrics that need no HR; those that do are refused where they were asked for by name."""
-    from tvqrap.evaluation.metrics import METRICS, without_reference
+    from tvqrap.evaluation.metrics.registry import METRICS, without_reference
 
     kept = without_reference(names)
     dropped = [name for name in names if name not in kept]
@@ -229,34 +229,30 @@ def _sort(named: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path]]:
     finished: dict[str, Path] = {}
     for name, given in named.items():
         path = Path(given)
-        if given in PLAIN or path.is_file() or (path / "model.json").is_file():
+        if given in BASELINES or path.is_file() or (path / "model.json").is_file():
             upscalers[name] = given
         elif path.is_dir():
             finished[name] = path
         else:
             raise UserError(
-                f"{given}: expected {' or '.join(PLAIN)}, a model folder, a file of weights or a "
-                "folder of images"
+                f"{given}: expected {' or '.join(BASELINES)}, a model folder, a file of weights or "
+                "a folder of images"
             )
     return upscalers, finished
 
 
-def _contenders(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str, Contender]":
+def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str, Method]":
     if not upscalers:
         return {}
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
     if tile < 64 or tile % 64:
         raise UsageError(f"--tile: found {tile}, expected a multiple of 64")
 
-    import torch
+    from tvqrap.comparison.methods import model_folder, plain
+    from tvqrap.comparison.spandrel import SUFFIXES, other_upscaler
+    from tvqrap.runtime.device import select_device
 
-    from tvqrap.evaluation.contenders import model_folder, plain
-    from tvqrap.evaluation.other_upscalers import SUFFIXES, other_upscaler
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device here")
-    found: dict[str, Contender] = {}
+    select_device(device, "--device")
+    found: dict[str, Method] = {}
     for name, given in upscalers.items():
         path = Path(given)
         if given == "bicubic":
@@ -280,8 +276,8 @@ def _focus(makers: Makers) -> str:
     own = [
         name
         for name in makers.order
-        if name not in makers.contenders
-        or not str(makers.contenders[name].about["kind"]).startswith("Pillow")
+        if name not in makers.methods
+        or not str(makers.methods[name].about["kind"]).startswith("Pillow")
     ]
     return (own or makers.order)[-1]
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.shards import Sample
-    from tvqrap.evaluation.contenders import Contender
-    from tvqrap.evaluation.folders import Matched
-    from tvqrap.evaluation.scoring import Case
+    from pipeline.shards.tar import Sample
+    from tvqrap.comparison.folders import Matched
+    from tvqrap.comparison.methods import Method
+    from tvqrap.evaluation.cases import Case
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,32 @@ class Makers:
     """Makes a case's images, and counts those that took tiles."""
 
     def __init__(
-        self, order: list[str], contenders: "Mapping[str, Contender]", finished: Mapping[str, Path]
+        self, order: list[str], methods: "Mapping[str, Method]", finished: Mapping[str, Path]
     ) -> None:
         self.order = order
-        self.contenders = contenders
+        self.methods = methods
         self.finished = finished
         self.fingerprints: dict[str, str] = {}
         """Of the finished images' files."""
-        self._tiled = dict.fromkeys(contenders, 0)
+        self._tiled = dict.fromkeys(methods, 0)
         self._lock = Lock()
 
     def from_lr(self, name: str, lr: "NDArray[np.uint8] | str") -> "NDArray[np.uint8] | str":
-        """What a contender makes of LR, or why there is nothing."""
+        """What a method makes of LR, or why there is nothing."""
         if isinstance(lr, str):
             return lr
-        contender = self.contenders[name]
-        if contender.tiles(*lr.shape[:2]):
+        method = self.methods[name]
+        if method.tiles(*lr.shape[:2]):
             with self._lock:
                 self._tiled[name] += 1
-        return contender.made(lr)
+        return method.made(lr)
 
     def protocol(self) -> dict[str, Any]:
         """By model: what a result says of it."""
         return {
             name: (
-                self.contenders[name].protocol(self._tiled[name])
-                if name in self.contenders
+                self.methods[name].protocol(self._tiled[name])
+                if name in self.methods
                 else {"kind": "finished images", "fingerprint": self.fingerprints[name]}
             )
             for name in self.order
@@ -68,7 +68,8 @@ class Makers:
 
 def from_shards(folder: Path, makers: Makers) -> TestSet:
     """The pairs of a set of shards. Raises UserError for another kind of set."""
-    from pipeline.shards import Manifest, read_shard
+    from pipeline.shards.manifest import Manifest
+    from pipeline.shards.tar import read_shard
 
     manifest = Manifest.load(folder)
     if manifest.kind != "pairs":
@@ -86,8 +87,8 @@ def from_shards(folder: Path, makers: Makers) -> TestSet:
 def _shard_case(sample: "Sample", makers: Makers) -> "Case":
     import json
 
-    from pipeline.shards import decode_png
-    from tvqrap.evaluation.scoring import Case
+    from pipeline.shards.codec import decode_png
+    from tvqrap.evaluation.cases import Case
 
     def decoded(member: str) -> "NDArray[np.uint8] | str":
         try:
@@ -115,20 +116,20 @@ def _shard_case(sample: "Sample", makers: Makers) -> "Case":
 
 def from_folders(gt: Path | None, lq: Path | None, makers: Makers) -> TestSet:
     """HR and LR in folders of equal names; either alone where that is enough."""
-    from tvqrap.evaluation.folders import match_folders
+    from tvqrap.comparison.folders import match_folders
 
     return _of_files(match_folders(gt, lq, makers.finished), makers)
 
 
 def from_realsr(folder: Path, makers: Makers) -> TestSet:
     """The test images of scale 4 of RealSR V3 as released."""
-    from tvqrap.evaluation.folders import match_realsr
+    from tvqrap.comparison.folders import match_realsr
 
     return _of_files(match_realsr(folder, makers.finished), makers)
 
 
 def _of_files(matched: "tuple[Matched, ...]", makers: Makers) -> TestSet:
-    from tvqrap.evaluation.folders import fingerprint
+    from tvqrap.comparison.folders import fingerprint
 
     data: dict[str, Any] = {"images": len(matched)}
     has_hr = matched[0].hr is not None
@@ -143,8 +144,8 @@ def _of_files(matched: "tuple[Matched, ...]", makers: Makers) -> TestSet:
 
 
 def _file_case(files: "Matched", makers: Makers) -> "Case":
-    from tvqrap.evaluation.reading import Read, read_scored
-    from tvqrap.evaluation.scoring import Case
+    from tvqrap.comparison.reading import Read, read_scored
+    from tvqrap.evaluation.cases import Case
 
     nothing = Read("no LR")
     hr = None if files.hr is None else read_scored(files.hr)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tvqrap.cli.checkout import default_model
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 
 def export(
@@ -34,7 +34,7 @@ def export(
         raise UserError(f"{output}: is there already; --overwrite replaces it")
     folder = model or default_model("rap")
 
-    from tvqrap.onnx_export import export_onnx
+    from tvqrap.convert.onnx import export_onnx
 
     try:
         export_onnx(folder, output)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 
 def halve(
@@ -14,7 +14,8 @@ def halve(
     overwrite: Annotated[bool, typer.Option(help="Replace a model that is there.")] = False,
 ) -> None:
     """Store a model's weights as float16, as those in the package are."""
-    from tvqrap.model_folder import WEIGHTS, halve_model, holds_model
+    from tvqrap.convert.precision import halve_model
+    from tvqrap.pretrained.folder import WEIGHTS, holds_model
 
     if output.resolve() == model.resolve():
         raise UserError(f"{output}: is the model itself, expected another folder")

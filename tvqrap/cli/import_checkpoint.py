@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from tvqrap.model_folder import Kind
-    from tvqrap.published_checkpoint import PublishedCheckpoint
+    from tvqrap.convert.published import PublishedCheckpoint
+    from tvqrap.pretrained.folder import Kind
 
 _NAMED = 3
 """Tensors of a part that are named unless all are asked for."""
@@ -48,10 +48,10 @@ def import_checkpoint(
     if tokenizer is not None and tokenizer.resolve() == output.resolve():
         raise UsageError(f"--tokenizer: {tokenizer} is the folder of --output, expected another")
 
-    from tvqrap.published_checkpoint import read_published
+    from tvqrap.convert.published import read_published
 
     for folder in folders:
-        _refuse_overwriting(folder, overwrite)
+        _check_overwrite(folder, overwrite)
     published = read_published(checkpoint)
     if tokenizer is not None and published.upscaler is None:
         raise UsageError(
@@ -69,19 +69,19 @@ def import_checkpoint(
         typer.echo(f"other entries of the file, not read: {', '.join(published.others)}")
 
 
-def _refuse_overwriting(folder: Path, overwrite: bool) -> None:
-    from tvqrap.model_folder import CARD, WEIGHTS
+def _check_overwrite(folder: Path, overwrite: bool) -> None:
+    from tvqrap.pretrained.folder import CONFIG, WEIGHTS
 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file, expected a folder for the model")
-    if not overwrite and any((folder / name).exists() for name in (CARD, WEIGHTS)):
+    if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
         raise UserError(f"{folder}: holds a model already; --overwrite replaces it")
 
 
 def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint", verbose: bool) -> None:
     from safetensors import SafetensorError
 
-    from tvqrap.published_checkpoint import save_published
+    from tvqrap.convert.published import save_published
 
     try:
         card = save_published(folder, kind, published)

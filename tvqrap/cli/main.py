@@ -21,7 +21,7 @@ from tvqrap.cli import (
     tokens,
     upscale,
 )
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 _CHECKOUT_PACKAGES = ("pipeline", "stages")
 

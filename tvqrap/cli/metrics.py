@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from tvqrap.evaluation.metrics import MetricName
+    from tvqrap.config.evaluation import MetricName
 
 
 def metrics(
@@ -26,8 +26,8 @@ def metrics(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List the metrics: what they are, which can be used here, and why the others cannot."""
-    from tvqrap.evaluation.metric_weights import fetch_weights
-    from tvqrap.evaluation.metrics import METRICS
+    from tvqrap.evaluation.metrics.registry import METRICS
+    from tvqrap.evaluation.metrics.weights import fetch_weights
 
     for name in names or ():
         if name not in METRICS:
@@ -56,15 +56,15 @@ def metrics(
 
 def _problem(name: "MetricName", weights: Path | None) -> str | None:
     """Why a metric cannot be used; None where it can."""
-    from tvqrap.evaluation.metric_weights import check_weights, find_weights
-    from tvqrap.evaluation.metrics import METRICS
-    from tvqrap.evaluation.pyiqa_metric import pyiqa_version
+    from tvqrap.evaluation.metrics.pyiqa import pyiqa_version
+    from tvqrap.evaluation.metrics.registry import METRICS
+    from tvqrap.evaluation.metrics.weights import check_weights, find_weights
 
     if METRICS[name].pyiqa is None:
         return None
     try:
         if name == "stlpips_alex" or name == "stlpips_vgg":
-            from tvqrap.perceptual import stlpips_weights
+            from tvqrap.losses.perceptual_weights import stlpips_weights
 
             stlpips_weights("alex" if name == "stlpips_alex" else "vgg")
         elif pyiqa_version() is None:
@@ -81,8 +81,8 @@ def _print(problems: "dict[MetricName, str | None]", weights: Path | None) -> No
     from rich.console import Console
     from rich.table import Table
 
-    from tvqrap.evaluation.metric_weights import folders
-    from tvqrap.evaluation.metrics import METRICS
+    from tvqrap.evaluation.metrics.registry import METRICS
+    from tvqrap.evaluation.metrics.weights import folders
 
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("metric", "title", "better", "compares with"):

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvqrap.cli.output_paths import refuse_existing
+from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, verify_sets
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pipeline.degradation import Degraded
+    from pipeline.pairs.degradation import Degraded
 
 app = typer.Typer(no_args_is_help=True, help="Sets of HR crops and their degraded LR images.")
 
@@ -51,20 +51,20 @@ def preview(
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Draw a sheet: HR, the image after each degradation step, and LR."""
-    from pipeline.crops import capacity, cut, plan_crop
-    from pipeline.degradation import degrade
-    from pipeline.photos import Photo, UnusableError, decode, discover
-    from pipeline.settings import CropRule
-    from pipeline.streams import random_stream
+    from pipeline.config import CropMode
+    from pipeline.pairs.crops import capacity, cut, plan_crop
+    from pipeline.pairs.degradation import degrade
+    from pipeline.rng import random_stream
+    from pipeline.sources.photos import Photo, UnusableError, decode, discover
     from stages.params import load_params
     from tvqrap.architecture import SCALE
-    from tvqrap.files import whole_file
+    from tvqrap.runtime.atomic import atomic_path
 
     if size % SCALE:
         raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")
     if output.resolve() == source.resolve():
         raise UsageError(f"{output}: is the photograph itself, expected another name")
-    refuse_existing(output, overwrite)
+    check_overwrite(output, overwrite)
     settings = load_params(params)
     if degradation not in settings.pairs.degradations:
         raise UsageError(
@@ -87,13 +87,13 @@ def preview(
     for row in range(rows):
         photo, image = images[row % len(images)]
         height, width = image.shape[:2]
-        rule: CropRule = "full" if capacity("zoom", width, height, size) == 0 else "zoom"
+        rule: CropMode = "full" if capacity("zoom", width, height, size) == 0 else "zoom"
         crop = plan_crop(rule, width, height, size, False, 0.0, row, (seed, photo.key))
         hr = cut(image, rule, size, crop)
         rng = random_stream(seed, photo.key, row)
         degraded = degrade(hr, settings.pairs.degradations[degradation], rng, steps=True)
         lines.append(_line(photo.name, hr, degraded))
-    with whole_file(output) as temporary:
+    with atomic_path(output) as temporary:
         _sheet(lines).save(temporary, format="PNG")
     typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
 
@@ -122,9 +122,9 @@ def imagenet_test(
     """
     from pipeline.imagenet_test import ABOUT, make_test_set
     from stages.params import load_params
-    from stages.workers import worker_count
+    from stages.runner.executor import worker_count
     from tvqrap.architecture import SCALE
-    from tvqrap.progress import progress
+    from tvqrap.runtime.progress import progress
 
     if size % SCALE:
         raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")

@@ -7,7 +7,7 @@ import typer
 
 from tvqrap.cli import plan
 from tvqrap.cli.checkout import checkout
-from tvqrap.errors import UsageError
+from tvqrap.runtime.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (params.yaml).")
 app.command()(plan.plan)
@@ -47,14 +47,14 @@ def use(
 ) -> None:
     """Replace params.yaml by a profile, after checking it."""
     from stages.params import load_params
-    from tvqrap.files import write_whole
+    from tvqrap.runtime.atomic import write_atomic
 
     root = checkout()
     profiles = _profiles(root)
     if profile not in profiles:
         raise UsageError(f"profile {profile!r} is not known, expected one of {', '.join(profiles)}")
     load_params(profiles[profile])
-    write_whole(root / "params.yaml", profiles[profile].read_bytes())
+    write_atomic(root / "params.yaml", profiles[profile].read_bytes())
     typer.echo(f"params.yaml is now the profile {profile}; `dvc params diff` shows what changed")
 
 

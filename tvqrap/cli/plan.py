@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.checkout import checkout
-from tvqrap.errors import UsageError
+from tvqrap.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from stages.plan import Plan, Training
+    from stages.estimates import Plan, Training
 
 TFLOPS = 50.0
 
@@ -45,8 +45,8 @@ def plan(
         raise UsageError(f"--tflops: found {tflops:g}, expected more than 0")
     path = _file(profile)
 
+    from stages.estimates import plan as work_out
     from stages.params import load_params
-    from stages.plan import plan as work_out
 
     params = load_params(path)
     typer.echo(f"{path}: every key is there and allowed")

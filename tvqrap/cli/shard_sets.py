@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.storage import Location
+    from pipeline.storage.location import Location
 
 Folder = Annotated[str, typer.Argument(help="A set, or a folder of sets; a path or a URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -30,8 +30,8 @@ class DeepCheck:
 
 def find_sets(folder: str) -> list["Location"]:
     """The folder itself if it holds a manifest, else the folders in it that do."""
-    from pipeline.shards import MANIFEST, sets_in
-    from pipeline.storage import location
+    from pipeline.shards.manifest import MANIFEST, sets_in
+    from pipeline.storage.location import location
 
     found = sets_in(location(folder))
     if not found:
@@ -76,7 +76,7 @@ def inspect_sets(folder: str, as_json: bool) -> None:
 def _described(path: "Location") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from pipeline.shards import Manifest
+    from pipeline.shards.manifest import Manifest
 
     manifest = Manifest.load(path)
     return {
@@ -109,7 +109,7 @@ def verify_sets(
     of the function of that name, after `full`, for sets that are sound so far. `sources` names
     shards whose sources are others than their rows say.
     """
-    from pipeline.shards import verify_shards
+    from pipeline.inspection.verify import verify_shards
 
     problems: dict[str, list[str]] = {}
     checked: dict[str, dict[str, Any]] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvqrap.cli.checkout import checkout
-from tvqrap.cli.output_paths import refuse_existing
+from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.cli.shard_sets import (
     DeepCheck,
     Folder,
@@ -18,12 +18,12 @@ from tvqrap.cli.shard_sets import (
     print_json,
     verify_sets,
 )
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from pipeline.storage import Location
-    from pipeline.token_plan import Plan
-    from pipeline.token_sampling import TokenSample
+    from pipeline.inspection.estimates import Plan
+    from pipeline.inspection.sampling import TokenSample
+    from pipeline.storage.location import Location
 
 app = typer.Typer(no_args_is_help=True, help="Token data sets: structure and codes of HR crops.")
 
@@ -75,8 +75,8 @@ def verify(
     level: Level = "deep" if deep else "full" if full else "quick"
 
     def reencoded(path: "Location") -> DeepCheck:
-        from pipeline.shards import Manifest
-        from pipeline.token_verification import another_machine, reencode
+        from pipeline.inspection.reencode import another_machine, reencode
+        from pipeline.shards.manifest import Manifest
 
         manifest = Manifest.load(path)
         if manifest.kind != "tokens":
@@ -123,9 +123,9 @@ def stats(
     Margins are (second - nearest) / second of the distances to codebook entries; drift is the
     Jensen-Shannon divergence, in bits, of a shard's codes from those of all other shards.
     """
-    from pipeline.token_margins import margins as measure
-    from pipeline.token_margins import save_margins
-    from pipeline.token_statistics import save_tables, token_statistics
+    from pipeline.inspection.margins import margins as measure
+    from pipeline.inspection.margins import save_margins
+    from pipeline.tokens.statistics import save_tables, token_statistics
 
     documents = []
     for path in find_sets(folder):
@@ -204,7 +204,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Say which samples' codes differ between two token sets, or two folders of sets."""
-    from pipeline.token_difference import token_difference
+    from pipeline.inspection.diff import token_difference
 
     documents = []
     for name, ours, theirs in _same_sets(first, second):
@@ -246,7 +246,7 @@ def diff(
 
 def _same_sets(first: str, second: str) -> list[tuple[str, "Location", "Location"]]:
     """(name, folder, folder) of the sets to compare: one each, or those with equal names."""
-    from pipeline.storage import location
+    from pipeline.storage.location import location
 
     ours, theirs = (find_sets(folder) for folder in (first, second))
     if [*ours, *theirs] == [location(first), location(second)]:
@@ -271,11 +271,11 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Draw what is decoded from samples' tokens, beside their LR and HR."""
-    from pipeline.storage import location
-    from pipeline.token_preview import token_sheet
-    from tvqrap.images import save_png
+    from pipeline.inspection.preview import token_sheet
+    from pipeline.storage.location import location
+    from tvqrap.images.open import save_png
 
-    refuse_existing(output, overwrite)
+    check_overwrite(output, overwrite)
     place = location(tokens)
     sheet = token_sheet(place, _pairs_of(place, pairs), _tokenizer(tokenizer), keys)
     save_png(output, sheet)
@@ -316,8 +316,8 @@ def plan(
     rate is that of encoding on this machine, unless given. Of workers no more count than there are
     shards. Photographs are counted without a look at them.
     """
-    from pipeline.storage import location
-    from pipeline.token_plan import measured_rate, plan, workloads
+    from pipeline.inspection.estimates import measured_rate, plan, workloads
+    from pipeline.storage.location import location
     from stages.params import load_params
 
     settings = load_params(params)
@@ -383,8 +383,8 @@ def _other_sources(tokens: "Location", pairs: str | None) -> list[str]:
 
     Those are the pairs that were given, or the checkout's if they are those of the tokens.
     """
-    from pipeline.shards import Manifest
-    from pipeline.token_verification import other_sources
+    from pipeline.inspection.reencode import other_sources
+    from pipeline.shards.manifest import Manifest
 
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":
@@ -402,15 +402,15 @@ def _other_sources(tokens: "Location", pairs: str | None) -> list[str]:
 def _drawn(
     tokens: "Location", pairs: str | None, tokenizer: Path | None, count: int, seed: int
 ) -> "TokenSample":
-    from pipeline.token_sampling import TokenSample
+    from pipeline.inspection.sampling import TokenSample
 
     return TokenSample.draw(tokens, _pairs_of(tokens, pairs), _tokenizer(tokenizer), count, seed)
 
 
 def _pairs_of(tokens: "Location", pairs: str | None) -> "Location":
     """The set of pairs of a token set: of that name among those given, or the one that was."""
-    from pipeline.shards import MANIFEST, Manifest
-    from pipeline.storage import location
+    from pipeline.shards.manifest import MANIFEST, Manifest
+    from pipeline.storage.location import location
 
     folder = location(pairs or checkout() / "data" / "pairs")
     return folder if (folder / MANIFEST).is_file() else folder / Manifest.load(tokens).set

@@ -12,11 +12,12 @@ import typer
 from tvqrap.architecture import SCALE
 from tvqrap.cli.checkout import default_model
 from tvqrap.cli.upscale_jobs import STREAM, Job, choose_format, find_jobs, is_folder, is_there
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from tvqrap.photo_files import Format, PhotoFile
-    from tvqrap.upscaler import Upscaler
+    from tvqrap.photo_io.formats import Format
+    from tvqrap.photo_io.reader import PhotoFile
+    from tvqrap.upscaling.upscaler import Upscaler
 
 _UNIT = 1000
 """LR pixels that the progress counts as one."""
@@ -120,7 +121,8 @@ class _Run:
 
     def sizes(self, jobs: list[Job]) -> list[tuple[Job, tuple[int, int]]]:
         """The jobs that can be done, with the (width, height) of their photographs."""
-        from tvqrap.photo_files import Header, read_header, read_photo, refuse_unholdable
+        from tvqrap.photo_io.formats import check_fits_format
+        from tvqrap.photo_io.reader import Header, read_header, read_photo
 
         sizes = []
         for job in jobs:
@@ -132,7 +134,7 @@ class _Run:
                 else:
                     header = read_header(job.source)
                 size = header.width, header.height
-                refuse_unholdable(str(job.source), self.form, self._enlarged(size), header.deep)
+                check_fits_format(str(job.source), self.form, self._enlarged(size), header.deep)
                 sizes.append((job, size))
             except UserError as error:
                 self.failed.append(str(error))
@@ -141,7 +143,7 @@ class _Run:
         return sizes
 
     def upscale(self, sizes: list[tuple[Job, tuple[int, int]]], upscaler: "Upscaler") -> None:
-        from tvqrap.progress import progress
+        from tvqrap.runtime.progress import progress
 
         total = sum(upscaler.work(height, width) for _, (width, height) in sizes)
         finished = shown = 0
@@ -169,8 +171,8 @@ class _Run:
                 seen(before + upscaler.work(height, width) - finished)
 
     def _one(self, job: Job, upscaler: "Upscaler", seen: Callable[[int], None]) -> None:
-        from tvqrap.files import whole_file
-        from tvqrap.photo_files import read_photo
+        from tvqrap.photo_io.reader import read_photo
+        from tvqrap.runtime.atomic import atomic_path
 
         read = read_photo(self.piped if job.source == STREAM else job.source)
         if read.frames > 1:
@@ -188,7 +190,7 @@ class _Run:
                 shutil.copyfileobj(waiting, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
         else:
-            with whole_file(job.target) as temporary, temporary.open("wb") as file:
+            with atomic_path(job.target) as temporary, temporary.open("wb") as file:
                 write(file)
         if left_out:
             names = ", ".join(left_out)
@@ -202,8 +204,8 @@ class _Run:
         upscaler: "Upscaler",
         seen: Callable[[int], None],
     ) -> list[str]:
-        from tvqrap.photo import enlarged_rows
-        from tvqrap.photo_files import write_photo
+        from tvqrap.photo_io.photo import enlarged_rows
+        from tvqrap.photo_io.writer import write_photo
 
         height, width = read.photo.pixels.shape[:2]
         size = self._enlarged((width, height))
@@ -244,16 +246,11 @@ def _upscaler(
     model: Path | None, device: str, precision: Any, colour: Any, tile: int | None
 ) -> "Upscaler":
     folder = model or default_model("rap")
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"--device: found {device!r}, expected cpu or cuda")
+    from tvqrap.runtime.device import select_device
+    from tvqrap.runtime.memory import keep_freed_memory
+    from tvqrap.upscaling.upscaler import Upscaler
 
-    import torch
-
-    from tvqrap.memory import keep_freed_memory
-    from tvqrap.upscaler import Upscaler
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device here")
+    select_device(device, "--device")
     keep_freed_memory()
     try:
         return Upscaler.from_pretrained(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvqrap.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from tvqrap.photo_files import Format
+    from tvqrap.photo_io.formats import Format
 
 STREAM = Path("-")
 """Standard input or output."""
@@ -44,7 +44,7 @@ def find_jobs(inputs: list[Path], output: Path, form: "Format") -> tuple[list[Jo
     if len(given) == 1 and not is_folder(given[0]) and not is_folder(output):
         if output.suffix or output == STREAM:
             jobs = [Job(given[0], output)]
-            _refuse_collisions(jobs)
+            _check_collisions(jobs)
             return jobs, []
         if given[0] != STREAM and not is_there(given[0]):
             raise UserError(f"{given[0]}: no such file")
@@ -71,7 +71,7 @@ def find_jobs(inputs: list[Path], output: Path, form: "Format") -> tuple[list[Jo
         else:
             jobs.append(Job(path, (output / path.name).with_suffix(ending)))
     jobs = _with_endings(_once(jobs), ending)
-    _refuse_collisions(jobs)
+    _check_collisions(jobs)
     return jobs, lost
 
 
@@ -90,7 +90,7 @@ def choose_format(name: str | None, output: Path) -> "Format":
 
     Raises UsageError for a format that is not known, or that the ending contradicts.
     """
-    from tvqrap.photo_files import FORMATS
+    from tvqrap.photo_io.formats import FORMATS
 
     name = _ALIASES.get(name or "", name)
     known = ", ".join(FORMATS)
@@ -123,7 +123,7 @@ def _expanded(pattern: Path) -> list[Path]:
 
 def _found(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
     """The images below a folder, sorted, and a line for each folder that could not be searched."""
-    from tvqrap.images import find_images
+    from tvqrap.images.open import find_images
 
     whole, made = folder.resolve(), output.resolve()
     lost: list[str] = []
@@ -160,7 +160,7 @@ def _with_endings(jobs: list[Job], ending: str) -> list[Job]:
     ]
 
 
-def _refuse_collisions(jobs: list[Job]) -> None:
+def _check_collisions(jobs: list[Job]) -> None:
     sources: dict[Path, Path] = {}
     for job in jobs:
         if job.target in sources:

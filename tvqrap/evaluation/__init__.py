@@ -1,1 +1,1 @@
-"""Scores with protocol and intervals, and pictures to look at."""
+"""Scores of upscaled images with intervals, and the report."""

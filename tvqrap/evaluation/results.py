@@ -7,20 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvqrap.errors import UserError
-from tvqrap.evaluation.bootstrap import Resampling
-from tvqrap.evaluation.codes import code_use
-from tvqrap.evaluation.metrics import Score
-from tvqrap.evaluation.scorer import Scorer
-from tvqrap.evaluation.scores import SCORES, Summary, protocol, summarise, write_scores
-from tvqrap.evaluation.scoring import ImageScores, Scored
-from tvqrap.evaluation.spool import Spool
+from tvqrap.evaluation.cases import ImageScores, Scored
+from tvqrap.evaluation.image_store import ImageStore
+from tvqrap.evaluation.metrics.registry import Score
+from tvqrap.evaluation.metrics.scorer import Scorer
+from tvqrap.evaluation.statistics.codebook import code_use
+from tvqrap.evaluation.statistics.intervals import Resampling
+from tvqrap.evaluation.summary import SCORES, Summary, protocol, summarise, write_scores
+from tvqrap.runtime.errors import UserError
 
 
 class Results:
     """The scores of one run, image after image."""
 
-    def __init__(self, scorer: Scorer, resampling: Resampling, spool: Spool | None = None) -> None:
+    def __init__(
+        self, scorer: Scorer, resampling: Resampling, spool: ImageStore | None = None
+    ) -> None:
         """`spool` keeps the images, for metrics of whole sets and for the page."""
         self.scorer = scorer
         self.resampling = resampling
@@ -87,7 +89,7 @@ class Results:
         return about
 
 
-def refuse_losses(summary: Summary, folder: Path) -> None:
+def check_losses(summary: Summary, folder: Path) -> None:
     """Raises UserError where a score is missing, with the first of those that are."""
     if not summary.lost:
         return

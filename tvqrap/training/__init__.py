@@ -1,1 +1,1 @@
-"""The training engine and the three stages' objectives."""
+"""The training engine: the loop, batches, checkpoints, schedules, and distributed sums."""

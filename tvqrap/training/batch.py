@@ -1,12 +1,40 @@
 """What one training step is given."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tvqrap.training.part import Part
+
+@dataclass(frozen=True)
+class Microbatch:
+    """Samples `index`, `index + of`, `index + 2 of` ... of a whole batch; all of it by default."""
+
+    index: int = 0
+    of: int = 1
+
+    def leading(self, count: int) -> int:
+        """How many of the part's samples are among the first `count` of the whole batch."""
+        return len(range(self.index, count, self.of))
+
+    def weight(self, count: int) -> float:
+        """What a mean over those counts for in the mean over the first `count` of the batch."""
+        return self.leading(count) / count
+
+
+WHOLE_BATCH = Microbatch()
+
+
+def interleave(parts: Sequence[Tensor]) -> Tensor:
+    """The samples (n, ...) of all parts, in order of their index, as one batch in its order."""
+    return parts[0] if len(parts) == 1 else torch.stack(tuple(parts), 1).flatten(0, 1)
+
+
+def add_terms(total: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
+    """Adds a part's terms to those of the parts before it."""
+    for name, value in terms.items():
+        total[name] = total[name] + value if name in total else value
 
 
 @dataclass(frozen=True)
@@ -36,10 +64,13 @@ class Batch:
             *(None if member is None else member[index::of].contiguous() for member in members),
         )
 
-    def parts(self, count: int, ours: Part) -> Iterator[tuple[Part, "Batch"]]:
+    def parts(self, count: int, ours: Microbatch) -> Iterator[tuple[Microbatch, "Batch"]]:
         """This batch, which is the part `ours` of a step's, in `count` parts of the step's."""
         for index in range(count):
-            yield Part(index * ours.of + ours.index, count * ours.of), self.dealt(index, count)
+            yield (
+                Microbatch(index * ours.of + ours.index, count * ours.of),
+                self.dealt(index, count),
+            )
 
 
 def as_image(

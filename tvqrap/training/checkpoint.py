@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tvqrap.errors import UserError
+from tvqrap.runtime.errors import UserError
 
 KEPT = 2
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from tvqrap.errors import UsageError, UserError
-from tvqrap.training.part import Part, interleave
+from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.training.batch import Microbatch, interleave
 
 RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 """Variables that torchrun, Ray Train and this project's own launcher give to a worker."""
@@ -30,17 +30,17 @@ class Workers:
     count: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one worker that writes and reports."""
         return self.rank == 0
 
     @property
-    def part(self) -> Part:
+    def part(self) -> Microbatch:
         """Samples of each batch that are this worker's."""
-        return Part(self.rank, self.count)
+        return Microbatch(self.rank, self.count)
 
     @torch.no_grad()
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Puts sums over the workers in the place of tensors, which are of one type and device."""
         if self.count == 1 or not tensors:
             return
@@ -50,7 +50,7 @@ class Workers:
         for tensor, total in zip(tensors, together.split(sizes), strict=True):
             tensor.copy_(total.view(tensor.shape))
 
-    def add_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def reduce_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scalar terms, each added up over the workers."""
         if self.count == 1:
             return terms
@@ -66,7 +66,7 @@ class Workers:
         dist.all_gather(parts, samples.contiguous())
         return interleave(parts)
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the workers' numbers."""
         if self.count == 1:
             return number
@@ -74,11 +74,11 @@ class Workers:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return int(found)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Returns once all workers are here."""
-        self.largest(0)
+        self.all_reduce_max(0)
 
-    def agree(self, what: str, digest: str) -> None:
+    def check_equal(self, what: str, digest: str) -> None:
         """Raises `UserError` on all workers where their hexadecimal digests differ."""
         if self.count == 1:
             return

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tvqrap.images import to_uint8
-from tvqrap.perceptual import perceptual_distance
+from tvqrap.images.tensors import to_uint8
+from tvqrap.losses.perceptual_weights import perceptual_distance
 
 DISTANCE: Literal["stlpips_alex", "stlpips_vgg"] = "stlpips_vgg"
 """Perceptual distance that every training is watched by, whatever its own loss."""

@@ -15,20 +15,20 @@ import pytest
 import torch
 from torch import multiprocessing, nn
 
-from tests.tvqrap.training.material import (
+from tests.support.states import assert_close_states
+from tests.support.training import (
     COMPUTE,
     batch_of,
     image_losses,
-    predictor_trainee,
-    rap_trainee,
-    tokenizer_trainee,
+    predictor_task,
+    rap_task,
+    tokenizer_task,
 )
-from tests.tvqrap.training.states import assert_close_states
-from tvqrap.errors import UsageError, UserError
-from tvqrap.training.batch_norm import SharedBatchNorm
+from tvqrap.config.training import Monitoring
+from tvqrap.objectives.sync_batch_norm import SharedBatchNorm
+from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.distributed import ALONE, Workers, joined
-from tvqrap.training.engine import train
-from tvqrap.training.settings import Monitoring
+from tvqrap.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("small_distance")
 
@@ -36,19 +36,19 @@ STEPS = 5
 BATCH = 4
 TOLERANCE = 1e-8
 IMAGE = image_losses()
-IMAGE["perceptual"] |= {"share": 0.75, "varied": True}
+IMAGE["perceptual"] |= {"share": 0.75, "augment": True}
 # K-means at step 2, revival after step 3, the GAN from step 1 on.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "tokenizer": {"batch": BATCH, "texture_dropout": 0.25, "image": IMAGE},
+    "tokenizer": {"batch_size": BATCH, "texture_dropout": 0.25, "image": IMAGE},
     "predictor": {},
-    "rap": {"batch": BATCH, "image": IMAGE},
-    "decoder": {"batch": BATCH, "image": IMAGE, "train_decoder": True},
+    "rap": {"batch_size": BATCH, "image": IMAGE},
+    "decoder": {"batch_size": BATCH, "image": IMAGE, "train_decoder": True},
 }
 MAKE = {
-    "tokenizer": tokenizer_trainee,
-    "predictor": predictor_trainee,
-    "rap": rap_trainee,
-    "decoder": rap_trainee,
+    "tokenizer": tokenizer_task,
+    "predictor": predictor_task,
+    "rap": rap_task,
+    "decoder": rap_task,
 }
 
 
@@ -60,8 +60,8 @@ def run(
     changes: dict[str, Any] | None = None,
 ) -> Any:
     """The state after `STEPS` steps, and the curves."""
-    compute = COMPUTE.model_copy(update={"precision": "float64", "accumulate": accumulate})
-    trainee = MAKE[kind](compute=compute, workers=workers, **{**SETTINGS[kind], **(changes or {})})
+    compute = COMPUTE.model_copy(update={"precision": "float64", "grad_accum_steps": accumulate})
+    task = MAKE[kind](compute=compute, workers=workers, **{**SETTINGS[kind], **(changes or {})})
 
     def batches(step: int) -> Iterator[Any]:
         while True:
@@ -69,7 +69,7 @@ def run(
             step += 1
 
     history = train(
-        trainee,
+        task,
         title=kind,
         steps=STEPS,
         batches=batches,  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def run(
         folder=folder,
         workers=workers,
     )
-    return {"state": trainee.state(), "steps": history.steps, "validation": history.validation}
+    return {"state": task.state(), "steps": history.steps, "validation": history.validation}
 
 
 def worker(rank: int, port: str, folder: str) -> None:
@@ -90,7 +90,7 @@ def worker(rank: int, port: str, folder: str) -> None:
             torch.save(found, Path(folder) / f"{kind}-{rank}.pt")
         torch.save(norms(workers), Path(folder) / f"norms-{rank}.pt")
         try:
-            workers.agree("code", "aa" if rank == 0 else "bb")
+            workers.check_equal("code", "aa" if rank == 0 else "bb")
         except UserError as error:
             (Path(folder) / f"error-{rank}").write_text(str(error))
 
@@ -105,7 +105,7 @@ def norms(workers: Workers) -> Any:
     out = layer(x)
     (out * goal).sum().backward()
     gradients = [layer.weight.grad, layer.bias.grad]
-    workers.add(gradients)  # type: ignore[arg-type]
+    workers.all_reduce(gradients)  # type: ignore[arg-type]
     return [x.grad, out.detach(), *gradients, layer.running_mean, layer.running_var]
 
 

@@ -1,0 +1,1 @@
+"""Inspection of sets: verification, statistics, differences, previews, estimates."""

@@ -1,0 +1,195 @@
+"""What an extraction will take: samples, bytes and hours, before it is started."""
+
+import time
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+
+from pipeline.config import SetSettings, TokensSettings
+from pipeline.shards.manifest import MANIFEST, Manifest, sets_in
+from pipeline.shards.tar import read_shard
+from pipeline.sources.photos import discover
+from pipeline.storage.location import Location
+from tvqrap.architecture import SCALE, Architecture
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.runtime.device import on_device, select_device
+from tvqrap.runtime.errors import UsageError, UserError
+
+_BLOCK = 512
+"""Bytes of a tar header, and what a member's content is filled up to."""
+_ARRAY_HEADER = 128
+"""Bytes before the values of a `.npy`."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Samples of one HR size that are to be extracted."""
+
+    name: str
+    samples: int
+    size: int
+    """Side of the HR crop."""
+    carried: int | None
+    """Bytes per sample that come along from the pairs (LR variants, record), as members of a tar;
+    none where there are no pairs yet to measure them on."""
+    shards: int | None = None
+    """In which they lie; none where there are no pairs yet. A worker has one at a time."""
+
+    def token_bytes(self, architecture: Architecture) -> int:
+        """Bytes per sample of codes and structure, as members of a tar."""
+        arrays = [2 * (self.size // architecture.texture) ** 2]
+        if architecture.structure is not None:
+            side = self.size // architecture.structure
+            arrays.append(2 * prod((architecture.structure_channels, side, side)))
+        return sum(_member(_ARRAY_HEADER + values) for values in arrays)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What extracting one workload takes."""
+
+    name: str
+    samples: int
+    size: int
+    token_bytes: int
+    """Codes and structures of all samples."""
+    carried_bytes: int | None
+    """LR variants and records of all samples; none where it is not known."""
+    rate: float
+    """Samples per second of one worker."""
+    workers: int
+    """As many as have a shard to work on, of those that there are."""
+    hours: float
+
+
+def workloads(source: Location, size: int | None, crops: int | None) -> list[Workload]:
+    """What there is to extract: a manifest, a set of pairs, a folder of sets or of photographs.
+
+    Photographs count `crops` (1 if not given) samples each, of `size`, and only they take these.
+    What samples carry along is measured on the first shard of each set. Raises `UserError` where
+    `source` is nothing of all that.
+    """
+    folder = source.parent if source.name == MANIFEST else source
+    if sets := sets_in(folder):
+        if size is not None or crops is not None:
+            raise UsageError(
+                f"{source}: holds pairs, whose size and number are given; --size and --crops are "
+                "for photographs"
+            )
+        return [_of_pairs(path) for path in sets]
+    photos = discover(folder)[0] if isinstance(folder, Path) else []
+    if not photos:
+        raise UserError(f"{source}: found no {MANIFEST} and no photograph")
+    if size is None:
+        raise UserError(f"{source}: holds photographs, expected --size, the side of their HR crops")
+    return [Workload(str(source), len(photos) * (crops or 1), size, None)]
+
+
+def _of_pairs(folder: Location) -> Workload:
+    manifest = Manifest.load(folder)
+    if manifest.kind != "pairs":
+        raise UserError(f"{folder}: holds {manifest.kind}, expected pairs or photographs")
+    carried = count = 0
+    if manifest.shards:
+        for sample in read_shard(manifest.home(folder) / manifest.shards[0].name):
+            count += 1
+            carried += sum(
+                _member(len(data)) for name, data in sample.members.items() if name != "hr.png"
+            )
+    size = int(manifest.params["settings"]["size"])
+    each = round(carried / max(1, count))
+    return Workload(manifest.set, manifest.samples, size, each, len(manifest.shards))
+
+
+def _member(content: int) -> int:
+    return _BLOCK + -(-content // _BLOCK) * _BLOCK
+
+
+def plan(workload: Workload, architecture: Architecture, rate: float, workers: int) -> Plan:
+    """What a workload takes at `rate` samples per second and worker.
+
+    Raises `UserError` where the network takes no crops of its size.
+    """
+    check_size(workload.size, architecture)
+    samples, carried = workload.samples, workload.carried
+    if workload.shards is not None:
+        workers = max(1, min(workers, workload.shards))
+    return Plan(
+        name=workload.name,
+        samples=samples,
+        size=workload.size,
+        token_bytes=samples * workload.token_bytes(architecture),
+        carried_bytes=None if carried is None else samples * carried,
+        rate=rate,
+        workers=workers,
+        hours=samples / rate / workers / 3600,
+    )
+
+
+def check_size(size: int, architecture: Architecture) -> None:
+    """Raises `UserError` where the network takes no HR crops of this size."""
+    multiple = architecture.hr_multiple
+    if size % multiple:
+        raise UserError(f"HR crops of {size}: expected a multiple of {multiple} for this network")
+
+
+@torch.inference_mode()
+def measured_rate(
+    architecture: Architecture, settings: TokensSettings, size: int, seconds: float
+) -> float:
+    """Samples per second that one worker encodes here, after one batch to warm up.
+
+    The weights are random: the speed does not depend on them. Reading and writing shards is not
+    in it. Raises `UserError` where `tokens.device` is missing here or no crop can have this size.
+    """
+    check_size(size, architecture)
+    torch.set_num_threads(settings.threads)
+    device = select_device(settings.device, "tokens.device")
+    tokenizer = on_device(Tokenizer(architecture).eval(), device)
+    images = torch.rand(settings.batch_size, 3, size, size, device=device) * 2 - 1
+    tokenizer.tokenize(images)[1].cpu()
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds or not done:
+        tokenizer.tokenize(images)[1].cpu()
+        done += settings.batch_size
+    return done / elapsed
+
+
+HR_PNG = 1.8
+"""Bytes a pixel of HR crops: 1.46 to 1.69 for the sets of the profile `paper` cut from the
+photographs of this project, 1.83 to 1.89 from ImageNet's (200 crops of each set)."""
+
+LR_PNG = 2.0
+"""Bytes a pixel of LR images, which hold noise: 1.73 to 2.14 in the same sets."""
+
+_RECORD, _RECORD_OF_VARIANT = 80, 440
+_BLOCK = 512
+"""Bytes of a tar header, and what a member's content is filled up to."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one set; the PNGs in them are an estimate from what such crops have taken."""
+
+    pairs: int
+    tokens: int
+    """With the LR images, which come along."""
+
+
+def footprint(name: str, settings: SetSettings, architecture: Architecture) -> Footprint:
+    """What the set called `name` takes as shards of pairs and of tokens."""
+    hr, lr = settings.size**2, (settings.size // SCALE) ** 2
+    carried = settings.variants * _mean_member(LR_PNG * lr)
+    carried += _mean_member(_RECORD + _RECORD_OF_VARIANT * settings.variants)
+    tokens = Workload(name, settings.samples, settings.size, None).token_bytes(architecture)
+    return Footprint(
+        pairs=settings.samples * (_mean_member(HR_PNG * hr) + carried),
+        tokens=settings.samples * (tokens + carried),
+    )
+
+
+def _mean_member(content: float) -> int:
+    """Bytes of a file in a tar: on average half a block is filled up."""
+    return round(_BLOCK + content + _BLOCK / 2)

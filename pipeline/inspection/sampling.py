@@ -1,0 +1,81 @@
+"""Samples of a token data set, encoded anew in the batches in which they were extracted."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import TokensSettings
+from pipeline.rng import random_stream
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.tar import Sample, read_shard
+from pipeline.storage.location import Location
+from pipeline.tokens.check import check_tokens
+from pipeline.tokens.encode import Crop, Encoder, batches
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """A batch of the extraction that holds drawn samples."""
+
+    shard: str
+    crops: list[Crop]
+    drawn: dict[int, Sample]
+    """Position in the batch and stored token sample of each drawn one."""
+
+
+@dataclass(frozen=True)
+class TokenSample:
+    """Random samples of a token data set, and what encodes them as they were encoded."""
+
+    encoder: Encoder
+    manifest: Manifest
+    tokens: Location
+    """Where the token shards are."""
+    pairs: Location
+    """Where the pair shards are."""
+    positions: dict[str, list[int]]
+    """Positions of the drawn samples, by shard."""
+
+    @classmethod
+    def draw(
+        cls, tokens: Location, pairs: Location, tokenizer: Path, count: int, seed: int
+    ) -> "TokenSample":
+        """Draws up to `count` samples without replacement; equal seeds draw the same ones.
+
+        Raises `UserError` where tokens, pairs and tokenizer do not belong together, or where the
+        device that the tokens were extracted on is missing here.
+        """
+        manifest = check_tokens(tokens, tokenizer, pairs)
+        made = {key: manifest.extra[key] for key in ("device", "batch", "threads")}
+        made |= {"gpus": 1.0, "storage": None}  # do not matter to what is encoded
+        encoder = Encoder(
+            tokenizer, manifest.extra["tokenizer"], TokensSettings.model_validate(made)
+        )
+        stream = random_stream("token sample", seed)
+        chosen = stream.permutation(manifest.samples)[:count]
+        positions: dict[str, list[int]] = {}
+        start = 0
+        for row in manifest.shards:
+            inside = chosen[(chosen >= start) & (chosen < start + row.samples)] - start
+            if len(inside):
+                positions[row.name] = sorted(inside.tolist())
+            start += row.samples
+        homes = manifest.home(tokens), Manifest.load(pairs).home(pairs)
+        return cls(encoder, manifest, *homes, positions)
+
+    def batches(self) -> Iterator[DrawnBatch]:
+        """The batches that hold drawn samples, shard by shard."""
+        multiple = self.encoder.architecture.hr_multiple
+        size = self.manifest.extra["batch"]
+        for shard, positions in self.positions.items():
+            stored = list(read_shard(self.tokens / shard))
+            wanted = {stored[position].key: stored[position] for position in positions}
+            pairs = read_shard(self.pairs / shard)
+            for crops in batches(pairs, size, multiple, lambda sample, error: None):
+                drawn = {
+                    index: wanted[crop.sample.key]
+                    for index, crop in enumerate(crops)
+                    if crop.sample.key in wanted
+                }
+                if drawn:
+                    yield DrawnBatch(shard, crops, drawn)

@@ -1,0 +1,1 @@
+"""Shards to training batches, in a planned order."""

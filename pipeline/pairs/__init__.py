@@ -1,0 +1,1 @@
+"""Pairs of an HR crop and its degraded LR images."""

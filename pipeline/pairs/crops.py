@@ -1,0 +1,129 @@
+"""Where crops lie in a photograph, and how they are cut.
+
+full    a random square of the crop's size; a photograph that is too small is reflected
+square  a random square of the shorter side, area-reduced
+zoom    a random square with a side drawn log-uniformly between the crop's size and the shorter
+        side, area-reduced
+centre  the shorter side reduced to the crop's size by antialiased bicubic; the first crop is the
+        centre, further ones are spread along the longer side
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import permutations
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from pipeline.config import CropMode
+from pipeline.rng import random_stream
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of a photograph, which becomes an HR image."""
+
+    left: int
+    top: int
+    side: int
+    """In the photograph's pixels; for `centre` in those of the reduced photograph."""
+    flip: bool
+    """Mirrored, left for right, after cutting."""
+    channels: tuple[int, int, int] = (0, 1, 2)
+    """Which of the photograph's channels become red, green and blue, after cutting."""
+
+
+def capacity(rule: CropMode, width: int, height: int, size: int) -> int | None:
+    """How many different crops a photograph has to give; None for as many as one likes."""
+    if rule == "full":
+        return None
+    if min(width, height) < size:
+        return 0
+    return _reduced_long_side(width, height, size) - size + 1 if rule == "centre" else None
+
+
+def plan_crop(
+    rule: CropMode,
+    width: int,
+    height: int,
+    size: int,
+    flips: bool,
+    channel_shuffle_prob: float,
+    index: int,
+    identity: tuple[int | str, ...],
+) -> Crop:
+    """The crop number `index` of a photograph. `identity` and `index` fix what is drawn.
+
+    ValueError where the photograph has no such crop (see `capacity`).
+    """
+    available = capacity(rule, width, height, size)
+    if available is not None and index >= available:
+        raise ValueError(f"a {width}x{height} photograph has no crop {index} of {rule} {size}")
+    rng = random_stream(*identity, index)
+    flip = bool(rng.random() < 0.5) and flips
+    channels = _drawn_channels(channel_shuffle_prob, random_stream(*identity, "channels", index))
+    if rule == "centre":
+        offset = _spread_offset(available or 1, index)
+        left, top = (offset, 0) if width >= height else (0, offset)
+        return Crop(left, top, size, flip, channels)
+    short = min(width, height)
+    side = size
+    if rule == "square":
+        side = short
+    elif rule == "zoom":
+        side = min(short, round(math.exp(rng.uniform(math.log(size), math.log(short)))))
+    left, top = (int(rng.integers(max(length - side, 0) + 1)) for length in (width, height))
+    return Crop(left, top, side, flip, channels)
+
+
+def cut(photo: np.ndarray, rule: CropMode, size: int, crop: Crop) -> np.ndarray:
+    """The HR image of a crop: uint8 (size, size, 3) of a uint8 (H, W, 3) photograph."""
+    if rule == "centre":
+        photo = _reduce(photo, size)
+    part = photo[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
+    if part.shape[:2] != (crop.side, crop.side):
+        missing = [(0, crop.side - length) for length in part.shape[:2]]
+        part = np.pad(part, [*missing, (0, 0)], mode="reflect")
+    if crop.side != size:
+        part = cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA)
+    if crop.flip:
+        part = part[:, ::-1]
+    return np.ascontiguousarray(part[..., crop.channels])
+
+
+def _drawn_channels(channel_shuffle_prob: float, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Keeps the order of the channels, or draws another one with the given probability."""
+    orders = list(permutations(range(3), 3))
+    return orders[int(rng.integers(1, len(orders))) if rng.random() < channel_shuffle_prob else 0]
+
+
+def _reduce(photo: np.ndarray, size: int) -> np.ndarray:
+    height, width = photo.shape[:2]
+    long = _reduced_long_side(width, height, size)
+    shape = (long, size) if width >= height else (size, long)
+    return np.asarray(Image.fromarray(photo).resize(shape, Image.Resampling.BICUBIC))
+
+
+def _reduced_long_side(width: int, height: int, size: int) -> int:
+    return round(Fraction(max(width, height) * size, min(width, height)))
+
+
+def _spread_offset(positions: int, index: int) -> int:
+    """Offset number `index` of 0 .. positions - 1: the centre, the ends, quarters, eighths, ...
+
+    No offset comes twice, and adding crops leaves the earlier ones where they were.
+    """
+    seen: set[int] = set()
+    for level in range(positions.bit_length() + 2):
+        parts = 2**level
+        steps = (1, 0, 2) if level == 1 else range(1, parts, 2)
+        for step in steps if level else ():
+            offset = round(Fraction((positions - 1) * step, parts))
+            if offset not in seen:
+                if len(seen) == index:
+                    return offset
+                seen.add(offset)
+    rest = [offset for offset in range(positions) if offset not in seen]
+    return rest[index - len(seen)]

@@ -1,0 +1,1 @@
+"""Shards in the WebDataset layout, and the manifest of a set."""

@@ -1,0 +1,1 @@
+"""Photographs as the source of pairs: listing, scanning, and splits."""

@@ -1,0 +1,99 @@
+"""What a folder of photographs holds: every one decoded once, before any crop is planned."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import DataSettings, PairsSettings
+from pipeline.executor.run import ExecutorKind, run_tasks
+from pipeline.executor.shared_storage import FilesProof
+from pipeline.shards.manifest import Skipped
+from pipeline.sources.photos import Photo, UnusableError, decode, discover
+from pipeline.sources.splits import near_duplicates, perceptual_hash, split_photos
+from pipeline.storage.location import file_sha256
+from tvqrap.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class ScannedPhoto:
+    """A usable photograph."""
+
+    photo: Photo
+    width: int
+    height: int
+    sha256: str
+    """Of the file."""
+    hash: int
+    """Perceptual, 64 bits."""
+
+
+@dataclass(frozen=True)
+class PhotoScan:
+    """What a folder of photographs holds."""
+
+    usable: tuple[ScannedPhoto, ...]
+    lost: tuple[Skipped, ...]
+
+    @property
+    def lost_share(self) -> float:
+        """Part of all photographs that cannot be used."""
+        return len(self.lost) / max(1, len(self.lost) + len(self.usable))
+
+    def near_duplicates(self, pairs: PairsSettings) -> list[tuple[str, str, int]]:
+        """Names of photographs in different splits that look alike, with the bits between them."""
+        keys = {entry.photo.key: entry for entry in self.usable}
+        splits = split_photos(sorted(keys), pairs.splits, pairs.split_seed)
+        hashes = {key: entry.hash for key, entry in keys.items()}
+        return [
+            (keys[first].photo.name, keys[second].photo.name, distance)
+            for first, second, distance in near_duplicates(splits, hashes)
+        ]
+
+
+def survey_photos(
+    data: DataSettings,
+    *,
+    executor: ExecutorKind,
+    workers: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> PhotoScan:
+    """Decode every photograph once, to learn which are usable. UserError where there is none."""
+    folder = Path(data.photos).resolve()
+    photos, lost = discover(folder)
+    usable: list[ScannedPhoto] = []
+
+    def keep(index: int, result: ScannedPhoto | Skipped) -> None:
+        if isinstance(result, Skipped):
+            lost.append(result)
+        else:
+            usable.append(result)
+        advance(1)
+
+    proof = FilesProof.of(folder, [photo.name for photo in photos])
+    worker = functools.partial(_surveyor, proof, data)
+    failures = run_tasks(worker, photos, executor=executor, workers=workers, on_result=keep)
+    # A photograph that brings its decoder down is lost like any other.
+    lost += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
+    if not usable:
+        raise UserError(f"{data.photos}: found no usable photograph among {len(lost)} files")
+    return PhotoScan(
+        tuple(sorted(usable, key=lambda entry: entry.photo.key)),
+        tuple(sorted(lost, key=lambda entry: entry.name)),
+    )
+
+
+def _surveyor(proof: FilesProof, data: DataSettings) -> Callable[[Photo], ScannedPhoto | Skipped]:
+    proof.check()
+    folder = proof.folder
+
+    def survey(photo: Photo) -> ScannedPhoto | Skipped:
+        try:
+            image = decode(folder, photo, data)
+        except UnusableError as error:
+            return Skipped(photo.name, str(error))
+        sha256 = file_sha256(folder / photo.name)
+        height, width = image.shape[:2]
+        return ScannedPhoto(photo, width, height, sha256, perceptual_hash(image))
+
+    return survey

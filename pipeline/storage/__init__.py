@@ -1,0 +1,1 @@
+"""Where sets are stored: folders and object stores, locks and leases."""

@@ -1,0 +1,229 @@
+"""Where data sets lie: folders on disk, or URLs of object stores that fsspec reaches.
+
+`Url` has the part of `pathlib.Path` that data sets need, so that most code takes either. A file
+appears whole or not at all in both: on disk it is written under a temporary name and renamed, in a
+store it is one put.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
+from fsspec.core import url_to_fs
+
+from tvqrap.runtime.atomic import atomic_path
+from tvqrap.runtime.errors import UserError
+
+
+class StorageError(UserError, OSError):
+    """A store that cannot be reached, or that refuses what was asked of it."""
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file or folder of an object store, such as `s3://bucket/folder`.
+
+    Credentials and endpoints come from the environment or from fsspec's own configuration files,
+    in every process anew; a `Url` holds none. Methods raise `FileNotFoundError` as those of a path
+    do, and `StorageError` for all else.
+    """
+
+    text: str
+    """Without a slash at the end."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __truediv__(self, name: str) -> "Url":
+        return Url(f"{self.text}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.text.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Url":
+        """All but the last part."""
+        return Url(self.text.rpartition("/")[0])
+
+    def is_file(self) -> bool:
+        """Whether there is a file of this name."""
+        with self._store() as (store, path):
+            return bool(store.isfile(path))
+
+    def read_bytes(self) -> bytes:
+        """The whole content, in one go."""
+        with self._store() as (store, path):
+            return bytes(store.cat_file(path))
+
+    def write_bytes(self, content: bytes) -> None:
+        """Puts the content there, in place of what may be there."""
+        with self._store() as (store, path), _no_bucket(self):
+            store.pipe_file(path, content)
+
+    def create(self, content: bytes) -> None:
+        """Puts the content there if the name is free, at once: of several, one succeeds.
+
+        Raises `FileExistsError` where the name is taken. Only for stores that `can_create`.
+        """
+        with self._store() as (store, path), _no_bucket(self):
+            store.pipe_file(path, content, mode="create")
+
+    @property
+    def can_create(self) -> bool:
+        """Whether its file system has conditional puts of its own.
+
+        What fsspec does for those without is to look first and write then, which two can do.
+        """
+        with self._store() as (store, _):
+            kind = type(store)
+            put = kind._pipe_file if isinstance(store, AsyncFileSystem) else kind.pipe_file
+            return put is not AbstractFileSystem.pipe_file and "mode" in signature(put).parameters
+
+    def remove(self) -> None:
+        """Removes the file, if there is one."""
+        with self._store() as (store, path), suppress(FileNotFoundError):
+            store.rm_file(path)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What fsspec says of each thing in the folder; of an empty or missing one, nothing."""
+        with self._store() as (store, path):
+            store.invalidate_cache()
+            try:
+                found: list[dict[str, Any]] = store.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
+            return [entry for entry in found if entry["name"].rstrip("/") != path.rstrip("/")]
+
+    @contextmanager
+    def _store(self) -> Iterator[tuple[Any, str]]:
+        """(file system, path in it); what libraries raise of their own becomes `StorageError`."""
+        try:
+            yield url_to_fs(self.text)
+        except (FileNotFoundError, FileExistsError, StorageError):
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise StorageError(
+                f"{self}: {type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+            ) from error
+
+
+@contextmanager
+def _no_bucket(place: Url) -> Iterator[None]:
+    """Where nothing can be found that is written to, it is the bucket that is missing."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{place}: cannot be written ({error})") from error
+
+
+Location = Path | Url
+
+
+def location(given: str | Path) -> Location:
+    """A path, or what a URL names. Raises `UserError` where nothing here can reach that."""
+    text = str(given)
+    if "://" not in text:
+        return Path(given)
+    try:
+        store, path = url_to_fs(text)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"{text}: cannot be used ({error}), expected a folder or a URL that fsspec knows"
+        ) from None
+    if "file" in (store.protocol if isinstance(store.protocol, tuple) else (store.protocol,)):
+        return Path(path)
+    return Url(text.rstrip("/"))
+
+
+def resolved(place: Location) -> Location:
+    """The same from any working directory."""
+    return place.resolve() if isinstance(place, Path) else place
+
+
+def make_folder(place: Location) -> None:
+    """Makes a folder with its parents; an object store needs none."""
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+
+
+def file_sizes(folder: Location) -> dict[str, int]:
+    """Bytes of each file in a folder, by name, sorted; none where there is no such folder."""
+    if isinstance(folder, Path):
+        if not folder.is_dir():
+            return {}
+        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        return {path.name: path.stat().st_size for path in paths}
+    files = (entry for entry in folder.entries() if entry["type"] == "file")
+    return dict(sorted((_last(entry["name"]), int(entry["size"] or 0)) for entry in files))
+
+
+def folder_names(folder: Location) -> list[str]:
+    """Folders in a folder, by name, sorted; none where there is no such folder."""
+    if isinstance(folder, Path):
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    inside = (entry for entry in folder.entries() if entry["type"] == "directory")
+    return sorted(_last(entry["name"]) for entry in inside)
+
+
+def remove(place: Location) -> None:
+    """Removes a file, if there is one."""
+    if isinstance(place, Path):
+        place.unlink(missing_ok=True)
+    else:
+        place.remove()
+
+
+@contextmanager
+def opened(place: Location) -> Iterator[BinaryIO]:
+    """A file to read and seek in; one of a store is fetched whole, in one go."""
+    if isinstance(place, Path):
+        with place.open("rb") as file:
+            yield file
+    else:
+        yield io.BytesIO(place.read_bytes())
+
+
+@contextmanager
+def written(place: Location) -> Iterator[BinaryIO]:
+    """A file to write from its start; it appears at the end, whole, or not if anything raised.
+
+    One of a store is kept in memory until then.
+    """
+    if isinstance(place, Path):
+        with atomic_path(place) as temporary, temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    else:
+        memory = io.BytesIO()
+        yield memory
+        place.write_bytes(memory.getvalue())
+
+
+def write_text(place: Location, text: str) -> None:
+    """Writes a text as UTF-8, whole or not at all."""
+    with written(place) as file:
+        file.write(text.encode())
+
+
+def file_sha256(path: Location) -> str:
+    """SHA-256 (hex) of a file. OSError where it cannot be read."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,82 @@
+"""One process at a time: a lock on a file, in which its holder leaves its name."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tvqrap.runtime.errors import UserError
+
+_POLL_SECONDS = 0.1
+
+
+@contextmanager
+def file_lock(lock: Path, what: str, *, patience: float = 0.0) -> Iterator[None]:
+    """Holds a lock file for as long as the block runs; it ends with its process, however that ends.
+
+    Waits up to `patience` seconds for another holder. Raises `UserError` that says of `what` that
+    it is running already and names the process, or where the file system has no locks.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+") as file:
+        deadline = time.monotonic() + patience
+        while not _taken(file, lock):
+            if time.monotonic() >= deadline:
+                raise already_running(what, holder(lock))
+            time.sleep(_POLL_SECONDS)
+        file.truncate(0)
+        file.write(this_process())
+        file.flush()
+        try:
+            yield
+        finally:
+            # The file stays: whoever removed it could take it from under one who waits for it.
+            file.truncate(0)
+
+
+def holder(lock: Path) -> str:
+    """The process that holds a lock, `PID on HOST`; `unknown` where it has not said so yet.
+
+    A process that was killed leaves its name behind, but not the lock.
+    """
+    try:
+        return lock.read_text().strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"
+
+
+def wait_until_free(lock: Path, on_wait: Callable[[str], None]) -> None:
+    """Returns once no process holds the lock; `on_wait` first hears who does, if any."""
+    with lock.open("a+") as file:
+        if not _taken(file, lock):
+            on_wait(holder(lock))
+            while not _taken(file, lock):
+                time.sleep(_POLL_SECONDS)
+
+
+def this_process() -> str:
+    """This process as a holder names itself: `PID on HOST`."""
+    return f"{os.getpid()} on {socket.gethostname()}"
+
+
+def already_running(what: str, who: str) -> UserError:
+    """The error that tells a second one of the first, `who` being `PID on HOST`."""
+    return UserError(
+        f"{what} is already running here (process {who}); wait for it or stop it first"
+    )
+
+
+def _taken(file: IO[str], lock: Path) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{lock}: cannot be locked ({error}), expected a file system with file locks"
+        ) from None
+    return True

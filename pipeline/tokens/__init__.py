@@ -1,0 +1,1 @@
+"""Token datasets: structure and codes of every HR crop, extracted once."""

@@ -1,0 +1,79 @@
+"""Token data sets: ground-truth structure and codes of every HR crop, extracted once.
+
+What a reader of one needs; `pipeline/tokens/extract.py` makes them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.pairs.index import PairSet, listed_pair_set
+from pipeline.shards.manifest import Manifest
+from pipeline.storage.location import Location
+from tvqrap.pretrained.folder import read_config
+from tvqrap.runtime.errors import UserError
+
+
+def code_statistics(counts: np.ndarray) -> dict[str, Any]:
+    """Share of codes in use, entropy in nats and perplexity of a code histogram."""
+    share = counts / max(1, counts.sum())
+    used = share[share > 0]
+    entropy = float(-(used * np.log(used)).sum())
+    return {
+        "codes_used": round(float((counts > 0).mean()), 6),
+        "code_entropy": round(entropy, 6),
+        "code_perplexity": round(float(np.exp(entropy)), 3),
+    }
+
+
+def check_tokens(
+    tokens: Location,
+    tokenizer: Path,
+    pairs: Location | None = None,
+    *,
+    pairs_listed_in: Location | None = None,
+) -> Manifest:
+    """The manifest of a token dataset.
+
+    Raises `UserError`, a sentence that names both sides, where it is one of pairs or of another
+    schema, where another tokenizer or codebook made it, or where it was made from other pairs than
+    those in the folder `pairs`, or than those of its name that `sets.json` in `pairs_listed_in`
+    tells of.
+    """
+    manifest = Manifest.load(tokens)
+    if manifest.kind != "tokens":
+        raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
+    card = read_config(tokenizer)
+    found, codebook = (manifest.extra.get(key) for key in ("tokenizer", "architecture"))
+    entries = (codebook or {}).get("codebook")
+    if entries != card.architecture.codebook:
+        raise UserError(
+            f"{tokens}: holds codes of a codebook of {entries}, but that of {tokenizer} has "
+            f"{card.architecture.codebook} entries: extract the tokens again"
+        )
+    if found != card.fingerprint:
+        raise UserError(
+            f"{tokens}: made by tokenizer {str(found)[:12]}, but {tokenizer} is "
+            f"{card.fingerprint[:12]}: extract the tokens again"
+        )
+    if pairs is not None:
+        _check_origin(tokens, manifest, pairs, PairSet.of(Manifest.load(pairs)))
+    if pairs_listed_in is not None:
+        expected = listed_pair_set(pairs_listed_in, manifest.set)
+        _check_origin(tokens, manifest, pairs_listed_in / manifest.set, expected)
+    return manifest
+
+
+def _check_origin(tokens: Location, manifest: Manifest, pairs: Location, expected: PairSet) -> None:
+    size = manifest.params["settings"]["size"]
+    if size != expected.size:
+        raise UserError(
+            f"{tokens}: made from crops of {size}x{size}, but {pairs} holds crops of "
+            f"{expected.size}x{expected.size}: extract the tokens again"
+        )
+    if (made_from := manifest.extra["pairs"]) != expected.root:
+        raise UserError(
+            f"{tokens}: made from pairs {made_from[:12]}, but {pairs} is {expected.root[:12]}: "
+            "extract the tokens again"
+        )

@@ -1,0 +1,113 @@
+"""HR crops of a pair shard to structure and codes, in batches that follow from the shard alone."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.config import TokensSettings
+from pipeline.executor.prefetch import in_threads
+from pipeline.shards.codec import decode_png
+from pipeline.shards.tar import Sample
+from pipeline.tokens.quarantine import BadSampleError
+from tvqrap.pretrained.folder import fingerprint, load_tokenizer
+from tvqrap.runtime.device import on_device, select_device
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.hardware import Machine
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A sample of a pair shard with its decoded HR crop, uint8 (H, W, 3)."""
+
+    sample: Sample
+    hr: NDArray[np.uint8]
+
+
+def batches(
+    samples: Iterable[Sample],
+    size: int,
+    multiple: int,
+    on_poison: Callable[[Sample, BadSampleError], None],
+    threads: int = 1,
+) -> Iterator[list[Crop]]:
+    """Crops of one shard in its order, up to `size` of one shape together.
+
+    Samples without an HR crop that decodes and whose sides are multiples of `multiple` go to
+    `on_poison` and into no batch: the others' batches are the same wherever the shard is read.
+    `threads` decode.
+    """
+
+    def decoded(sample: Sample) -> Crop | tuple[Sample, BadSampleError]:
+        try:
+            return Crop(sample, _hr(sample, multiple))
+        except BadSampleError as error:
+            return sample, error
+
+    batch: list[Crop] = []
+    for crop in in_threads(decoded, samples, threads):
+        if not isinstance(crop, Crop):
+            on_poison(*crop)
+            continue
+        if batch and (len(batch) == size or batch[0].hr.shape != crop.hr.shape):
+            yield batch
+            batch = []
+        batch.append(crop)
+    if batch:
+        yield batch
+
+
+def _hr(sample: Sample, multiple: int) -> NDArray[np.uint8]:
+    try:
+        hr = decode_png(sample.members["hr.png"])
+    except KeyError as error:
+        raise BadSampleError("it has no hr.png") from error
+    except ValueError as error:
+        raise BadSampleError("its hr.png does not decode") from error
+    height, width = hr.shape[:2]
+    if height % multiple or width % multiple:
+        raise BadSampleError(f"its HR crop is {width}x{height}, expected multiples of {multiple}")
+    return hr
+
+
+class Encoder:
+    """A tokenizer on its device, for batches of HR crops, in float32."""
+
+    def __init__(self, folder: Path, expected: str, settings: TokensSettings) -> None:
+        """Loads the tokenizer of a model folder, whose fingerprint has to be `expected`.
+
+        Raises `UserError` where it is another, or where there is no such device.
+        """
+        torch.set_num_threads(settings.threads)
+        # Codes are choices between near neighbours: formats with fewer digits change some of them.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        tokenizer = load_tokenizer(folder)
+        if fingerprint(tokenizer) != expected:
+            raise UserError(f"{folder}: not the tokenizer that the extraction began with")
+        self.device = select_device(settings.device, "tokens.device")
+        self.tokenizer = on_device(tokenizer, self.device)
+        self.architecture = tokenizer.architecture
+        self.machine = Machine.here(settings.device)
+
+    def images(self, batch: list[Crop]) -> Tensor:
+        """Crops of one shape as float32 (N, 3, H, W) in [-1, 1], on the device."""
+        hr = np.stack([crop.hr for crop in batch])
+        images = torch.from_numpy(hr).to(self.device).permute(0, 3, 1, 2).float()
+        return images.div_(127.5).sub_(1)
+
+    def __call__(self, batch: list[Crop]) -> tuple[NDArray[np.float32] | None, NDArray[np.int64]]:
+        """(structure (N, C, h, w), none without a structure branch; codes (N, h', w'))."""
+        structure, codes = self.tokenizer.tokenize(self.images(batch))
+        return None if structure is None else structure.cpu().numpy(), codes.cpu().numpy()
+
+
+def half_structure(structure: NDArray[np.float32]) -> NDArray[np.float16]:
+    """A structure as it is stored. Raises `BadSampleError` where it does not fit 16 bits."""
+    if not np.isfinite(structure).all() or np.abs(structure).max() > np.finfo(np.float16).max:
+        raise BadSampleError("its structure does not fit 16 bits")
+    return structure.astype(np.float16)

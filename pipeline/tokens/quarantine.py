@@ -1,0 +1,40 @@
+"""Samples that could not be used, kept with what went wrong, outside of any data set."""
+
+import json
+import traceback
+from collections.abc import Collection
+
+from pipeline.shards.tar import Sample
+from pipeline.storage.location import Location, file_sizes, remove, write_text, written
+
+
+class BadSampleError(Exception):
+    """A sample that cannot be used.
+
+    The message is the reason alone and the same on every machine; what led to it is its cause.
+    """
+
+
+def sweep_quarantine(folder: Location, kept: Collection[str]) -> None:
+    """Removes what is there of samples whose keys are not `kept`: they were of use since."""
+    for name in file_sizes(folder):
+        if name.lstrip(".").partition(".")[0] not in kept:
+            remove(folder / name)
+
+
+def quarantine(folder: Location, shard: str, sample: Sample, error: BadSampleError) -> None:
+    """Writes a sample's members to `folder` under their names in the shard, then `KEY.error.json`.
+
+    That holds key, shard, reason, the error behind it and its traceback.
+    """
+    for suffix, payload in sorted(sample.members.items()):
+        with written(folder / f"{sample.key}.{suffix}") as file:
+            file.write(payload)
+    about = {
+        "key": sample.key,
+        "shard": shard,
+        "reason": str(error),
+        "error": repr(error.__cause__ or error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    write_text(folder / f"{sample.key}.error.json", json.dumps(about, indent=1) + "\n")

@@ -1,0 +1,200 @@
+"""One token shard, as a worker makes it of a pair shard: read, encoded and written side by side."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from queue import Queue
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import TokensSettings
+from pipeline.executor.prefetch import ahead
+from pipeline.executor.shared_storage import ManifestProof, WrittenProof
+from pipeline.shards.codec import encode_array
+from pipeline.shards.manifest import SCHEMA, ShardRow, Skipped
+from pipeline.shards.tar import Sample, read_shard, write_shard
+from pipeline.storage.location import Location, file_sizes
+from pipeline.tokens.quarantine import BadSampleError, quarantine
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.hardware import Machine
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.tokens.encode import Encoder
+
+BATCHES_AHEAD = 2
+"""Batches that are read and decoded before the encoder asks for them."""
+
+
+@dataclass(frozen=True)
+class ExtractedShard:
+    """A finished token shard."""
+
+    row: ShardRow
+    code_counts: tuple[int, ...]
+    """How often each code occurs in it."""
+    dropped: tuple[Skipped, ...]
+    """Samples of the pair shard that are not in it: key and reason."""
+    machine: Machine
+    """On which it was made."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Makes, in each worker, the function that turns a pair shard into a token shard."""
+
+    tokenizer: Location
+    """Its model folder."""
+    fingerprint: str
+    """Of the tokenizer that the driver read: a worker that reads another one refuses."""
+    pairs: Location
+    """Where the pair shards are, with their manifest."""
+    pairs_root: str
+    """Of the manifest that the driver read."""
+    out: Location
+    quarantine: Location
+    """Folder for samples that cannot be used."""
+    settings: TokensSettings
+    storage: WrittenProof
+    """That workers write where the driver does."""
+
+    def __call__(self) -> Callable[[ShardRow], ExtractedShard]:
+        """Loads the tokenizer, once per worker."""
+        self.storage.check()
+        ManifestProof(self.pairs, self.pairs_root).check()
+        from pipeline.tokens.encode import Encoder
+
+        with _on_disk(self.tokenizer) as folder:
+            encoder = Encoder(folder, self.fingerprint, self.settings)
+        return partial(self._extract, encoder)
+
+    def _extract(self, encoder: "Encoder", source: ShardRow) -> ExtractedShard:
+        """Encodes here, while threads read and decode what comes and write what is done."""
+        from pipeline.tokens.encode import batches
+
+        shard = _TokenShard(self, source, encoder.architecture.codebook, encoder.machine)
+        pairs = shard.numbered(read_shard(self.pairs / source.name, source.sha256))
+        multiple, threads = encoder.architecture.hr_multiple, self.settings.threads
+        crops = batches(pairs, self.settings.batch_size, multiple, shard.drop, threads)
+        encoded: Queue[_Encoded | BaseException | None] = Queue()
+        with closing(ahead(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
+            row = pool.submit(write_shard, self.out / source.name, shard.samples(encoded))
+            try:
+                for batch in prepared:
+                    if row.done():
+                        break  # it cannot be written
+                    encoded.put(_Encoded([crop.sample for crop in batch], *encoder(batch)))
+            except BaseException as error:
+                encoded.put(error)
+                raise
+            encoded.put(None)
+            written = replace(row.result(), source=source.sha256, plan=plan_of(self, source))
+            return shard.finished(written)
+
+
+@contextmanager
+def _on_disk(folder: Location) -> Iterator[Path]:
+    """A model folder as a path; one in a store is fetched for as long as the block runs."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with TemporaryDirectory() as temporary:
+        for name in file_sizes(folder):
+            (Path(temporary) / name).write_bytes((folder / name).read_bytes())
+        yield Path(temporary)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch of pairs and the tokens of their HR crops."""
+
+    pairs: list[Sample]
+    structures: NDArray[np.float32] | None
+    codes: NDArray[np.int64]
+
+
+class _TokenShard:
+    """One token shard while it is made, by a thread that reads and one that writes."""
+
+    def __init__(
+        self, extractor: Extractor, source: ShardRow, codebook: int, machine: Machine
+    ) -> None:
+        self._extractor = extractor
+        self._source = source
+        self._counts = np.zeros(codebook, dtype=np.int64)
+        self._places: dict[str, int] = {}
+        self._dropped: list[Skipped] = []
+        self._machine = machine
+
+    def numbered(self, pairs: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples, whose places in the shard are kept in mind."""
+        for place, sample in enumerate(pairs):
+            self._places[sample.key] = place
+            yield sample
+
+    def drop(self, sample: Sample, error: BadSampleError) -> None:
+        """Sets aside a sample that cannot be used."""
+        quarantine(self._extractor.quarantine, self._source.name, sample, error)
+        self._dropped.append(Skipped(sample.key, str(error)))
+
+    def samples(self, encoded: "Queue[_Encoded | BaseException | None]") -> Iterator[Sample]:
+        """Token samples of what comes in, until none comes; an error that comes in is raised."""
+        from pipeline.tokens.encode import half_structure
+
+        made = 0
+        while (batch := encoded.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            for index, pair in enumerate(batch.pairs):
+                codes = batch.codes[index]
+                try:
+                    half = (
+                        None
+                        if batch.structures is None
+                        else half_structure(batch.structures[index])
+                    )
+                except BadSampleError as error:
+                    self.drop(pair, error)
+                    continue
+                self._counts += np.bincount(codes.ravel(), minlength=len(self._counts))
+                made += 1
+                yield _token_sample(pair, codes, half)
+        if self._dropped and not made:
+            first = self._in_order()[0]
+            raise UserError(
+                f"{self._extractor.pairs / self._source.name}: none of its {len(self._dropped)} "
+                f"samples can be used, the first ({first.name}): {first.reason}"
+            )
+
+    def finished(self, row: ShardRow) -> ExtractedShard:
+        """What became of it, once it is written."""
+        counts = tuple(self._counts.tolist())
+        return ExtractedShard(row, counts, self._in_order(), self._machine)
+
+    def _in_order(self) -> tuple[Skipped, ...]:
+        """Dropped samples as they stand in the pair shard: two threads drop them."""
+        return tuple(sorted(self._dropped, key=lambda lost: self._places[lost.name]))
+
+
+def _token_sample(
+    pair: Sample, codes: NDArray[np.int64], structure: NDArray[np.float16] | None
+) -> Sample:
+    members = {suffix: data for suffix, data in pair.members.items() if suffix != "hr.png"}
+    members["codes.npy"] = encode_array(codes.astype(np.uint16))
+    if structure is not None:
+        members["structure.npy"] = encode_array(structure)
+    return Sample(pair.key, members)
+
+
+def plan_of(extractor: Extractor, source: ShardRow) -> str:
+    """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
+    settings = extractor.settings.model_dump(include={"device", "batch", "threads"})
+    decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

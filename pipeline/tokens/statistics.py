@@ -1,0 +1,115 @@
+"""How the codes of a token data set spread over the codebook and over its shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.shards.codec import decode_array
+from pipeline.shards.manifest import Manifest, ShardRow
+from pipeline.shards.tar import read_shard
+from pipeline.storage.location import Location
+from pipeline.tokens.check import code_statistics
+from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class ShardDrift:
+    """How far one shard's codes are from those of all other shards."""
+
+    shard: str
+    samples: int
+    divergence: float
+    """Jensen-Shannon divergence of the two histograms in bits, 0 (equal) to 1 (nothing shared)."""
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Codes of one token set."""
+
+    samples: int
+    counts: NDArray[np.int64]
+    """How often each code occurs, (codebook)."""
+    drift: tuple[ShardDrift, ...]
+    """In the order of the shards; empty where there is only one."""
+
+    @property
+    def dead(self) -> list[int]:
+        """Codes that do not occur."""
+        return [int(code) for code in np.flatnonzero(self.counts == 0)]
+
+    @property
+    def usage(self) -> float:
+        """Share of the codebook that occurs."""
+        return float((self.counts > 0).mean())
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the entropy: entries in use, were all used equally."""
+        return float(code_statistics(self.counts)["code_perplexity"])
+
+
+def token_statistics(tokens: Location) -> TokenStatistics:
+    """Reads all codes of a token set. Raises `UserError` for a set of pairs or a damaged one."""
+    manifest = Manifest.load(tokens)
+    if manifest.kind != "tokens":
+        raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
+    codebook = manifest.extra["architecture"]["codebook"]
+    home = manifest.home(tokens)
+    histograms = np.zeros((len(manifest.shards), codebook), dtype=np.int64)
+    for number, row in enumerate(manifest.shards):
+        for sample in read_shard(home / row.name):
+            try:
+                codes = decode_array(sample.members["codes.npy"])
+                histograms[number] += np.bincount(codes.ravel(), minlength=codebook)
+            except (KeyError, ValueError) as error:
+                raise UserError(
+                    f"{home / row.name}: sample {sample.key}: no codes of a codebook of "
+                    f"{codebook} ({error})"
+                ) from None
+    return statistics_of(manifest.shards, histograms)
+
+
+def statistics_of(shards: Sequence[ShardRow], histograms: NDArray[np.int64]) -> TokenStatistics:
+    """Statistics of shards whose codes were counted, (shards, codebook)."""
+    total = histograms.sum(0)
+    drift: tuple[ShardDrift, ...] = ()
+    if len(shards) > 1:
+        drift = tuple(
+            ShardDrift(row.name, row.samples, jensen_shannon(histogram, total - histogram))
+            for row, histogram in zip(shards, histograms, strict=True)
+        )
+    return TokenStatistics(sum(row.samples for row in shards), total, drift)
+
+
+def save_tables(found: TokenStatistics, folder: Path, name: str) -> None:
+    """Writes tables of a set that `dvc plots show` draws.
+
+    `codes/NAME.tsv` has the codes from the most to the least frequent, with their percentage of all
+    codes; `drift/NAME.tsv`, where there are several shards, the divergence of each.
+    """
+    total = max(1, int(found.counts.sum()))
+    codes = ["rank\tcode\tcount\tpercent"]
+    for rank, code in enumerate(np.argsort(-found.counts, kind="stable").tolist()):
+        count = int(found.counts[code])
+        codes.append(f"{rank}\t{code}\t{count}\t{100 * count / total:.6g}")
+    write_atomic(folder / "codes" / f"{name}.tsv", "\n".join(codes) + "\n")
+    drift = ["shard\tdivergence"]
+    drift += [f"{number}\t{row.divergence:.6f}" for number, row in enumerate(found.drift)]
+    if found.drift:
+        write_atomic(folder / "drift" / f"{name}.tsv", "\n".join(drift) + "\n")
+
+
+def jensen_shannon(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    """Jensen-Shannon divergence of two histograms in bits, 0 to 1."""
+    one, other = (counts / max(1, counts.sum()) for counts in (first, second))
+    middle = (one + other) / 2
+
+    def relative_entropy(share: NDArray[np.float64]) -> float:
+        there = share > 0
+        return float((share[there] * np.log2(share[there] / middle[there])).sum())
+
+    return max(0.0, (relative_entropy(one) + relative_entropy(other)) / 2)

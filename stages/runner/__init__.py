@@ -1,0 +1,1 @@
+"""What surrounds a stage: params, fingerprint, lock, scratch folder, workers."""

@@ -1,0 +1,62 @@
+"""The params, inputs and outputs that dvc.yaml declares for each stage."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.params import Params
+
+PIPELINE = Path("dvc.yaml")
+
+_NETWORK_KEYS = ("width", "codebook", "texture", "structure")
+
+
+class UndeclaredParam(Exception):
+    """A stage touched a param that dvc.yaml does not declare for it: a fault of the code."""
+
+
+class DeclaredParams:
+    """Params of which a stage sees only those that dvc.yaml declares for it."""
+
+    def __init__(self, params: Params, declared: Sequence[str]) -> None:
+        self._params = params
+        self._declared = frozenset(declared)
+
+    def __getattr__(self, name: str) -> Any:
+        for key in _NETWORK_KEYS if name == "architecture" else (name,):
+            if key not in self._declared:
+                raise UndeclaredParam(f"{key} is not among the stage's params in {PIPELINE}")
+        return getattr(self._params, name)
+
+
+def read_pipeline() -> dict[str, dict[str, Any]]:
+    """The entries of dvc.yaml's stages, by name."""
+    pipeline = YAML(typ="safe", pure=True).load(PIPELINE.read_text(encoding="utf-8"))
+    stages: dict[str, dict[str, Any]] = pipeline["stages"]
+    return stages
+
+
+def inputs_of(
+    entry: Mapping[str, Any], params: Mapping[str, Any]
+) -> tuple[tuple[str, ...], list[Path]]:
+    """(keys of params, files and folders) that a stage's entry declares as its inputs."""
+
+    def filled(path: str) -> Path:
+        def value(match: re.Match[str]) -> str:
+            found: Any = params
+            for key in match[1].split("."):
+                found = found[key]
+            return str(found)
+
+        return Path(re.sub(r"\$\{([^}]+)\}", value, path))
+
+    return tuple(entry.get("params", ())), [filled(path) for path in entry.get("deps", ())]
+
+
+def outs_of(entry: Mapping[str, Any]) -> list[Path]:
+    """Files and folders that a stage's entry declares as its outputs, metrics last."""
+    listed = (*entry.get("outs", ()), *entry.get("metrics", ()))
+    return [Path(next(iter(out)) if isinstance(out, dict) else out) for out in listed]

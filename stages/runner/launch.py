@@ -1,0 +1,119 @@
+"""A training stage on one worker or several.
+
+`compute.workers` processes run the same stage on this machine: this module starts them and passes
+signals on. torchrun can start them as well, on several machines (`torchrun ... -m
+stages.train_tokenizer`), and so does Ray Train on the cluster at RAY_ADDRESS. In all cases workers
+find each other by the variables of torchrun, and the first writes what the stage makes.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from stages.params import load_params
+from stages.runner.stage import Stage, run_stage
+from stages.runner.watchdog import exit_with_parent
+from stages.runner.worker import as_worker
+from tvqrap.runtime.errors import UserError
+from tvqrap.training.distributed import COUNT, LOCAL_RANK, RANK, Workers
+
+FAILURE_SECONDS = 15.0
+"""How long workers have to notice that one of them failed."""
+SAVING_SECONDS = 300.0
+"""How long they have to save and stop once asked to."""
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+
+
+def run_training(name: str, body: Callable[[Stage, Workers], None]) -> NoReturn:
+    """Runs a training stage in the current directory, which is the top of a checkout, and exits."""
+    started = COUNT in os.environ
+    try:
+        count = load_params().compute.workers
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if count > 1 and not started:
+        if os.environ.get("RAY_ADDRESS"):
+            from stages.runner.ray_train import train_on_ray
+
+            run_stage(name, train_on_ray)
+        sys.exit(start([sys.executable, "-m", f"stages.{name}"], count))
+    if started:
+        exit_with_parent(psutil.Process().parent(), "what started this worker")
+    run_stage(name, partial(as_worker, body), leads=int(os.environ.get(RANK, 0)) == 0)
+
+
+def start(command: Sequence[str], count: int) -> int:
+    """Runs a command as `count` workers; returns the exit code, that of the first to fail.
+
+    What the first worker says is shown as it is said, what another says if it is the first to fail.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    with tempfile.TemporaryDirectory() as folder:
+        for rank in range(count):
+            variables = {RANK: rank, COUNT: count, LOCAL_RANK: rank, "MASTER_PORT": port}
+            said = (Path(folder) / str(rank)).open("wb") if rank else None
+            workers.append(
+                subprocess.Popen(
+                    command,
+                    env={
+                        **os.environ,
+                        "MASTER_ADDR": "127.0.0.1",
+                        **{key: str(value) for key, value in variables.items()},
+                    },
+                    stdout=said,
+                    stderr=said,
+                    # The terminal's Ctrl-C reaches this process alone, which passes it on once.
+                    start_new_session=True,
+                )
+            )
+        failed = _wait(workers)
+        if failed is None:
+            return 0
+        code = workers[failed].returncode
+        if failed and code not in STOPPED:
+            text = (Path(folder) / str(failed)).read_text(errors="replace").strip()
+            print(f"worker {failed}: {text or f'ended with code {code}'}", file=sys.stderr)
+        return code if code > 0 else 128 - code
+
+
+def _wait(workers: list[subprocess.Popen[bytes]]) -> int | None:
+    """Waits for all workers; the number of the first to fail, none where none did.
+
+    The others then have some time to save or to notice, and are killed after it.
+    """
+    first: int | None = None
+    deadline = float("inf")
+    while any(worker.poll() is None for worker in workers) or first is None:
+        if first is None:
+            first = next((n for n, worker in enumerate(workers) if worker.poll()), None)
+            if first is None and all(worker.poll() == 0 for worker in workers):
+                return None
+            if first is not None:
+                stopped = workers[first].returncode in STOPPED
+                deadline = time.monotonic() + (SAVING_SECONDS if stopped else FAILURE_SECONDS)
+        if time.monotonic() > deadline:
+            for worker in workers:
+                worker.kill()
+        time.sleep(0.05)
+    return first

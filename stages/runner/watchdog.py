@@ -1,0 +1,57 @@
+"""Ends a process when the process that started it is gone."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from tvqrap.runtime.signals import stop_requested
+
+ORPHAN_CHECK_SECONDS = 1.0
+
+
+def dvc_process() -> psutil.Process | None:
+    """The dvc that started this process, through any shells between."""
+    for process in psutil.Process().parents():
+        try:
+            words = [Path(word).name for word in process.cmdline()[:4]]
+        except psutil.Error:
+            continue
+        if "dvc" in words:
+            return process
+    return None
+
+
+def exit_with_parent(process: psutil.Process | None, what: str) -> None:
+    """Ends this process like SIGTERM once the one it works for (called `what`) is gone.
+
+    dvc, for one, does not pass its own end on: the stage would run on beside the next `dvc repro`.
+    """
+    if process is None:
+        return
+
+    def watch() -> None:
+        with contextlib.suppress(psutil.Error):
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(ORPHAN_CHECK_SECONDS)
+        # A signal to all at once, as batch systems send it, has reached this process already. A
+        # second one would end what the first makes it save.
+        if not (ending.is_set() or stop_requested()):
+            print(f"{what} is gone: stopping", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name=f"watch of {what}").start()
+
+
+ending = threading.Event()
+
+
+def exit_on_signal(number: int, frame: object) -> NoReturn:
+    ending.set()
+    raise SystemExit(128 + number)

@@ -1,0 +1,231 @@
+"""One behaviour in three places: results, retries, failures, dying workers."""
+
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.executor import code_digest as code
+from pipeline.executor import processes
+from pipeline.executor import ray_capacity as ray_room
+from pipeline.executor.code_digest import code_digest
+from pipeline.executor.outcome import Failure
+from pipeline.executor.ray_capacity import actors_on_node, actors_that_fit
+from pipeline.executor.ray_cluster import ray_cluster
+from pipeline.executor.run import run_tasks
+from pipeline.executor.worker import Worker
+from tests.support.factories import broken, crashing, squarer
+from tests.support.paths import ROOT
+from tvqrap.runtime.errors import UserError
+
+PLACES = ["serial", "processes"]
+
+
+def run(place, tasks, tmp_path, workers=2):
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        functools.partial(squarer, tmp_path),
+        tasks,
+        executor=place,
+        workers=workers,
+        on_result=results.__setitem__,
+    )
+    return results, failures
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_results_retries_and_failures(place, tmp_path):
+    results, failures = run(place, [1, 3, 4, 2], tmp_path)
+    assert results == {0: 1, 2: 16, 3: 4}
+    assert [(f.index, f.error) for f in failures] == [(1, "ValueError: found 3")]
+    assert "in square" in failures[0].traceback
+    for setup in tmp_path.glob("setup*"):
+        assert setup.read_text() == "once\n"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_try_is_told_of(place, tmp_path):
+    tries = []
+    factory = functools.partial(squarer, tmp_path)
+    options = {"executor": place, "workers": 1, "on_result": lambda index, result: None}
+    run_tasks(factory, [1, 3, 4], on_attempt=tries.append, **options)
+    found = [(each.index, each.number, each.error) for each in tries]
+    three, four = "ValueError: found 3", "ValueError: found 4"
+    assert found == [(0, 1, None), (1, 1, three), (2, 1, four), (1, 2, three), (2, 2, None)]
+    assert len({(each.host, each.pid) for each in tries}) == 1
+    assert (tries[0].pid == os.getpid()) is (place == "serial")
+    assert tries[0].host == socket.gethostname()
+    assert all("in square" in each.traceback for each in tries if each.error)
+
+
+def test_processes_survive_dying_workers(tmp_path):
+    results, failures = run("processes", [1, 5, 6, 2, 7], tmp_path)
+    assert results == {0: 1, 2: 36, 3: 4, 4: 49}
+    assert failures == [Failure(1, "worker died (exit code 7)", "")]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_factory_that_fails_ends_the_run(place):
+    kept = []
+    with pytest.raises(UserError, match="models/none: not found"):
+        run_tasks(broken, [1, 2], executor=place, workers=2, on_result=lambda i, r: kept.append(r))
+    with pytest.raises(RuntimeError, match="in the factory"):
+        run_tasks(crashing, [1], executor=place, workers=1, on_result=lambda i, r: kept.append(r))
+    assert not kept
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_of_the_receiver_ends_the_run(place, tmp_path):
+    def refuse(index: int, result: int) -> None:
+        raise OSError("disk full")
+
+    worker = functools.partial(squarer, tmp_path)
+    with pytest.raises(OSError, match="disk full"):
+        run_tasks(worker, [1, 2, 7], executor=place, workers=2, on_result=refuse)
+
+
+def test_no_tasks_and_no_workers(tmp_path):
+    assert run("processes", [], tmp_path) == ({}, [])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="0 workers"):
+        run("serial", [1], tmp_path, workers=0)
+
+
+DRIVER = """
+import os, sys, time
+from pipeline.executor.run import run_tasks
+def worker():
+    def work(path):
+        open(path, "w").write(str(os.getpid()))
+        time.sleep(60)
+    return work
+if __name__ == "__main__":
+    run_tasks(worker, sys.argv[1:], executor="processes", workers=2, on_result=print)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_driver(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    notes = [tmp_path / "a", tmp_path / "b"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen([sys.executable, str(script), *map(str, notes)], env=environment)
+    deadline = time.monotonic() + 60
+    while not all(note.exists() and note.read_text() for note in notes):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    while any(alive(int(note.read_text())) for note in notes):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_ray_gives_the_same(ray_cluster, tmp_path):
+    results, failures = run("ray", [1, 3, 4, 2], tmp_path, workers=5)
+    assert results == {0: 1, 2: 16, 3: 4}
+    assert [(f.index, f.error) for f in failures] == [(1, "ValueError: found 3")]
+    assert len(list(tmp_path.glob("setup*"))) <= 2  # no more actors than fit two CPUs
+    with pytest.raises(UserError, match="models/none: not found"):
+        run_tasks(broken, [1], executor="ray", workers=1, on_result=print)
+    with pytest.raises(UserError, match="no node has 64 cpus"):
+        run_tasks(broken, [1], executor="ray", workers=1, on_result=print, cpus=64)
+
+
+def test_a_worker_with_other_code_is_refused(monkeypatch, tmp_path):
+    found = code_digest()[:12]
+    monkeypatch.setattr(processes, "code_digest", lambda: "0" * 64)
+    with pytest.raises(UserError, match=rf"imports code {found}, expected the driver's 0{{12}}$"):
+        run("processes", [1], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_code_edited_during_a_run_changes_nothing_in_its_workers(monkeypatch, tmp_path):
+    module = tmp_path / "code/module.py"
+    module.parent.mkdir()
+    module.write_text("one = 1\n")
+    monkeypatch.setattr(code, "package_folders", lambda: [module.parent])
+    code_digest.cache_clear()
+    try:
+        worker = Worker(functools.partial(squarer, tmp_path), code_digest())
+        module.write_text("one = 2\n")
+        assert worker.run(2).result == 4
+        begun = code_digest()
+        code_digest.cache_clear()
+        assert code_digest() != begun, "another process sees what was edited"
+    finally:
+        code_digest.cache_clear()
+
+
+def test_a_local_cluster_gets_three_tries_on_a_busy_machine(monkeypatch):
+    import ray
+
+    said = ["timed out during startup", "timed out during startup", "no memory"]
+    tries = []
+
+    def init(*given, **options):
+        tries.append(given)
+        raise Exception(f"The current node {said[len(tries) - 1]}.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Exception, match="no memory"), ray_cluster():
+        pass
+    assert tries == [("local",)] * 3
+    tries.clear()
+    said[2] = said[0]
+    with pytest.raises(UserError, match="no local cluster in 3 tries"), ray_cluster():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("node", "cpus", "gpus", "fitting"),
+    [
+        ({"CPU": 16.0}, 1, 0, 16),
+        ({"CPU": 16.0}, 4, 1, 0),
+        ({"CPU": 16.0, "GPU": 2.0}, 4, 1, 2),
+        ({"CPU": 16.0, "GPU": 2.0}, 1, 0.5, 4),
+        ({"CPU": 3.0, "GPU": 2.0}, 1, 0.5, 3),
+        ({"CPU": 16.0, "GPU": 2.0}, 1, 0.4, 4),  # two on each GPU; their rests of 0.2 are no fifth
+        ({"CPU": 16.0, "GPU": 1.4}, 1, 0.4, 3),
+        ({"CPU": 16.0, "GPU": 1.0}, 1, 1 / 3, 3),
+        ({"CPU": 16.0, "GPU": 0.3}, 1, 1 / 3, 0),
+        ({"CPU": 16.0, "GPU": 5.0}, 1, 2, 2),
+        ({"GPU": 4.0}, 1, 1, 0),
+    ],
+)
+def test_actors_on_a_node(node, cpus, gpus, fitting):
+    assert actors_on_node(node, cpus, gpus) == fitting
+
+
+def test_what_is_left_on_several_nodes_is_no_room_for_an_actor(monkeypatch):
+    class Cluster:
+        def nodes(self):
+            return [{"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, True, False)]
+
+    free = [{"CPU": 1.0}, {"CPU": 1.0}]
+    monkeypatch.setattr(ray_room, "_free_by_node", lambda: free)
+
+    def fitting(cpus, held=0):
+        return actors_that_fit(Cluster(), 8, held, cpus, 0, 0)
+
+    assert fitting(cpus=2) == 0
+    assert fitting(cpus=1) == 2
+    free[1]["CPU"] = 4.0
+    assert fitting(cpus=2) == 2
+    assert fitting(cpus=2, held=3) == 1

@@ -1,0 +1,184 @@
+"""Photographs: every kind that is read, every kind that is lost, and keys."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.config import DataSettings
+from pipeline.sources.photos import Photo, UnusableError, decode, discover, photo_keys
+from pipeline.sources.scan import survey_photos
+from tests.support.pairs import texture
+from tvqrap.runtime.errors import UserError
+
+IMAGE = texture(1, 60, 80)
+
+
+def read(folder: Path, name: str, max_pixels: int = 10_000) -> np.ndarray:
+    settings = DataSettings(
+        photos=str(folder), min_side=16, max_pixels=max_pixels, max_skipped_fraction=0.0
+    )
+    return decode(folder, Photo("key", name), settings)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """One chunk of a PNG file."""
+    crc = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A small file that claims to be a large picture."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1)))
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "bmp"])
+def test_lossless_formats(tmp_path, suffix):
+    Image.fromarray(IMAGE).save(
+        tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {})
+    )
+    np.testing.assert_array_equal(read(tmp_path, f"a.{suffix}"), IMAGE)
+
+
+def test_exif_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright
+    Image.fromarray(IMAGE).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read(tmp_path, "a.png"), np.rot90(IMAGE, -1))
+
+
+def test_gray_cmyk_16_bit_palette_and_alpha(tmp_path):
+    gray = IMAGE[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(read(tmp_path, "gray.png"), np.stack([gray] * 3, -1))
+
+    Image.fromarray(IMAGE).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=98)
+    assert np.abs(read(tmp_path, "cmyk.jpg").astype(int) - IMAGE).mean() < 6
+
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(read(tmp_path, "deep.png"), np.stack([gray] * 3, -1))
+
+    alpha = np.dstack([IMAGE, np.full((60, 80), 255, np.uint8)])
+    alpha[:30, :, 3] = 0
+    Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    np.testing.assert_array_equal(read(tmp_path, "alpha.png")[30:], IMAGE[30:])
+    assert (read(tmp_path, "alpha.png")[:30] == 255).all()
+
+    palette = Image.fromarray(IMAGE).quantize(16)
+    palette.save(tmp_path / "palette.png", transparency=palette.getpixel((0, 0)))
+    found = read(tmp_path, "palette.png")
+    opaque = np.asarray(palette) != palette.getpixel((0, 0))
+    np.testing.assert_array_equal(found[opaque], np.asarray(palette.convert("RGB"))[opaque])
+    assert (found[~opaque] == 255).all()
+
+
+def test_every_loss_has_a_reason(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "good.jpg")
+    whole = (tmp_path / "good.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "bomb.png").write_bytes(png_header(50_000, 50_000))
+    (tmp_path / "huge.png").write_bytes(png_header(200, 51))
+    Image.fromarray(IMAGE[:10]).save(tmp_path / "tiny.png")
+    (tmp_path / "credits.md").write_text("a companion, not a lost photograph")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "out.jpg").symlink_to("/etc/passwd")
+    (tmp_path / "linked").symlink_to("/etc")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"")
+
+    settings = DataSettings(
+        photos=str(tmp_path), min_side=16, max_pixels=10_000, max_skipped_fraction=1.0
+    )
+    survey = survey_photos(settings, executor="serial", workers=1)
+    assert [entry.photo.name for entry in survey.usable] == ["good.jpg"]
+    reasons = {lost.name: lost.reason for lost in survey.lost}
+    assert len(reasons) == 11
+    assert "not a regular file" in reasons["circle.jpg"]
+    assert "not UTF-8" in reasons["bad\\udcff.jpg"]
+    assert "truncated" in reasons["cut.jpg"]
+    assert "not an image" in reasons["text.jpg"]
+    assert "not an image" in reasons["empty.png"]
+    assert "10000" in reasons["bomb.png"]
+    assert "200x51" in reasons["huge.png"]
+    assert "80x10" in reasons["tiny.png"]
+    assert "out of the folder" in reasons["out.jpg"]
+    assert "not followed" in reasons["linked"]
+    assert "regular" in reasons["pipe.jpg"]
+    assert all(str(tmp_path) not in reason for reason in reasons.values())
+    assert survey.lost_share == 11 / 12
+
+
+def test_any_cut_of_a_file_is_lost_or_read_but_never_crashes(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    Image.fromarray(IMAGE).save(tmp_path / "a.tif")
+    for name in ("a.png", "a.tif"):
+        whole = (tmp_path / name).read_bytes()
+        for size in range(0, len(whole), 371):
+            (tmp_path / name).write_bytes(whole[:size])
+            with pytest.raises(UnusableError):
+                read(tmp_path, name)
+
+
+def test_no_folder_and_no_photograph(tmp_path):
+    with pytest.raises(UserError, match="expected a folder"):
+        discover(tmp_path / "none")
+    settings = DataSettings(
+        photos=str(tmp_path), min_side=16, max_pixels=10_000, max_skipped_fraction=1.0
+    )
+    with pytest.raises(UserError, match="no usable photograph"):
+        survey_photos(settings, executor="serial", workers=1)
+
+
+def test_a_folder_that_cannot_be_searched_is_lost_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    photos, lost = discover(tmp_path)
+    assert [photo.name for photo in photos] == ["a.png"]
+    assert [each.name for each in lost] == ["locked"]
+    assert "Permission denied" in lost[0].reason
+
+
+def test_links_inside_the_folder_are_read(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    photos, lost = discover(tmp_path)
+    assert [photo.name for photo in photos] == ["a.png", "b.png"]
+    assert not lost
+
+
+def test_keys_stay_readable_and_apart():
+    keys = photo_keys(["a/b.jpg", "a b.jpg", "c.jpg", "c.png", "été.jpg", "x" * 90 + ".jpg"])
+    assert keys["a/b.jpg"] == "a-b"
+    assert keys["a b.jpg"].startswith("a_b-")
+    assert keys["c.jpg"] != keys["c.png"]
+    assert len(keys["x" * 90 + ".jpg"]) == 60
+
+
+@given(st.sets(st.text(st.characters(exclude_characters="\0/"), min_size=1, max_size=12)))
+def test_keys_are_unique_and_of_allowed_letters(names):
+    names = [f"d/{name}.jpg" for name in names]
+    keys = photo_keys(names)
+    assert len(set(keys.values())) == len(names)
+    for key in keys.values():
+        assert key.isascii()
+        assert key.replace("-", "").replace("_", "").isalnum()
+        assert len(key) <= 60

@@ -1,0 +1,82 @@
+"""The stage: what it publishes, with its sets in the checkout or elsewhere."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from pipeline.inspection.verify import verify_shards
+from pipeline.shards.manifest import Manifest
+from pipeline.storage.location import Url, file_sizes
+from stages import extract_tokens
+from stages.params import Params
+from stages.runner.stage import Stage
+from tests.support.tokens import SETTINGS, make_material, with_changes
+from tvqrap.runtime.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(folder of a set of pairs, folder of a tokenizer)."""
+    return make_material(tmp_path_factory.mktemp("stage"))
+
+
+@pytest.fixture
+def stage(material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """The stage in a checkout of two sets of pairs, its work done in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TVQRAP_EXECUTOR", "serial")
+    shutil.copytree(material[0], "data/pairs/train")
+    without = with_changes(
+        material[0],
+        Path("data/pairs/test"),
+        lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
+    )
+    replace(Manifest.load(without), set="test").save(without)
+    shutil.copytree(material[1], "models/tokenizer")
+    return Stage("extract_tokens", params(None), "fingerprint", tmp_path / ".scratch/stage-01")
+
+
+def params(storage: str | None) -> Params:
+    tokens = SETTINGS.model_copy(update={"storage": storage})
+    return cast(Params, SimpleNamespace(tokens=tokens))
+
+
+def test_sets_and_tables_are_published(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    extract_tokens.extract_tokens(stage)
+    assert sorted(path.name for path in Path("data/tokens").iterdir()) == ["test", "train"]
+    for name in ("train", "test"):
+        folder = Path("data/tokens") / name
+        assert verify_shards(folder, hashes=True) == []
+        assert Manifest.load(folder).location is None
+        lines = Path(f"curves/tokens/codes/{name}.tsv").read_text().splitlines()
+        assert lines[0] == "rank\tcode\tcount\tpercent" and len(lines) == 1 + 16
+        assert len(Path(f"curves/tokens/drift/{name}.tsv").read_text().splitlines()) == 4
+    assert "test: 1 samples dropped, kept in" in capsys.readouterr().out
+    assert len(list(Path(".scratch/quarantine/stage-01/test").glob("*.error.json"))) == 1
+
+
+def test_stored_elsewhere_the_checkout_holds_manifests(stage: Stage, memory: Url) -> None:
+    extract_tokens.extract_tokens(stage)
+    roots = {name: Manifest.load(Path("data/tokens") / name).root for name in ("train", "test")}
+    extract_tokens.extract_tokens(replace(stage, params=params(str(memory))))
+    for name, root in roots.items():
+        folder = Path("data/tokens") / name
+        assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+        assert Manifest.load(folder).root == root
+        assert Manifest.load(folder).home(folder) == memory / f"stage-01/{name}"
+        assert verify_shards(folder, hashes=True) == []
+    assert len(file_sizes(memory / "stage-01/quarantine/test")) == 2
+    (memory / "stage-01/train/000000.tar").remove()
+    assert verify_shards(Path("data/tokens/train"), hashes=False) == [
+        f"{memory}/stage-01/train/000000.tar: missing"
+    ]
+
+
+def test_a_storage_that_nothing_reaches_is_one_line(stage: Stage) -> None:
+    with pytest.raises(UserError, match=r"^nope://a: cannot be used"):
+        extract_tokens.extract_tokens(replace(stage, params=params("nope://a")))
+    assert not Path("data/tokens").exists()

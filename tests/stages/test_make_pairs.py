@@ -1,0 +1,64 @@
+"""The stage: what it writes, lists and refuses."""
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from pipeline.inspection.verify import verify_shards
+from pipeline.pairs.index import PairSet, listed_pair_set
+from pipeline.shards.manifest import Manifest
+from stages import make_pairs
+from stages.params import Params
+from stages.runner.stage import Stage
+from tvqrap.runtime.errors import UserError
+
+
+@pytest.fixture
+def stage(pairs, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TVQRAP_EXECUTOR", "serial")
+    params = cast(Params, SimpleNamespace(data=data, pairs=pairs))
+    return Stage("make_pairs", params, "fingerprint", tmp_path / "scratch")
+
+
+def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
+    Path(stage.params.data.photos, "bad.jpg").write_bytes(b"bad")
+    make_pairs.make_pairs(stage)
+    for name in ("train", "test"):
+        folder = tmp_path / "data/pairs" / name
+        assert verify_shards(folder, hashes=True) == []
+        assert listed_pair_set(folder.parent, name) == PairSet.of(Manifest.load(folder))
+    printed = capsys.readouterr().out
+    assert "8 photographs usable, 1 lost" in printed
+    assert "bad.jpg: not an image" in printed
+    assert "train: 18 crops of 5 photographs in 4 shards" in printed
+
+
+def test_sets_can_be_stored_elsewhere(stage, tmp_path):
+    make_pairs.make_pairs(stage)
+    elsewhere = stage.params.pairs.model_copy(update={"storage": str(tmp_path / "big disk")})
+    params = SimpleNamespace(data=stage.params.data, pairs=elsewhere)
+    stage = replace(stage, params=cast(Params, params), scratch=tmp_path / "work-0123")
+    (tmp_path / "inside").mkdir()
+    here = tmp_path / "data/pairs"
+    before = {path.name: path.read_bytes() for path in (here / "train").glob("*.tar")}
+    with contextlib.chdir(tmp_path / "inside"):
+        make_pairs.make_pairs(stage)
+        published = Path("data/pairs/train").resolve()
+    assert [path.name for path in published.iterdir()] == ["manifest.json"]
+    assert Manifest.load(published).root == Manifest.load(here / "train").root
+    assert verify_shards(published, hashes=True) == []
+    home = tmp_path / "big disk/work-0123/train"
+    assert {path.name: path.read_bytes() for path in home.glob("*.tar")} == before
+
+
+def test_too_much_loss_fails_the_stage(stage, tmp_path):
+    for number in range(9):
+        Path(stage.params.data.photos, f"bad{number}.jpg").write_bytes(b"bad")
+    with pytest.raises(UserError, match=r"data\.max_lost: found 9 of 17 .* expected at most 50"):
+        make_pairs.make_pairs(stage)
+    assert not (tmp_path / "data").exists()

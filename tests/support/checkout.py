@@ -1,0 +1,81 @@
+"""A copy of the project in which the real dvc runs the tiny profile."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A git repository of its own, without a virtual environment inside."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=environment(self.root),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs dvc by its path alone, as without activation."""
+        return self.run(str(Path(sys.executable).parent / "dvc"), *arguments, check=check)
+
+    def stages_run(self, done: subprocess.CompletedProcess[str]) -> list[str]:
+        """Which stages a `dvc repro` or `dvc exp run` ran, in order."""
+        lines = (done.stdout + done.stderr).splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """An environment without this process's settings, its virtual environment not on PATH."""
+    bin_folder = str(Path(sys.executable).parent)
+    path = [part for part in os.environ["PATH"].split(os.pathsep) if part != bin_folder]
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("VIRTUAL_ENV", "PYTHONPATH", "TVQRAP_PYTHON", "RAY_ADDRESS")
+    }
+    identity = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in (("NAME", "test"), ("EMAIL", "test@localhost"))
+    }
+    return {**kept, **identity, "PATH": os.pathsep.join(path), "HOME": str(home / ".home")}
+
+
+def make_checkout(folder: Path, profile: str = "smoke") -> Checkout:
+    """Copies the tracked files (and new ones that git does not ignore) and chooses a profile."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        source = ROOT / name
+        if source.is_file() and not name.startswith(("tests/", "evaluation/", "dvc.lock")):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    shutil.copy(ROOT / f"stages/profiles/{profile}.yaml", folder / "params.yaml")
+    checkout = Checkout(folder)
+    checkout.run("git", "init", "-q")
+    checkout.commit("start")
+    return checkout

@@ -1,0 +1,67 @@
+"""A set of pairs and a tokenizer for the tests of token data sets."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from pipeline.config import DataSettings, PairsSettings, TokensSettings
+from pipeline.pairs.make import make_set
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.tar import Sample, read_shard, write_shard
+from pipeline.sources.scan import survey_photos
+from tests.support.pairs import PAIRS, texture
+from tvqrap.architecture import Architecture
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.pretrained.folder import save_model
+
+SMALL = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+SETTINGS = TokensSettings(device="cpu", batch_size=2, threads=1, gpus=1.0, storage=None)
+
+
+def make_material(
+    root: Path,
+    architecture: Architecture = SMALL,
+    *,
+    size: int = 64,
+    count: int = 7,
+    shard_size: int = 3,
+) -> tuple[Path, Path]:
+    """(folder of the set of pairs `train`, folder of a tokenizer with random weights)."""
+    (root / "photos").mkdir()
+    for number in range(8):
+        image = texture(number, 2 * size, 2 * size + 12 + 5 * number)
+        Image.fromarray(image).save(root / "photos" / f"p{number}.png")
+    data = DataSettings(
+        photos=str(root / "photos"), min_side=64, max_pixels=100_000, max_skipped_fraction=0.5
+    )
+    train = {**PAIRS["sets"]["train"], "size": size, "count": count}
+    settings = {**PAIRS, "shard_size": shard_size, "sets": {"train": train}}
+    pairs = PairsSettings.model_validate(settings)
+    survey = survey_photos(data, executor="serial", workers=1)
+    make_set("train", pairs, data, survey, root / "pairs", executor="serial", workers=1)
+    torch.manual_seed(0)
+    save_model(root / "tokenizer", "tokenizer", Tokenizer(architecture), architecture, {})
+    return root / "pairs/train", root / "tokenizer"
+
+
+def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample | None]) -> Path:
+    """A copy of a set whose samples, numbered from 0, `change` has made others of; None: left out.
+
+    Its manifest is that of the new shards, so that the copy is sound.
+    """
+    manifest = Manifest.load(source)
+    out.mkdir(parents=True)
+    rows, number = [], 0
+    for row in manifest.shards:
+        samples = []
+        for sample in read_shard(source / row.name):
+            changed = change(number, sample)
+            number += 1
+            if changed is not None:
+                samples.append(changed)
+        rows.append(write_shard(out / row.name, samples))
+    fields = {name: getattr(manifest, name) for name in ("kind", "set", "params", "lost", "extra")}
+    Manifest(**fields, shards=tuple(rows)).save(out)
+    return out

@@ -1,0 +1,188 @@
+"""Tiny real networks, settings and batches for the training tests."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tvqrap.architecture import Architecture
+from tvqrap.config.training import Compute, PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.objectives.predictor import PredictorTrainee
+from tvqrap.objectives.rap import RapTrainee
+from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.training.batch import Batch
+from tvqrap.training.distributed import ALONE, Workers
+
+ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+COMPUTE = Compute(
+    device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
+)
+SIDE = 64
+
+OPTIMISER = {
+    "learning_rate": 1e-3,
+    "betas": [0.5, 0.9],
+    "warmup_steps": 2,
+    "lr_schedule": "cosine",
+    "grad_clip_norm": 1.0,
+    "ema_decay": 0.9,
+}
+MONITORING = {"validate_every": 4, "checkpoint_every": 3}
+
+
+def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str, Any]:
+    return {
+        "mse": 1.0,
+        "l1": 0.5,
+        "gradient": 0.5,
+        "chroma": 0.5,
+        "grid": 0.5,
+        "contrast": 0.5,
+        "perceptual": {
+            "network": "stlpips_alex",
+            "weight": perceptual,
+            "share": 0.5,
+            "augment": False,
+        },
+        "adversarial": {"weight": adversarial, "start": 1, "learning_rate": 1e-3, "width": 0.0625},
+    }
+
+
+def tokenizer_settings(**changes: Any) -> TokenizerTraining:
+    return TokenizerTraining.model_validate(
+        {
+            "set": "train",
+            "batch_size": 2,
+            "steps": 8,
+            "optimiser": OPTIMISER,
+            "image": image_losses(),
+            "loss_weights": {
+                "codebook": 1.0,
+                "commitment": 0.25,
+                "small_autoencoder": 1.0,
+                "alignment": 1.0,
+            },
+            "commitment_on": "encoder",
+            "texture_dropout": 0.0,
+            "codebook_life": {"vq_warmup_steps": 2, "revive_every": 2},
+            "monitoring": MONITORING,
+            **changes,
+        }
+    )
+
+
+def predictor_settings(**changes: Any) -> PredictorTraining:
+    return PredictorTraining.model_validate(
+        {
+            "phases": [{"set": "train", "batch_size": 2, "steps": 8}],
+            "optimiser": OPTIMISER,
+            "loss_weights": {"structure": 1.0, "code": 0.5},
+            "monitoring": MONITORING,
+            **changes,
+        }
+    )
+
+
+def rap_settings(**changes: Any) -> RapTraining:
+    return RapTraining.model_validate(
+        {
+            "set": "train",
+            "batch_size": 2,
+            "steps": 8,
+            "optimiser": OPTIMISER,
+            "train_decoder": False,
+            "assignment": "hard",
+            "image": image_losses(),
+            "loss_weights": {"structure": 1.0, "code": 0.5},
+            "monitoring": MONITORING,
+            **changes,
+        }
+    )
+
+
+def batch(number: int, architecture: Architecture = ARCHITECTURE) -> Batch:
+    """The batch of a step: smooth random images and random tokens, always the same."""
+    return batch_of(2, number, architecture)
+
+
+def batch_of(samples: int, number: int, architecture: Architecture = ARCHITECTURE) -> Batch:
+    """`batch` with another number of samples."""
+    generator = torch.Generator().manual_seed(number)
+
+    def image(side: int) -> Tensor:
+        coarse = torch.rand(samples, 3, 8, 8, generator=generator)
+        large = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
+        return (large.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    codes = SIDE // architecture.texture
+    structure = None
+    if architecture.structure is not None:
+        side = SIDE // architecture.structure
+        structure = torch.randn(
+            samples, architecture.structure_channels, side, side, generator=generator
+        ).half()
+    return Batch(
+        keys=tuple(f"{chr(97 + each)}_{number:05d}" for each in range(samples)),
+        hr=image(SIDE),
+        lr=image(SIDE // 4),
+        structure=structure,
+        codes=torch.randint(architecture.codebook, (samples, codes, codes), generator=generator),
+    )
+
+
+def tokenizer_task(
+    architecture: Architecture = ARCHITECTURE,
+    trained_before: bool = False,
+    compute: Compute = COMPUTE,
+    workers: Workers = ALONE,
+    **changes: Any,
+) -> TokenizerTrainee:
+    torch.manual_seed(0)
+    settings = tokenizer_settings(**changes)
+    return TokenizerTrainee(
+        Tokenizer(architecture),
+        settings,
+        compute,
+        seed=0,
+        vq_warmup_steps=0 if trained_before else settings.codebook_life.vq_warmup_steps,
+        validation=[batch(1000, architecture)],
+        workers=workers,
+    )
+
+
+def predictor_task(
+    architecture: Architecture = ARCHITECTURE,
+    compute: Compute = COMPUTE,
+    workers: Workers = ALONE,
+    **changes: Any,
+) -> PredictorTrainee:
+    torch.manual_seed(0)
+    return PredictorTrainee(
+        UpscalerNetwork(architecture),
+        predictor_settings(**changes),
+        compute,
+        validation=[batch(1000, architecture)],
+        others=[batch(1001, architecture)],
+        code_entropy=2.0,
+        workers=workers,
+    )
+
+
+def rap_task(
+    architecture: Architecture = ARCHITECTURE,
+    compute: Compute = COMPUTE,
+    workers: Workers = ALONE,
+    **changes: Any,
+) -> RapTrainee:
+    torch.manual_seed(0)
+    network = UpscalerNetwork(architecture)
+    torch.nn.init.normal_(network.codebook.embedding.weight)  # spread out, as a trained one is
+    return RapTrainee(
+        network,
+        rap_settings(**changes),
+        compute,
+        validation=[batch(1000, architecture)],
+        workers=workers,
+    )

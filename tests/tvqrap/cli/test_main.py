@@ -1,0 +1,87 @@
+"""The commands, from the outside."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import tvqrap
+from tests.support.paths import ROOT
+from tvqrap.cli.main import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = "import sys; from tvqrap.cli.main import app\ntry: app(['--help'])\n"
+    code += "finally: assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert "upscale" in done.stdout
+    # Half a second is the aim; a loaded machine gets three times that.
+    assert min(seconds) < 1.5
+
+
+def test_version() -> None:
+    assert run("--version").output == f"tvqrap {tvqrap.__version__}\n"
+
+
+def test_a_file_in_an_outputs_way_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    packaged = ROOT / "tvqrap/weights/rap"
+    for words in (
+        ("halve", packaged, "-o", tmp_path / "file"),
+        ("average", packaged, packaged, "-o", tmp_path / "file/x"),
+        ("benchmark", "package", "--sides", "16", "-o", tmp_path / "file"),
+        ("benchmark", "package", "--sides", "16", "-o", tmp_path),
+    ):
+        result = run(*words)
+        assert result.exit_code == 1 and isinstance(result.exception, SystemExit), words
+        assert str(tmp_path) in result.output
+        assert len(result.output.splitlines()) == 1, result.output
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+class TestParams:
+    @pytest.fixture(autouse=True)
+    def checkout(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        shutil.copytree(ROOT / "stages" / "profiles", tmp_path / "stages" / "profiles")
+        shutil.copy(ROOT / "params.yaml", tmp_path)
+        (tmp_path / "dvc.yaml").touch()
+        (tmp_path / "deeper").mkdir()
+        monkeypatch.chdir(tmp_path / "deeper")
+        return tmp_path
+
+    def test_show_and_check(self, checkout: Path) -> None:
+        assert run("params", "show").output == (checkout / "params.yaml").read_text()
+        assert run("params", "check").exit_code == 0
+        (checkout / "params.yaml").write_text("seed: 0\nnew: 1\n")
+        result = run("params", "check")
+        assert result.exit_code == 2 and "params.yaml" in result.output
+        assert len(result.output.splitlines()) == 1
+
+    def test_use(self, checkout: Path) -> None:
+        (checkout / "params.yaml").write_text("broken")
+        profiles = [path.stem for path in (checkout / "stages" / "profiles").glob("*.yaml")]
+        assert "laptop" in profiles
+        assert run("params", "use", "laptop").exit_code == 0
+        expected = (checkout / "stages" / "profiles" / "laptop.yaml").read_bytes()
+        assert (checkout / "params.yaml").read_bytes() == expected
+        result = run("params", "use", "desktop")
+        assert result.exit_code == 2 and "'desktop' is not known" in result.output
+
+    def test_outside_a_checkout(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(os.sep)
+        result = run("params", "show")
+        assert result.exit_code == 1 and "needs a checkout" in result.output

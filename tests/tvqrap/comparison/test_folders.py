@@ -1,0 +1,101 @@
+"""Layouts of test sets, and files as they are scored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tvqrap.comparison.folders import match_folders, match_realsr
+from tvqrap.comparison.reading import read_scored
+from tvqrap.runtime.errors import UserError
+
+
+def image(path: Path, side: int = 16, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (side, side)).save(path)
+    return path
+
+
+@pytest.fixture
+def realsr(tmp_path: Path) -> Path:
+    """A release with its training images and other scales."""
+    for camera in ("Canon", "Nikon"):
+        for number in ("001", "002"):
+            stem = f"{camera}_{number}"
+            image(tmp_path / camera / "Test" / "4" / f"{stem}_HR.png", 64)
+            image(tmp_path / camera / "Test" / "4" / f"{stem}_LR4.png", 16)
+            image(tmp_path / camera / "Test" / "2" / f"{stem}_HR.png", 64)
+            image(tmp_path / camera / "Test" / "2" / f"{stem}_LR2.png", 32)
+            image(tmp_path / camera / "Train" / "4" / f"{stem}_HR.png", 64)
+            image(tmp_path / camera / "Train" / "4" / f"{stem}_LR4.png", 16)
+    return tmp_path
+
+
+def test_realsr_as_released(realsr: Path) -> None:
+    matched = match_realsr(realsr, {})
+    names = ["Canon_001", "Canon_002", "Nikon_001", "Nikon_002"]
+    assert [case.name for case in matched] == names
+    for case in matched:
+        assert case.hr is not None and case.lr is not None
+        assert case.hr.parts[-3:-1] == ("Test", "4") == case.lr.parts[-3:-1]
+    part = match_realsr(realsr / "Canon" / "Test" / "4", {})
+    assert [case.name for case in part] == names[:2]
+
+
+@pytest.mark.parametrize("ending", ["", "_LR4", "_HR"])
+def test_finished_images_of_realsr_by_any_of_its_names(realsr: Path, ending: str) -> None:
+    made = realsr / "made"
+    for name in ("Canon_001", "Canon_002"):
+        image(made / f"{name}{ending}.png", 64)
+    matched = match_realsr(realsr / "Canon" / "Test" / "4", {"theirs": made})
+    assert matched[0].finished["theirs"].name == f"Canon_001{ending}.png"
+
+
+def test_realsr_with_images_on_one_side(realsr: Path) -> None:
+    (realsr / "Nikon/Test/4/Nikon_002_LR4.png").unlink()
+    with pytest.raises(UserError, match="Nikon_002 has no _LR4"):
+        match_realsr(realsr, {})
+    with pytest.raises(UserError, match="NAME_HR"):
+        match_realsr(image(realsr / "plain" / "a.png").parent, {})
+
+
+def test_lr_alone(tmp_path: Path) -> None:
+    image(tmp_path / "lq" / "a.png", 16)
+    image(tmp_path / "made" / "a.png", 64)
+    (case,) = match_folders(None, tmp_path / "lq", {"theirs": tmp_path / "made"})
+    assert case.hr is None and case.lr is not None
+    image(tmp_path / "made" / "a.png", 60)
+    with pytest.raises(UserError, match="60x60, expected 64x64"):
+        match_folders(None, tmp_path / "lq", {"theirs": tmp_path / "made"})
+    image(tmp_path / "made" / "b.png", 64)
+    with pytest.raises(UserError, match="b is only in"):
+        match_folders(None, tmp_path / "lq", {"theirs": tmp_path / "made"})
+
+
+def test_long_lists_are_cut(tmp_path: Path) -> None:
+    image(tmp_path / "gt" / "a.png", 16)
+    for number in range(15):
+        image(tmp_path / "made" / f"{number:02}.png", 16)
+    with pytest.raises(UserError, match="and 6 more"):
+        match_folders(tmp_path / "gt", None, {"theirs": tmp_path / "made"})
+
+
+def test_pixels_that_can_be_scored(tmp_path: Path) -> None:
+    opaque = Image.new("RGBA", (8, 8), (9, 9, 9, 255))
+    opaque.save(tmp_path / "opaque.png")
+    assert np.array_equal(read_scored(tmp_path / "opaque.png").pixels, np.full((8, 8, 3), 9))
+    opaque.putpixel((0, 0), (9, 9, 9, 254))
+    opaque.save(tmp_path / "clear.png")
+    assert "is transparent" in str(read_scored(tmp_path / "clear.png").pixels)
+    deep = np.full((8, 8), 257 * 100, dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    read = read_scored(tmp_path / "deep.png")
+    assert "16 bits reduced to 8" in read.note
+    assert np.array_equal(read.pixels, np.full((8, 8, 3), 100))
+    cut = tmp_path / "cut.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(cut)
+    cut.write_bytes(cut.read_bytes()[:5000])
+    assert str(read_scored(cut).pixels).startswith(f"{cut}: cannot be read")
+    assert read_scored(image(tmp_path / "plain.png")).note == ""

@@ -1,0 +1,128 @@
+"""What makes images: plain enlargement, our models, other people's files; tiling as recorded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tvqrap.architecture import Architecture
+from tvqrap.comparison.methods import Method, model_folder, plain
+from tvqrap.comparison.spandrel import other_upscaler
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import save_model
+from tvqrap.runtime.errors import UserError
+from tvqrap.upscaling.upscaler import Upscaler
+
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+
+
+def lr_image(height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def test_plain_enlargement_is_pillows() -> None:
+    lr = lr_image(6, 8)
+    expected = Image.fromarray(lr).resize((32, 24), Image.Resampling.LANCZOS)
+    assert np.array_equal(plain("lanczos").made(lr), np.asarray(expected))
+    assert plain("bicubic").protocol(0) == {"kind": "Pillow's bicubic", "tiling": None}
+
+
+def test_our_models_say_how_they_pad_and_tile(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_model(tmp_path, "upscaler", UpscalerNetwork(TINY), TINY, {})
+    method = model_folder(tmp_path, tile=128)
+    for size in ((64, 64), (128, 128), (64, 256), (65, 256), (300, 8), (129, 128)):
+        upscaler = Upscaler(UpscalerNetwork(TINY), tile=128)
+        assert method.tiles(*size) == (not upscaler._fits_one_tile(*size)), size
+    said = method.protocol(3)
+    assert said["padding"]["multiple"] == 64
+    assert said["tiling"] == {"tile": 128, "overlap": 16, "images": 3}
+    assert len(said["fingerprint"]) == 64
+    made = method.made(lr_image(10, 12))
+    assert isinstance(made, np.ndarray) and made.shape == (40, 48, 3)
+
+
+def test_what_goes_wrong_is_a_reason() -> None:
+    def fails(lr: np.ndarray) -> np.ndarray:
+        raise RuntimeError("out of order\nmore")
+
+    assert Method(fails, {}).made(lr_image(4, 4)) == "RuntimeError: out of order"
+    small = Method(lambda lr: lr, {}).made(lr_image(4, 4))
+    assert small == "made (4, 4, 3), expected (16, 16, 3)"
+
+
+class TestOtherUpscalers:
+    @pytest.fixture
+    def state(self) -> dict[str, torch.Tensor]:
+        from spandrel.architectures.ESRGAN import ESRGAN
+
+        torch.manual_seed(0)
+        state: dict[str, torch.Tensor] = ESRGAN(
+            num_filters=8, num_blocks=1, scale=4, in_nc=3
+        ).state_dict()
+        return state
+
+    def test_pth_and_safetensors_are_the_same(
+        self, tmp_path: Path, state: dict[str, torch.Tensor]
+    ) -> None:
+        torch.save({"params_ema": state}, tmp_path / "esrgan.pth")
+        save_file(state, tmp_path / "esrgan.safetensors")
+        lr = lr_image(9, 11)
+        made = [
+            other_upscaler(tmp_path / name).made(lr)
+            for name in ("esrgan.pth", "esrgan.safetensors")
+        ]
+        assert isinstance(made[0], np.ndarray) and made[0].shape == (36, 44, 3)
+        assert np.array_equal(made[0], made[1])
+        said = other_upscaler(tmp_path / "esrgan.pth").protocol(0)
+        assert said["kind"] == "spandrel ESRGAN" and said["tiling"] is None
+
+    def test_tiles_meet_where_the_network_sees_enough(
+        self, tmp_path: Path, state: dict[str, torch.Tensor]
+    ) -> None:
+        save_file(state, tmp_path / "esrgan.safetensors")
+        lr = lr_image(90, 130)
+        whole = other_upscaler(tmp_path / "esrgan.safetensors", tile=256).made(lr)
+        tiled = other_upscaler(tmp_path / "esrgan.safetensors", tile=96)
+        assert tiled.tiles(90, 130)
+        made = tiled.made(lr)
+        assert isinstance(made, np.ndarray) and isinstance(whole, np.ndarray)
+        # Each place of a small ESRGAN sees fewer pixels than tiles overlap by.
+        assert np.abs(made.astype(int) - whole).max() <= 1
+
+    def test_nan_is_a_reason(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        state["model.0.bias"][0] = torch.nan
+        save_file(state, tmp_path / "esrgan.safetensors")
+        made = other_upscaler(tmp_path / "esrgan.safetensors").made(lr_image(8, 8))
+        assert made == "the model gives values that are not finite"
+
+    def test_what_is_no_upscaler_of_four_is_refused(self, tmp_path: Path) -> None:
+        from spandrel.architectures.ESRGAN import ESRGAN
+
+        twice = tmp_path / "x2.safetensors"
+        save_file(ESRGAN(num_filters=8, num_blocks=1, scale=2).state_dict(), twice)
+        other = tmp_path / "other.safetensors"
+        save_file({"a": torch.zeros(3)}, other)
+        (tmp_path / "broken.pth").write_bytes(b"no weights")
+        for name, message in (
+            ("x2.safetensors", "scale 2, expected 4"),
+            ("other.safetensors", "no upscaler that spandrel knows"),
+            ("broken.pth", "not a readable file of weights"),
+        ):
+            with pytest.raises(UserError, match=message):
+                other_upscaler(tmp_path / name)
+
+    def test_a_file_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> tuple[object, tuple[Path]]:
+                return Path.touch, (tmp_path / "sprung",)
+
+        torch.save({"params": Trap()}, tmp_path / "trap.pth")
+        with pytest.raises(UserError, match="not a readable file"):
+            other_upscaler(tmp_path / "trap.pth")
+        assert not (tmp_path / "sprung").exists()

@@ -1,0 +1,111 @@
+"""Upscalers as ONNX files: the same pictures, under another runtime."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner, Result
+
+from tvqrap.architecture import Architecture
+from tvqrap.cli.main import app
+from tvqrap.networks.blocks import Res
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import read_config, save_model
+from tvqrap.upscaling.upscaler import Upscaler
+
+ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8)
+
+
+@pytest.fixture(scope="module", params=["hard", "soft"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = UpscalerNetwork(ARCHITECTURE)
+    for module in network.modules():
+        if isinstance(module, Res):  # its second convolution starts at zero
+            nn.init.normal_(module.conv2.weight, std=0.02)
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, "upscaler", network, ARCHITECTURE, {"steps": 0}, request.param)
+    (folder / "README.md").write_text("Random weights: größer, not better.")
+    return folder
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def file(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "new" / "small.onnx"
+    result = export("--format", "onnx", "-o", path, "--model", model)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(file: Path) -> Any:
+    runtime = pytest.importorskip("onnxruntime")
+    return runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+# One that is the size traced, and such as are padded by mirroring, by repeating, or not at all.
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 64, 128), (1, 3, 1, 1), (2, 3, 33, 32), (1, 3, 70, 20), (2, 3, 128, 64)]
+)
+def test_pictures_are_the_same(session: Any, model: Path, shape: tuple[int, ...]) -> None:
+    lr = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    (sr,) = session.run(None, {"lr": lr})
+    expected = Upscaler.from_pretrained(model)(torch.from_numpy(lr)).numpy()
+    assert sr.shape == expected.shape
+    assert sr.std() > 0.05
+    assert np.abs(sr - expected).max() < 1e-3
+
+
+def test_the_file_says_what_it_is(session: Any, model: Path) -> None:
+    said = session.get_modelmeta()
+    assert "größer" in said.description
+    metadata = said.custom_metadata_map
+    assert metadata["fingerprint"] == read_config(model).fingerprint
+    assert Architecture.from_dict(json.loads(metadata["architecture"])) == ARCHITECTURE
+    assert metadata["assignment"] == read_config(model).assignment
+    assert "-1 to 1" in metadata["input"]
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert given.shape == ["count", 3, "height", "width"]
+    assert (given.name, made.name) == ("lr", "sr")
+
+
+def test_a_file_that_is_there_is_kept(model: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there.onnx"
+    there.write_bytes(b"mine")
+    result = export("-o", there, "--model", model)
+    assert result.exit_code == 1 and "--overwrite" in result.output
+    assert there.read_bytes() == b"mine"
+
+
+def test_without_onnx(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    result = export("-o", tmp_path / "a.onnx", "--model", model)
+    assert result.exit_code == 1
+    assert "pip install 'tvqrap[export]'" in result.output and len(result.output.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_use(model: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("--format", "tflite", "-o", "a.onnx"), "--format: found 'tflite', expected onnx"),
+        (("-o", "a.pt"), "a.pt: expected a name that ends in .onnx"),
+    ):
+        result = export(*arguments, "--model", model)
+        assert result.exit_code == 2 and message in result.output
+    result = export("-o", tmp_path / "a.onnx", "--model", tmp_path)
+    assert result.exit_code == 1 and "no model there" in result.output
+    tokenizer = tmp_path / "tokenizer"
+    save_model(tokenizer, "tokenizer", Tokenizer(ARCHITECTURE), ARCHITECTURE, {})
+    result = export("-o", tmp_path / "a.onnx", "--model", tokenizer)
+    assert result.exit_code == 1 and "holds a tokenizer, expected a upscaler" in result.output
+    assert not (tmp_path / "a.onnx").exists()

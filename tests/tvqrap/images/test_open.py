@@ -1,0 +1,231 @@
+"""Images in and out."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from tvqrap.images.open import find_images, read_image, save_png, to_rgb
+from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.photo_io.reader import read_photo
+from tvqrap.runtime.errors import UserError
+
+
+def gradient(height: int = 12, width: int = 20) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 12, y * 20, x + y], axis=-1).astype(np.uint8))
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3))))
+def test_pixels_survive_the_way_to_a_tensor_and_back(pixels: np.ndarray) -> None:
+    tensor = to_tensor(pixels)
+    assert tensor.shape == (3, *pixels.shape[:2]) and tensor.dtype == torch.float32
+    assert tensor.min() >= -1 and tensor.max() <= 1
+    np.testing.assert_array_equal(to_uint8(tensor), pixels)
+    np.testing.assert_array_equal(to_uint8(tensor[None])[0], pixels)
+
+
+def test_values_are_clamped_and_rounded() -> None:
+    values = torch.tensor([-9.0, -1.0, 0.001, 0.0041, 1.0, 9.0]).repeat(3, 1, 1)
+    assert to_uint8(values)[0, :, 0].tolist() == [0, 0, 128, 128, 255, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        to_uint8(torch.full((3, 2, 2), value))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "1", "RGBA", "LA"])
+def test_every_mode_is_read_as_rgb(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    gradient().convert(mode).save(path)
+    image = read_image(path)
+    assert image.mode == "RGB" and image.size == (20, 12)
+
+
+def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
+    levels = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    pixels = np.asarray(read_image(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(pixels[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_what_is_transparent_becomes_white() -> None:
+    pixels = np.zeros((1, 2, 4), dtype=np.uint8)
+    pixels[0, 1, 3] = 255
+    assert np.asarray(to_rgb(Image.fromarray(pixels))).tolist() == [[[255] * 3, [0] * 3]]
+
+
+def test_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient().save(tmp_path / "turned.png", exif=exif)
+    turned = read_image(tmp_path / "turned.png")
+    assert turned.size == (12, 20)
+    expected = gradient().transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(np.asarray(turned), np.asarray(expected))
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "float.tif")
+    for name, message in {
+        "cut.png": "cannot be read",
+        "text.jpg": "not an image",
+        "empty.png": "not an image",
+        "none.png": "no such file",
+        ".": "is a folder",
+        "float.tif": "floating-point",
+    }.items():
+        with pytest.raises(UserError, match=message) as error:
+            read_image(tmp_path / name)
+        assert "\n" not in str(error.value) and str(tmp_path / name) in str(error.value)
+    with pytest.raises(UserError, match="64x64 is 4096 pixels, at most 4095"):
+        read_image(whole, max_pixels=4095)
+
+
+def test_a_png_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "image.png"
+    save_png(path, np.asarray(gradient()))
+    before = path.read_bytes()
+
+    def fail(self: Image.Image, file: Path, format: str) -> None:
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_png(path, gradient())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_images_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/c.jpg", ".hidden.png", ".trash/d.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]
+
+
+def test_a_folder_that_cannot_be_searched_is_never_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "locked/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    lost: list[str] = []
+    assert find_images(tmp_path, lost.append) == [tmp_path / "a.png"]
+    assert lost == [f"{tmp_path}/locked: cannot be searched (Permission denied)"]
+    with pytest.raises(UserError, match="locked: cannot be searched"):
+        find_images(tmp_path)
+
+
+def test_odd_exif_costs_no_picture(tmp_path: Path) -> None:
+    """Its orientation can be read where other tags are none of EXIF's."""
+    turned = struct.pack("<HHIHxx", 0x0112, 3, 1, 6)
+    resolution_as_text = struct.pack("<HHI4s", 0x011A, 2, 4, b"300")
+    tags = struct.pack("<H", 2) + turned + resolution_as_text + bytes(4)
+    odd = b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags
+    gradient(12, 20).save(tmp_path / "odd.jpg", exif=odd, quality=100, subsampling=0)
+    image = read_image(tmp_path / "odd.jpg")
+    assert image.size == (12, 20)
+    upright = np.asarray(gradient(12, 20).transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(np.asarray(image) - upright).max() < 12
+
+
+def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: int = 1) -> Path:
+    """Written by hand, uncompressed: (H, W) or (H, W, 3), `planes` 2 for one after the other."""
+    height, width = pixels.shape[:2]
+    colours = 1 if pixels.ndim == 2 else pixels.shape[2]
+    laid = pixels if planes == 1 else np.moveaxis(pixels, -1, 0)
+    data = np.ascontiguousarray(laid).astype("<u2").tobytes()
+    strips = 1 if planes == 1 else colours
+    entries = 10
+    extra = 8 + 2 + 12 * entries + 4
+    bits_at, offsets_at = extra, extra + 2 * colours
+    counts_at, data_at = offsets_at + 4 * strips, offsets_at + 8 * strips
+    size = len(data) // strips
+
+    def entry(tag: int, kind: int, count: int, value: int) -> bytes:
+        return struct.pack("<HHII", tag, kind, count, value)
+
+    alone = strips == 1
+    directory = b"".join(
+        [
+            struct.pack("<H", entries),
+            entry(256, 4, 1, width),
+            entry(257, 4, 1, height),
+            entry(258, 3, colours, 16 if colours == 1 else bits_at),
+            entry(259, 3, 1, 1),
+            entry(262, 3, 1, photometric),
+            entry(273, 4, strips, data_at if alone else offsets_at),
+            entry(277, 3, 1, colours),
+            entry(278, 4, 1, height),
+            entry(279, 4, strips, size if alone else counts_at),
+            entry(284, 3, 1, planes),
+            struct.pack("<I", 0),
+            struct.pack(f"<{colours}H", *[16] * colours),
+            struct.pack(f"<{strips}I", *(data_at + size * strip for strip in range(strips))),
+            struct.pack(f"<{strips}I", *[size] * strips),
+        ]
+    )
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + data)
+    return path
+
+
+def test_white_may_be_zero(tmp_path: Path) -> None:
+    gray = np.linspace(0, 65535, 60).astype(np.uint16).reshape(6, 10)
+    for photometric, meant in ((1, gray), (0, 65535 - gray)):
+        path = tiff_of_16_bits(tmp_path / "gray.tif", gray, photometric)
+        np.testing.assert_array_equal(read_photo(path).photo.pixels[..., 0], meant)
+        levels = np.asarray(read_image(path))[..., 0]
+        np.testing.assert_array_equal(levels, np.rint(meant / 257))
+
+
+def test_planes_that_pillow_misreads_are_refused(tmp_path: Path) -> None:
+    colours = np.arange(6 * 10 * 3).astype(np.uint16).reshape(6, 10, 3) * 300
+    whole = tiff_of_16_bits(tmp_path / "whole.tif", colours, 2)
+    np.testing.assert_array_equal(read_photo(whole).photo.pixels, colours)
+    planes = tiff_of_16_bits(tmp_path / "planes.tif", colours, 2, planes=2)
+    for read in (read_photo, read_image):
+        with pytest.raises(UserError, match=r"planes\.tif: .*16-bit colours in separate planes"):
+            read(planes)
+
+
+def test_deep_gray_with_alpha_stays_gray(tmp_path: Path) -> None:
+    gray = np.linspace(0, 65535, 60).astype(">u2").reshape(6, 10)
+    both = np.dstack([gray, np.full_like(gray, 30000)]).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in both)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    head = struct.pack(">IIBBBBB", 10, 6, 16, 4, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    photo = read_photo(tmp_path / "a.png").photo
+    assert photo.gray and photo.alpha is not None
+    np.testing.assert_array_equal(photo.pixels[..., 0], gray >> 8)

@@ -1,0 +1,352 @@
+"""The three stages' updates against plain references, and what each of them may move."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.training import (
+    ARCHITECTURE,
+    batch,
+    image_losses,
+    predictor_task,
+    rap_task,
+    tokenizer_task,
+)
+from tvqrap.architecture import Architecture
+from tvqrap.config.training import ImageLosses
+from tvqrap.losses.augmentation import view_of_step
+from tvqrap.losses.blockiness import grid_loss
+from tvqrap.losses.contrast import contrast_loss
+from tvqrap.losses.gan import adaptive_weight, hinge_generator_loss
+from tvqrap.losses.image_terms import chroma_loss, gradient_loss
+from tvqrap.objectives.image_loss import ImageLoss
+from tvqrap.training.batch import as_image
+
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+
+
+def changed(before: nn.Module, after: nn.Module) -> set[str]:
+    """Top-level parts whose parameters differ."""
+    names = set()
+    for (name, ours), theirs in zip(before.named_parameters(), after.parameters(), strict=True):
+        if not torch.equal(ours, theirs):
+            names.add(name.split(".")[0])
+    return names
+
+
+def test_image_gradients_equal_those_of_the_plain_sum() -> None:
+    torch.manual_seed(0)
+    settings = ImageLosses.model_validate(image_losses(perceptual=0.0))
+    image = torch.rand(2, 3, 16, 16, dtype=torch.float64) * 2 - 1
+    target = torch.rand_like(image)
+    judge = nn.Conv2d(3, 1, 3, dtype=torch.float64)
+    found = ImageLoss(settings, None).gradients(image, target, judge)
+    leaf = image.clone().requires_grad_()
+    plain = (
+        (leaf - target).square().mean()
+        + 0.5 * (leaf - target).abs().mean()
+        + 0.5 * gradient_loss(leaf, target)
+        + 0.5 * chroma_loss(leaf, target)
+        + 0.5 * grid_loss(leaf, target)
+        + 0.5 * contrast_loss(leaf, target)
+    )
+    torch.testing.assert_close(found.reconstruction, torch.autograd.grad(plain, leaf)[0])
+    (adversarial,) = torch.autograd.grad(hinge_generator_loss(judge(leaf)), leaf)
+    assert found.adversarial is not None
+    torch.testing.assert_close(found.adversarial, adversarial)
+    assert judge.weight.grad is None
+
+
+def test_varied_views_change_with_the_step_and_with_nothing_else() -> None:
+    torch.manual_seed(0)
+    asked = image_losses(adversarial=0.0)
+    asked["perceptual"] |= {"share": 1.0, "augment": True}
+    image, target = torch.rand(2, 2, 3, 64, 64, dtype=torch.float64).mul(2).sub(1).unbind(0)
+
+    def distance(ours: Tensor, theirs: Tensor) -> Tensor:
+        return (ours - theirs).square().mean((1, 2, 3)) * ours.shape[3]
+
+    loss = ImageLoss(ImageLosses.model_validate(asked), _Distance(distance))
+    found = [loss.gradients(image, target, None, step=step) for step in (5, 6, 5)]
+    assert torch.equal(found[0].reconstruction, found[2].reconstruction)
+    assert not torch.equal(found[0].reconstruction, found[1].reconstruction)
+    for step, made in zip((5, 6), found, strict=False):
+        view = view_of_step(step)
+        wanted = distance(view.of(image), view.of(target)).mean()
+        torch.testing.assert_close(made.terms["perceptual"], wanted)
+
+
+class _Distance(nn.Module):
+    def __init__(self, distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        return self.distance(ours, theirs)
+
+
+def edge(blur: float = 0.0, size: int = 48) -> torch.Tensor:
+    """A slanted edge between dark and light (1, 3, H, W), `blur` pixels to either side."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    away = 0.9 * (x - size / 2) + 0.45 * (y - size / 2)
+    return (0.5 * (away / (0.5 + blur)).clamp(-1, 1)).expand(1, 3, size, size)
+
+
+def test_contrast_is_asked_for_where_it_can_be_known() -> None:
+    generator = torch.Generator().manual_seed(0)
+    even = torch.full((1, 3, 48, 48), 0.2, requires_grad=True)
+    noise = torch.randn(1, 1, 48, 48, generator=generator)
+    texture = even.detach() + 0.05 * noise
+    assert contrast_loss(even, even.detach()) == 0
+    # Noise on an even surface, in both directions; half a level is none.
+    assert contrast_loss(texture, even) > 3
+    assert contrast_loss(even + 0.5 / 255 * noise, even) < 0.2
+    # Of a texture that is e times too strong, the logarithm in both.
+    stronger = even.detach() + 0.05 * torch.e * noise
+    torch.testing.assert_close(contrast_loss(stronger, texture).item(), 2.0, rtol=0.03, atol=0)
+    # Blur of an edge counts, more blur more; of a texture, whose directions are chance, little.
+    sharp = edge()
+    assert 0 < contrast_loss(edge(0.5), sharp) < contrast_loss(edge(1.5), sharp)
+    weaker = even.detach() + 0.05 / torch.e * noise
+    assert contrast_loss(weaker, texture) < 0.25
+    (gradient,) = torch.autograd.grad(contrast_loss(even, texture), even)
+    assert gradient.isfinite().all()
+
+
+def test_dots_along_an_edge_count_more_than_a_line() -> None:
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
+    sharp = (0.5 * ((y - 24) / 2).clamp(-1, 1)).expand(1, 3, 48, 48)
+    at_edge = (y - 24).abs() < 2
+    dots = torch.where(at_edge & (x % 4 < 2), 0.2, 0.0)
+    line = torch.where(at_edge, dots.square().mean().sqrt() / at_edge.float().mean().sqrt(), 0.0)
+    torch.testing.assert_close(dots.square().mean(), line.square().mean())
+    dotted = contrast_loss(sharp + dots, sharp)
+    assert dotted > 3 * contrast_loss(sharp + line, sharp)
+    # It knows no left from right, and no axis from another.
+    for turned in (lambda image: image.flip(3), lambda image: image.mT):
+        again = contrast_loss(turned(sharp + dots), turned(sharp))
+        torch.testing.assert_close(again, dotted, rtol=1e-4, atol=0)
+
+
+def test_contrast_equals_its_definition_written_out() -> None:
+    torch.manual_seed(0)
+    image, target = torch.rand(2, 3, 9, 8, dtype=torch.float64).mul(2).sub(1).unbind(0)
+
+    def products(one: torch.Tensor, top: int, left: int) -> tuple[torch.Tensor, float]:
+        """(structure tensor, mean square of the chessboard) of 5x5 places from (top, left) on."""
+        tensor, chessboard = torch.zeros(2, 2, dtype=torch.float64), 0.0
+        for v in range(top, top + 5):
+            for u in range(left, left + 5):
+                for (a, b), (c, d) in one[:, v : v + 2, u : u + 2].tolist():
+                    both = torch.tensor([b + d - a - c, c + d - a - b], dtype=torch.float64) / 2
+                    tensor += torch.outer(both, both) / 75
+                    chessboard += ((a + d - b - c) / 2) ** 2 / 75
+        return tensor, chessboard
+
+    total, places = 0.0, [(y, x) for y in range(9 - 5) for x in range(8 - 5)]
+    for place in places:
+        (ours, chess), (theirs, their_chess) = products(image, *place), products(target, *place)
+        values, vectors = torch.linalg.eigh(theirs)
+        ratios = [
+            float((axis @ ours @ axis + chess + (2 / 255) ** 2).log())
+            - float((axis @ theirs @ axis + their_chess + (2 / 255) ** 2).log())
+            for axis in vectors.T
+        ]
+        along, across = (ratio / 2 for ratio in ratios)
+        coherence = float((values[1] - values[0]) / (values.sum() + (2 / 255) ** 2))
+        total += max(along, 0) + max(across, 0) + coherence**2 * max(-across, 0)
+    assert total > 0
+    wanted = total / len(places)
+    torch.testing.assert_close(contrast_loss(image[None], target[None]).item(), wanted)
+
+
+def test_chroma_is_blind_to_brightness_and_sees_colour() -> None:
+    image = torch.rand(1, 3, 8, 8) * 2 - 1
+    assert chroma_loss(image + 0.3, image) < 1e-6
+    redder = image + torch.tensor([0.2, 0.0, 0.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(chroma_loss(redder, image), torch.tensor(0.3))
+
+
+def test_adaptive_weight_is_the_clamped_ratio_of_norms() -> None:
+    ours, theirs = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])
+    torch.testing.assert_close(adaptive_weight(ours, theirs), torch.tensor(5 / (2 + 1e-4)))
+    assert adaptive_weight(ours * 1e9, theirs) == 1e4
+    assert adaptive_weight(ours, theirs * 0) == pytest.approx(1e4)
+
+
+def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
+    """Adding both gradients at the decoder's input is the gradient of the whole loss."""
+    task = rap_task(image=image_losses(perceptual=0.0))
+    assert task.adversary is not None
+    network, given = task.network, batch(0)
+    discriminator = copy.deepcopy(task.adversary.discriminator)
+    plain = copy.deepcopy(network)
+    hr = as_image(given.hr, task.device)
+    image, prediction = plain.straight_through(as_image(given.lr, task.device))
+    reconstruction = (
+        (image - hr).square().mean()
+        + 0.5 * (image - hr).abs().mean()
+        + 0.5 * gradient_loss(image, hr)
+        + 0.5 * chroma_loss(image, hr)
+        + 0.5 * grid_loss(image, hr)
+        + 0.5 * contrast_loss(image, hr)
+    )
+    adversarial = hinge_generator_loss(discriminator(image))
+    last = plain.predictor.code_head.score.weight
+    (ours,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
+    (theirs,) = torch.autograd.grad(adversarial, last, retain_graph=True)
+    assert given.codes is not None and given.structure is not None
+    assert prediction.structure is not None
+    loss = (
+        reconstruction
+        + 0.5 * adaptive_weight(ours, theirs) * adversarial
+        + 0.5 * nn.functional.cross_entropy(prediction.logits, given.codes)
+        + (prediction.structure - given.structure.float()).square().mean()
+    )
+    loss.backward()
+    wanted = {n: p.grad for n, p in plain.predictor.named_parameters()}
+    found: dict[str, Tensor] = {}
+
+    def catch(*_: object) -> None:
+        for name, parameter in network.predictor.named_parameters():
+            assert parameter.grad is not None, name
+            found[name] = parameter.grad.clone()
+
+    task.optimiser.register_step_pre_hook(catch)
+    task.settings = task.settings.model_copy(
+        update={"optimiser": task.settings.optimiser.model_copy(update={"grad_clip_norm": None})}
+    )
+    task.update(given, 1)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert gradient is not None
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_rap_moves_the_predictor_alone_and_its_structure_head_too() -> None:
+    task = rap_task(structure=0.0, code=0.0)
+    before = copy.deepcopy(task.network)
+    task.update(batch(0), 1)
+    assert changed(before, task.network) == {"predictor"}
+    assert changed(before.predictor, task.network.predictor) == {
+        "lr_encoder",
+        "structure_head",
+        "code_head",
+    }
+
+
+def test_the_predictor_stage_moves_the_predictor_alone() -> None:
+    task = predictor_task()
+    before = copy.deepcopy(task.network)
+    task.update(batch(0), 0)
+    assert changed(before, task.network) == {"predictor"}
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURE, VANILLA], ids=["tvq", "vanilla"])
+@pytest.mark.parametrize("make", [tokenizer_task, predictor_task, rap_task])
+def test_the_loss_falls_on_one_batch(make: object, architecture: Architecture) -> None:
+    kind = {
+        tokenizer_task: {"steps": 40, "image": image_losses(adversarial=0.0, perceptual=0.0)},
+        predictor_task: {"phases": [{"set": "train", "batch_size": 2, "steps": 40}]},
+        rap_task: {"steps": 40, "image": image_losses(adversarial=0.0, perceptual=0.0)},
+    }
+    task = make(architecture, **kind[make])  # type: ignore[operator, index]
+    given = batch(0, architecture)
+    first = task.update(given, 0)
+    for step in range(1, 40):
+        last = task.update(given, step)
+    watched = "cross_entropy" if make is predictor_task else "mse"
+    assert last[watched] < 0.95 * first[watched]
+
+
+def test_commitment_weight_can_be_on_either_term() -> None:
+    """With nothing else to learn from, the term's weight decides which side moves."""
+    quiet = {
+        "mse": 0.0,
+        "l1": 0.0,
+        "gradient": 0.0,
+        "chroma": 0.0,
+        "grid": 0.0,
+        "contrast": 0.0,
+        "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0, "augment": False},
+        "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
+    }
+    for where, moved in (("encoder", "codebook"), ("codebook", "encoder")):
+        task = tokenizer_task(
+            image=quiet,
+            loss_weights={
+                "codebook": 1.0,
+                "commitment": 0.0,
+                "small_autoencoder": 0.0,
+                "alignment": 0.0,
+            },
+            commitment_on=where,
+            codebook_life={"vq_warmup_steps": 0, "revive_every": 0},
+        )
+        before = copy.deepcopy(task.tokenizer)
+        task.update(batch(0), 2)
+        assert moved in changed(before, task.tokenizer)
+        still = {"encoder", "codebook"} - {moved}
+        assert not still & changed(before, task.tokenizer)
+
+
+def test_kmeans_and_revival_put_the_codebook_where_the_texture_is() -> None:
+    task = tokenizer_task(image=image_losses(adversarial=0.0, perceptual=0.0))
+    entries = task.tokenizer.codebook.embedding.weight
+    start = entries.detach().clone()
+    task.update(batch(0), 0)
+    task.update(batch(1), 1)
+    assert torch.equal(entries, start), "nothing moves the entries before k-means"
+    task.update(batch(2), 2)
+    assert not torch.isclose(entries, start).any(dim=1).all()
+    used = task.used.clone()
+    assert (used > 0).float().mean() > 0.5
+    dead = torch.zeros_like(used, dtype=torch.bool)
+    dead[:3] = True
+    with torch.no_grad():
+        entries[:3] = 1e3  # far from all texture: never chosen
+    task.used.zero_()
+    task.update(batch(3), 3)
+    assert entries[:3].abs().max() < 1e2, "revived onto texture of the batch"
+    torch.testing.assert_close(
+        task.average.module.codebook.embedding.weight[:3], entries[:3].detach()
+    )
+    assert task.used.sum() == 0
+
+
+def test_a_given_tokenizer_keeps_its_codebook() -> None:
+    task = tokenizer_task(trained_before=True)
+    start = task.tokenizer.codebook.embedding.weight.detach().clone()
+    terms = task.update(batch(0), 0)
+    assert "codebook" in terms, "quantized from the first step"
+    assert (task.tokenizer.codebook.embedding.weight - start).abs().max() < 0.1
+
+
+def test_texture_dropout_decodes_the_end_of_a_batch_from_the_structure_alone() -> None:
+    task = tokenizer_task(
+        texture_dropout=0.5,
+        image=image_losses(perceptual=0.0),
+        codebook_life={"vq_warmup_steps": 0, "revive_every": 0},
+    )
+    assert task.adversary is not None
+    seen: dict[str, torch.Tensor] = {}
+    judged: list[int] = []
+    tokenizer = task.tokenizer
+    assert tokenizer.structure_decoder is not None
+    tokenizer.structure_decoder.register_forward_hook(lambda _m, _i, out: seen.update(s=out))
+    tokenizer.decoder.register_forward_pre_hook(lambda _m, given: seen.update(d=given[0]))
+    task.adversary.discriminator.register_forward_pre_hook(
+        lambda _m, given: judged.append(len(given[0]))
+    )
+    task.update(batch(0), task.settings.steps - 1)
+    assert torch.equal(seen["d"][1], seen["s"][1])
+    assert not torch.equal(seen["d"][0], seen["s"][0])
+    assert set(judged) == {1}, "images without texture are not judged"
+
+
+def test_texture_dropout_leaves_some_texture() -> None:
+    with pytest.raises(ValueError, match=r"texture_dropout is 0\.9; allowed with a batch of 2"):
+        tokenizer_task(texture_dropout=0.9)

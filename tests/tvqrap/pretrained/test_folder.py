@@ -1,0 +1,126 @@
+"""Model folders: what is written is read back, and what does not fit is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from tvqrap.architecture import Architecture
+from tvqrap.cli.main import app
+from tvqrap.convert.precision import halve_model
+from tvqrap.networks.tokenizer import Tokenizer
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import (
+    CONFIG,
+    WEIGHTS,
+    fingerprint,
+    load_tokenizer,
+    read_config,
+    save_model,
+)
+from tvqrap.pretrained.upscaler import load_upscaler
+from tvqrap.runtime.errors import UserError
+
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    torch.manual_seed(0)
+    return Tokenizer(TINY).eval()
+
+
+@pytest.fixture
+def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    save_model(tmp_path / "model", "tokenizer", tokenizer, TINY, {"steps": 3})
+    return tmp_path / "model"
+
+
+def test_saved_model_is_read_back_exactly(folder: Path, tokenizer: Tokenizer) -> None:
+    loaded = load_tokenizer(folder)
+    assert fingerprint(loaded) == fingerprint(tokenizer) == read_config(folder).fingerprint
+    assert all(
+        torch.equal(value, tokenizer.state_dict()[name])
+        for name, value in loaded.state_dict().items()
+    )
+
+
+def test_an_upscaler_keeps_how_it_assigns_codes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = UpscalerNetwork(TINY, "soft").eval()
+    torch.nn.init.normal_(network.predictor.code_head.score.weight)
+    save_model(tmp_path / "soft", "upscaler", network, TINY, {}, "soft")
+    save_model(tmp_path / "hard", "upscaler", network, TINY, {})
+    halve_model(tmp_path / "soft", tmp_path / "half")
+    made = {}
+    lr = torch.rand(1, 3, 64, 64) * 2 - 1
+    for name in ("soft", "hard", "half"):
+        with torch.no_grad():
+            made[name] = load_upscaler(tmp_path / name)(lr)
+    with torch.no_grad():
+        assert torch.equal(made["soft"], network(lr))
+    assert (made["half"] - made["soft"]).abs().max() < 0.01
+    assert (made["hard"] - made["soft"]).abs().max() > 0.01
+
+
+def test_an_upscaler_of_the_first_schema_is_hard(tmp_path: Path) -> None:
+    save_model(tmp_path, "upscaler", UpscalerNetwork(TINY), TINY, {})
+    document = json.loads((tmp_path / CONFIG).read_text())
+    assert document.pop("assignment") == "hard"
+    (tmp_path / CONFIG).write_text(json.dumps({**document, "schema": 1}))
+    assert load_upscaler(tmp_path).assignment == "hard"
+    (tmp_path / CONFIG).write_text(json.dumps({**document, "assignment": "firm"}))
+    with pytest.raises(UserError, match=r"assignment 'firm', expected 'hard' or 'soft'"):
+        load_upscaler(tmp_path)
+
+
+def test_halved_model_is_half_as_large_and_nearly_the_same(
+    folder: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    (folder / "README.md").write_text("Größe")
+    card = halve_model(folder, tmp_path / "half")
+    assert (tmp_path / "half" / "README.md").read_text() == "Größe"
+    assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.6 * (folder / WEIGHTS).stat().st_size
+    loaded = load_tokenizer(tmp_path / "half")
+    assert fingerprint(loaded) == card.fingerprint
+    assert card.about == {"steps": 3, "halved_from": read_config(folder).fingerprint}
+    hr = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert (loaded(hr, False).image - tokenizer(hr, False).image).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_changed_weight_is_refused(folder: Path, tmp_path: Path, half: bool) -> None:
+    if half:
+        halve_model(folder, tmp_path / "half")
+        folder = tmp_path / "half"
+    state = load_file(folder / WEIGHTS)
+    state["codebook.embedding.weight"][0, 0] += 0.5
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(UserError, match="fingerprints differ"):
+        load_tokenizer(folder)
+
+
+def test_weight_beyond_float16_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with torch.no_grad():
+        tokenizer.codebook.embedding.weight[0, 0] = 1e6
+    save_model(tmp_path / "model", "tokenizer", tokenizer, TINY, {})
+    with pytest.raises(UserError, match=r"codebook\.embedding\.weight has values beyond float16"):
+        halve_model(tmp_path / "model", tmp_path / "half")
+    assert not (tmp_path / "half").exists()
+
+
+def test_halve_command(folder: Path, tmp_path: Path) -> None:
+    arguments = ["halve", str(folder), "-o", str(tmp_path / "half")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "half" / CONFIG).read_text())["kind"] == "tokenizer"
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    onto_itself = CliRunner().invoke(app, ["halve", str(folder), "-o", str(folder), "--overwrite"])
+    assert onto_itself.exit_code == 1
+    load_tokenizer(folder)

@@ -1,0 +1,306 @@
+"""Interrupted anywhere, a training ends with the weights of one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.paths import ROOT
+from tests.support.states import assert_close_states, flattened
+from tests.support.training import (
+    COMPUTE,
+    MONITORING,
+    batch,
+    predictor_task,
+    rap_task,
+    tokenizer_task,
+)
+from tvqrap.config.training import Monitoring
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.signals import Interrupted
+from tvqrap.training.batch import Batch
+from tvqrap.training.curves import History
+from tvqrap.training.loop import train
+
+pytestmark = pytest.mark.usefixtures("small_distance")
+
+STEPS = 8
+TRAINEES = {
+    "tokenizer": tokenizer_task,
+    "predictor": predictor_task,
+    "rap": rap_task,
+    "rap, decoder": partial(rap_task, train_decoder=True),
+    "rap, soft": partial(rap_task, train_decoder=True, assignment="soft"),
+}
+
+
+def batches(step: int) -> Generator[Batch, None, None]:
+    while True:
+        yield batch(step)
+        step += 1
+
+
+def run(task: Any, folder: Path, source: Any = batches) -> History:
+    return train(
+        task,
+        title="test",
+        steps=STEPS,
+        batches=source,
+        monitoring=Monitoring.model_validate(MONITORING),
+        folder=folder,
+    )
+
+
+def assert_equal_states(ours: Any, theirs: Any) -> None:
+    assert_close_states(ours, theirs, tolerance=0)
+
+
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_stopped_by_a_signal_it_goes_on_to_the_same_state(kind: str, tmp_path: Path) -> None:
+    whole = TRAINEES[kind]()
+    history = run(whole, tmp_path / "whole")
+
+    def stopping_at(stop: int) -> Any:
+        def source(step: int) -> Generator[Batch, None, None]:
+            for number in range(step, STEPS):
+                if number == stop:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch(number)
+
+        return source
+
+    for stop in (0, 2, 3, 6):
+        with pytest.raises(Interrupted):
+            run(TRAINEES[kind](), tmp_path / "parts", stopping_at(stop))
+    parts = TRAINEES[kind]()
+    assert run(parts, tmp_path / "parts") == history
+    assert_equal_states(whole.state(), parts.state())
+
+
+def test_killed_between_checkpoints_it_goes_on_from_the_last_one(tmp_path: Path) -> None:
+    whole = tokenizer_task()
+    run(whole, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    def dying(step: int) -> Generator[Batch, None, None]:
+        for number in range(step, STEPS):
+            if number == 5:
+                raise Killed
+            yield batch(number)
+
+    with pytest.raises(Killed):
+        run(tokenizer_task(), tmp_path / "parts", dying)
+    seen: list[int] = []
+
+    def noting(step: int) -> Generator[Batch, None, None]:
+        seen.append(step)
+        return batches(step)
+
+    parts = tokenizer_task()
+    run(parts, tmp_path / "parts", noting)
+    assert seen == [3]
+    assert_equal_states(whole.state(), parts.state())
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    whole = predictor_task()
+    run(whole, tmp_path)
+    newest, older = sorted(tmp_path.glob("step-*.pt"))[::-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    again = predictor_task()
+    run(again, tmp_path)
+    assert_equal_states(whole.state(), again.state())
+    assert older.exists()
+
+
+def test_two_checkpoints_are_kept_and_nothing_temporary(tmp_path: Path) -> None:
+    run(predictor_task(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "pictures",
+        "step-000000006.pt",
+        "step-000000008.pt",
+    ]
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = torch.save
+    calls = 0
+
+    def full(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(28, "No space left on device")
+        saved(*arguments)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        run(predictor_task(), tmp_path)
+    assert [path.name for path in tmp_path.glob("*step*")] == ["step-000000003.pt"]
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term(tmp_path: Path) -> None:
+    task = predictor_task()
+
+    def poisoned(step: int) -> Generator[Batch, None, None]:
+        for number in range(step, STEPS):
+            given = batch(number)
+            if number == 4:
+                assert given.structure is not None
+                given.structure[0, 0, 0, 0] = float("nan")
+            yield given
+
+    with pytest.raises(UserError, match=r"step 4: structure is nan"):
+        run(task, tmp_path, poisoned)
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["step-000000003.pt"]
+
+
+@pytest.mark.slow
+def test_killed_at_random_again_and_again_it_ends_the_same(tmp_path: Path) -> None:
+    """SIGKILL, at no point of our choosing: in a step, while saving, while starting."""
+    script = (
+        "import sys, torch\nfrom pathlib import Path\n"
+        "from tests.tvqrap.training.test_loop import run, tokenizer_task\n"
+        "from tests.tvqrap.training.conftest import Blurred\n"
+        "from tvqrap.training import perceptual, validation\n"
+        "torch.set_num_threads(1)\n"
+        "for module in (perceptual, validation):\n"
+        "    module.perceptual_distance = lambda name: Blurred()\n"
+        "task = tokenizer_task()\n"
+        "print('ready', flush=True)\n"
+        "run(task, Path(sys.argv[1]))\n"
+        # Renamed into place: a kill may also come while the end is being written.
+        "torch.save(task.state(), sys.argv[1] + '/end.part')\n"
+        "Path(sys.argv[1], 'end.part').rename(sys.argv[1] + '/end.pt')\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    root, random = ROOT, np.random.default_rng()
+    kills, seconds = 0, 0.5
+    while not (tmp_path / "end.pt").exists():
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        try:
+            process.wait(random.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills, seconds = kills + 1, seconds * 1.5
+    assert kills > 0
+    whole = tokenizer_task()
+    run(whole, tmp_path / "whole")
+    assert_equal_states(whole.state(), torch.load(tmp_path / "end.pt"))
+
+
+def test_pictures_are_taken_of_every_look(tmp_path: Path) -> None:
+    run(rap_task(), tmp_path)
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [path.stem for path in pictures] == ["000000000", "000000004", "000000008"]
+    given = batch(1000)
+    assert given.hr is not None and given.lr is not None
+    first, last = (np.asarray(Image.open(path)) for path in (pictures[0], pictures[-1]))
+    assert first.shape == (3 * 64, 2 * 64, 3), "LR, what was made of it, HR; two samples"
+    assert np.array_equal(last[0::4, 64::4][:16], given.lr[1])
+    assert np.array_equal(last[128:, :64], given.hr[0])
+    assert np.array_equal(first[:64], last[:64]) and not np.array_equal(first, last)
+
+
+def test_a_warning_is_given_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = predictor_task()
+    task.health = lambda: ({}, "collapsing")  # type: ignore[method-assign]
+    run(task, tmp_path)
+    assert capsys.readouterr().out.count("test: step 1: warning: collapsing") == 1
+
+
+def test_every_row_is_reported(tmp_path: Path) -> None:
+    rows: list[tuple[str, dict[str, float]]] = []
+    task = predictor_task()
+    history = train(
+        task,
+        title="test",
+        steps=STEPS,
+        batches=batches,
+        monitoring=Monitoring.model_validate(MONITORING),
+        folder=tmp_path,
+        report=lambda kind, row: rows.append((kind, row)),
+    )
+    for kind in ("steps", "validation", "speed"):
+        assert [row for other, row in rows if other == kind] == getattr(history, kind)
+
+
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_no_steps_hand_on_what_was_given(kind: str, tmp_path: Path) -> None:
+    task = TRAINEES[kind]()
+    before = flattened(task.state())
+    history = train(
+        task,
+        title="test",
+        steps=0,
+        batches=batches,
+        monitoring=Monitoring.model_validate(MONITORING),
+        folder=tmp_path,
+    )
+    assert [row["step"] for row in history.validation] == [0] and history.steps == []
+    assert_equal_states(before, flattened(task.state()))
+    assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_bfloat16_is_close_and_keeps_weights_in_float32(kind: str) -> None:
+    narrow = COMPUTE.model_copy(update={"precision": "bfloat16"})
+    ours, theirs = (
+        TRAINEES[kind](compute=compute).update(batch(0), 2) for compute in (narrow, COMPUTE)
+    )
+    watched = "cross_entropy" if kind == "predictor" else "mse"
+    assert ours[watched].dtype == torch.float32
+    torch.testing.assert_close(ours[watched], theirs[watched], rtol=0.05, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TRAINEES)
+def test_compiled_blocks_take_the_same_steps(kind: str, tmp_path: Path) -> None:
+    # In float64: in float32 the adaptive weight, a ratio of small gradients, says little.
+    plain = COMPUTE.model_copy(update={"precision": "float64"})
+    compiled = plain.model_copy(update={"compile": True})
+    ours, theirs = (TRAINEES[kind](compute=compute) for compute in (compiled, plain))
+    for step in range(3):
+        found, wanted = ours.update(batch(step), step), theirs.update(batch(step), step)
+        for name in ("mse", "cross_entropy", "adaptive_weight"):
+            if name in wanted:
+                torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-9)
+    assert ours.state().keys() == theirs.state().keys()
+    assert flattened(ours.state()).keys() == flattened(theirs.state()).keys()
+
+
+def test_the_history_has_every_validation_and_is_written_whole(tmp_path: Path) -> None:
+    history = run(rap_task(), tmp_path / "checkpoints")
+    assert [row["step"] for row in history.validation] == [0, 4, 8]
+    assert [row["step"] for row in history.steps] == list(range(1, 9))
+    assert [row["step"] for row in history.speed] == list(range(1, 9))
+    assert all(row["samples_per_second"] > 0 for row in history.speed)
+    for name in ("psnr", "stlpips_vgg", "code_accuracy"):
+        assert name in history.validation[0], name
+    for name in ("gradient_norm", "judged_real", "judged_fake", "codes_used", "perplexity"):
+        assert name in history.steps[-1], name
+    history.write(tmp_path / "curves")
+    last = json.loads((tmp_path / "curves/metrics.json").read_text())
+    assert last["validation"] == history.validation[-1] and last["steps"]["step"] == 8
+    lines = (tmp_path / "curves/steps.tsv").read_text().splitlines()
+    assert lines[0].split("\t")[:2] == ["step", "mse"]
+    assert len(lines) == 9
+    # The GAN term starts at step 1: its column exists, its first cell is empty.
+    assert lines[1].split("\t")[lines[0].split("\t").index("adaptive_weight")] == ""

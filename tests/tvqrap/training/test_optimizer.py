@@ -1,0 +1,48 @@
+"""Schedules: warm-up, constant as the paper, cosine; gradients clipped."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.training import OPTIMISER
+from tvqrap.config.training import Optimiser
+from tvqrap.training.distributed import ALONE
+from tvqrap.training.optimizer import COSINE_END, adam, apply_gradients, learning_rate
+
+
+def settings(**changes: Any) -> Optimiser:
+    return Optimiser.model_validate({**OPTIMISER, "learning_rate": 1.0, **changes})
+
+
+def test_constant_is_the_same_at_every_step_of_any_length() -> None:
+    constant = settings(lr_schedule="constant", warmup_steps=0)
+    assert {learning_rate(constant, step, steps) for step in range(9) for steps in (9, 90)} == {1}
+
+
+def test_warm_up_grows_linearly() -> None:
+    warm = settings(lr_schedule="constant", warmup_steps=4)
+    assert [learning_rate(warm, step, 8) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_cosine_falls_from_the_whole_to_a_fiftieth() -> None:
+    cosine = settings(lr_schedule="cosine", warmup_steps=0)
+    rates = [learning_rate(cosine, step, 100) for step in range(101)]
+    assert rates[0] == 1 and rates[100] == pytest.approx(COSINE_END)
+    assert rates[50] == pytest.approx((1 + COSINE_END) / 2)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_long_gradient_is_clipped_and_its_own_length_reported() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    parameter.grad = torch.tensor([3.0, 4.0])
+    assert apply_gradients(optimiser, 1.0, ALONE).item() == pytest.approx(5)
+    torch.testing.assert_close(parameter.detach(), torch.tensor([-0.6, -0.8]))
+    assert parameter.grad is None
+
+
+def test_adam_takes_the_settings_and_leaves_out_what_is_frozen() -> None:
+    free, frozen = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1), False)
+    (group,) = adam([free, frozen], settings(betas=[0.5, 0.9])).param_groups
+    assert group["params"] == [free] and tuple(group["betas"]) == (0.5, 0.9)

@@ -1,0 +1,1 @@
+"""Comparing upscalers: other methods, folders of images, and earlier results."""

@@ -1,0 +1,1 @@
+"""Conversions of trained models: from published checkpoints, to ONNX, to float16, to a mean."""

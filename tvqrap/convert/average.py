@@ -1,0 +1,52 @@
+"""Means of upscalers: between two that were trained on from the same model lies a third.
+
+Their faults differ and shrink in the mean, what they agree on stays. ESRGAN (Wang et al., 2018,
+section 3.4) goes from smooth to sharp that way.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from tvqrap.pretrained.folder import ModelConfig, read_config, save_model
+from tvqrap.pretrained.upscaler import load_upscaler
+from tvqrap.runtime.errors import UserError
+
+
+def average_upscalers(folders: Sequence[Path], parts: Sequence[float], output: Path) -> ModelConfig:
+    """Writes a model folder whose weights are the mean of others', weighted by `parts`.
+
+    `parts` are relative to their sum, which must not be 0; a negative part goes beyond the others.
+    Codes and structure have a meaning of their own in each tokenizer, so all must have one
+    codebook, to the bit.
+
+    Raises `UserError` where a folder holds no upscaler, or one that differs from the first in
+    architecture, assignment or codebook.
+    """
+    cards = [read_config(folder) for folder in folders]
+    whole = sum(parts)
+    total: dict[str, Tensor] = {}
+    for folder, card, part in zip(folders, cards, parts, strict=True):
+        network = load_upscaler(folder)
+        if not total:
+            first = network
+        for name, ours, its in (
+            ("architecture", card.architecture, cards[0].architecture),
+            ("assignment", card.assignment, cards[0].assignment),
+        ):
+            if ours != its:
+                raise UserError(f"{folder}: {name} {ours}, expected {folders[0]}'s, {its}")
+        if not network.codebook.embedding.weight.equal(first.codebook.embedding.weight):
+            raise UserError(f"{folder}: another codebook than {folders[0]}'s")
+        # In float64: equal weights stay what they are, and the order of the folders is no matter.
+        for name, value in network.state_dict().items():
+            total[name] = total.get(name, 0) + value.double() * (part / whole)
+    first.load_state_dict(total)
+    about = {
+        "mean_of": [
+            {"fingerprint": card.fingerprint, "part": part / whole, "about": card.about}
+            for card, part in zip(cards, parts, strict=True)
+        ]
+    }
+    return save_model(output, "upscaler", first, cards[0].architecture, about, cards[0].assignment)

@@ -1,0 +1,128 @@
+"""A trained upscaler as an ONNX file, for programs without PyTorch.
+
+The graph takes an image of any size: it pads, upscales and crops as `Upscaler` does with an image
+that it upscales whole. Needs the extra `export`.
+"""
+
+import copy
+import json
+import math
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import tvqrap
+from tvqrap.architecture import SCALE
+from tvqrap.networks.blocks import Up
+from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import read_config, read_readme
+from tvqrap.pretrained.upscaler import load_upscaler
+from tvqrap.runtime.atomic import atomic_path
+from tvqrap.runtime.errors import UserError
+
+INPUT, OUTPUT = "lr", "sr"
+"""Names of the graph's input and output."""
+OPSET = 18
+"""Of ONNX (version 1.13, 2022): what most runtimes have come to take."""
+
+
+class AnySize(nn.Module):
+    """An upscaler's network for LR images (N, 3, H, W) in [-1, 1] of any size, from 1x1 up.
+
+    What comes out is (N, 3, 4H, 4W), clamped. Only what a trace records whatever the size: where
+    `pad_to_multiple` looks at the size and decides, this computes where each pixel is taken from.
+    """
+
+    def __init__(self, network: UpscalerNetwork) -> None:
+        super().__init__()
+        self.network = with_fixed_kernels(network)
+        self.multiple = math.lcm(PAD_MULTIPLE, network.architecture.lr_multiple)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        height, width = lr.shape[2:]
+        padded = lr.index_select(2, self._places(height)).index_select(3, self._places(width))
+        return crop_upscaled(self.network(padded), height, width).clamp(-1, 1)
+
+    def _places(self, side: int) -> Tensor:
+        """Where each place of a padded side is taken from: mirrored, or repeated if too short."""
+        places = torch.arange(side + -side % self.multiple)
+        mirrored = 2 * (side - 1) - places
+        # As a whole: one place that mirroring cannot reach makes all repeat the last.
+        beyond = torch.where(mirrored[-1] >= 0, mirrored, places * 0 + (side - 1))
+        return torch.where(places < side, places, beyond)
+
+
+def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:
+    """A copy in which enlarging layers are transposed convolutions with kernels worked out."""
+    fixed = copy.deepcopy(network)
+    for parent in list(fixed.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Up):
+                setattr(parent, name, _transposed(child))
+    return fixed
+
+
+def export_onnx(folder: Path, file: Path) -> None:
+    """Writes the upscaler in a model folder as ONNX, whole or not at all.
+
+    The metadata say what goes in and comes out, and which model it is; the model's README.md, if it
+    has one, becomes the graph's documentation.
+
+    Raises:
+        UserError: The folder holds no upscaler, or onnx is not installed.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise UserError(
+            "export needs onnx, which is not installed: pip install 'tvqrap[export]'"
+        ) from None
+    card = read_config(folder)
+    network = AnySize(load_upscaler(folder)).eval()
+    example = torch.zeros(1, 3, network.multiple, 2 * network.multiple)
+    with atomic_path(file) as temporary:
+        with torch.no_grad(), warnings.catch_warnings():
+            # That the tracer is the older of two exporters. The newer one works out what divides
+            # each size by symbolic algebra: with windows that takes it minutes.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (example,),
+                str(temporary),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamic_axes={
+                    INPUT: {0: "count", 2: "height", 3: "width"},
+                    OUTPUT: {0: "count", 2: "4 * height", 3: "4 * width"},
+                },
+                dynamo=False,
+            )
+        model = onnx.load(temporary)
+        model.producer_name, model.producer_version = "tvqrap", tvqrap.__version__
+        model.doc_string = read_readme(folder) or ""
+        metadata = {
+            "input": f"{INPUT}: float32 (count, 3, height, width), RGB, -1 to 1",
+            "output": f"{OUTPUT}: the same with {SCALE} times the height and width",
+            "padding": f"to multiples of {network.multiple}, in the graph",
+            "architecture": json.dumps(card.architecture.to_dict()),
+            "assignment": card.assignment or "hard",
+            "fingerprint": card.fingerprint,
+            "about": json.dumps(card.about),
+        }
+        onnx.helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model)
+        onnx.save(model, temporary)
+
+
+def _transposed(up: Up) -> nn.ConvTranspose2d:
+    channels = up.conv.in_channels
+    transposed = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+    with torch.no_grad():
+        transposed.weight.copy_(up.kernel())
+        if transposed.bias is not None and up.conv.bias is not None:
+            transposed.bias.copy_(up.conv.bias)
+    return transposed

@@ -1,0 +1,187 @@
+"""What upscaling costs: time, arithmetic, parameters and memory, side by side.
+
+The networks take turns, so that whatever else the machine does falls on all of them alike; medians
+over the rounds. On a CPU processor time is measured too, on which other work has little influence.
+Memory is that of a process of its own on a CPU, and of the allocator on a GPU.
+"""
+
+import functools
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tvqrap.cost.networks import build
+from tvqrap.cost.peak_memory import PeakUnknownError, begin_peak, peak_bytes
+from tvqrap.runtime.errors import UserError
+
+MATRIX = 1536
+"""Side of the square matrices whose product measures the machine."""
+_MEMORY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one network on one size of LR images."""
+
+    model: str
+    side: int
+    """Of the square LR image, in pixels."""
+    milliseconds: float
+    """Median of the rounds, for one image."""
+    processor_milliseconds: float | None
+    """The same in processor time, of all threads together; None on a GPU."""
+    parameters: int
+    operations: int
+    """Two for each multiply-add, in convolutions, matrix products and attention."""
+    peak_bytes: int | None
+    """Weights, and what upscaling took at most beyond them: on a CPU the growth of a process of its
+    own, on a GPU what torch's allocator held. None where the system does not tell."""
+    share: float
+    """Of the machine's arithmetic, as the product of large float32 matrices measures it; on a CPU
+    by processor time, so of the cores that were used."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All costs of a run."""
+
+    operations_per_second: float
+    """The machine's, by the fastest of the rounds; on a CPU that of one core, by processor time."""
+    costs: tuple[Cost, ...]
+    notes: tuple[str, ...] = ()
+    """Why a number is not known."""
+
+
+def measure(
+    models: Sequence[str],
+    sides: Sequence[int],
+    *,
+    rounds: int,
+    device: str = "cpu",
+    advance: Callable[[int, str], None] = lambda count, note: None,
+) -> Measured:
+    """Costs of the networks that `cost_models.build` knows, size by size.
+
+    Each is run once before it counts, and its operations are counted then. `advance` hears of each
+    run, warm-up included, and of each measurement of memory: `len(models) * len(sides) *
+    (rounds + 2)` times. Raises UserError for a network that is not known.
+    """
+    built = {name: build(name, device) for name in models}
+    fastest = 0.0
+    costs = []
+    notes: dict[str, None] = {}
+    for side in sides:
+        lr = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        operations = {}
+        spent: dict[str, list[Spent]] = {name: [] for name in models}
+        for name, timed in built.items():
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                timed.run(lr)
+            operations[name] = counter.get_total_flops()
+            advance(1, f"{name} {side}")
+        for _ in range(rounds):
+            fastest = max(fastest, _matrix_rate(device))
+            for name, timed in built.items():
+                spent[name].append(_spent(functools.partial(timed.run, lr), device))
+                advance(1, f"{name} {side}")
+        for name, timed in built.items():
+            wall = statistics.median(entry.wall for entry in spent[name])
+            processor = statistics.median(entry.processor for entry in spent[name])
+            counted = processor if device == "cpu" else wall
+            peak = _peak(name, side, device)
+            if isinstance(peak, str):
+                notes[f"peak memory is not known: {peak}"] = None
+            costs.append(
+                Cost(
+                    name,
+                    side,
+                    1e3 * wall,
+                    1e3 * processor if device == "cpu" else None,
+                    sum(p.numel() for p in timed.network.parameters()),
+                    operations[name],
+                    None if isinstance(peak, str) else peak,
+                    operations[name] / counted / fastest,
+                )
+            )
+            advance(1, f"{name} {side}, memory")
+    return Measured(fastest, tuple(costs), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one run."""
+
+    wall: float
+    processor: float
+
+
+@torch.inference_mode()
+def _spent(run: Callable[[], object], device: str) -> Spent:
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    _finish(device)
+    return Spent(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def _finish(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _matrix_rate(device: str) -> float:
+    """Operations per second of a product of square matrices."""
+    a, b = torch.rand(2, MATRIX, MATRIX, device=device)
+    _spent(lambda: a @ b, device)
+    spent = _spent(lambda: a @ b, device)
+    return 2 * MATRIX**3 / (spent.processor if device == "cpu" else spent.wall)
+
+
+def _peak(name: str, side: int, device: str) -> int | str:
+    """Peak memory of one upscaling, in a fresh process, or why it is not known.
+
+    Raises UserError where that process dies.
+    """
+    # Spawned: a fork would have this process's memory.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_report_peak, args=(name, side, device, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(_MEMORY_SECONDS):
+            raise UserError(f"{name}: no answer on {side}x{side} after {_MEMORY_SECONDS:.0f} s")
+        peak: int | str = ours.recv()
+    except EOFError:
+        process.join()
+        raise UserError(
+            f"{name}: died on {side}x{side} (exit code {process.exitcode}), out of memory perhaps"
+        ) from None
+    process.join()
+    return peak
+
+
+def _report_peak(name: str, side: int, device: str, pipe: Connection) -> None:
+    timed = build(name, device)
+    tensors = (*timed.network.parameters(), *timed.network.buffers())
+    weights = sum(tensor.nbytes for tensor in tensors)
+    lr = torch.rand(1, 3, side, side)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        with torch.inference_mode():
+            timed.run(lr)
+        pipe.send(torch.cuda.max_memory_allocated())
+        return
+    try:
+        # Not since the start: libraries that were imported on the way are no part of it.
+        before = begin_peak()
+        with torch.inference_mode():
+            timed.run(lr)
+        pipe.send(weights + max(0, peak_bytes() - before))
+    except PeakUnknownError as error:
+        pipe.send(str(error))

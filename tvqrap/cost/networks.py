@@ -1,0 +1,100 @@
+"""Networks whose cost is measured: ours, others' files, and well-known architectures untrained.
+
+What a network costs does not depend on its weights, so the references need no download.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tvqrap.architecture import SCALE, Architecture
+from tvqrap.comparison.spandrel import SUFFIXES, load_other
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.upscaler import load_upscaler
+from tvqrap.runtime.errors import UserError
+from tvqrap.upscaling.upscaler import Upscaler
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A network that can be run."""
+
+    run: Callable[[Tensor], Tensor]
+    """float32 (1, 3, H, W) to (1, 3, 4H, 4W)."""
+    network: nn.Module
+
+
+def _rrdb() -> nn.Module:
+    from spandrel.architectures.ESRGAN import ESRGAN  # type: ignore[import-untyped]
+
+    # ESRGAN, Real-ESRGAN x4plus and BSRGAN.
+    network: nn.Module = ESRGAN(num_filters=64, num_blocks=23, scale=SCALE)
+    return network
+
+
+def _transformer(name: str, **options: Any) -> nn.Module:
+    import importlib
+
+    architecture = getattr(importlib.import_module(f"spandrel.architectures.{name}"), name)
+    network: nn.Module = architecture(
+        img_size=64,
+        embed_dim=180,
+        num_heads=[6] * 6,
+        upscale=SCALE,
+        upsampler="pixelshuffle",
+        resi_connection="1conv",
+        **options,
+    )
+    return network
+
+
+REFERENCES: dict[str, Callable[[], nn.Module]] = {
+    "rrdb": _rrdb,
+    # Liang et al. 2021, "classical" x4.
+    "swinir": lambda: _transformer("SwinIR", depths=[6] * 6, window_size=8, mlp_ratio=2),
+    # Chen et al. 2023, x4.
+    "dat": lambda: _transformer("DAT", depth=[6] * 6, split_size=[8, 32], expansion_factor=4),
+    # Chen et al. 2023, x4.
+    "hat": lambda: _transformer(
+        "HAT", depths=[6] * 6, window_size=16, compress_ratio=3, squeeze_factor=30, mlp_ratio=2
+    ),
+}
+"""By name: untrained networks of the published sizes."""
+
+PAPER = "paper"
+"""The paper's network, untrained."""
+
+
+def build(given: str, device: str) -> Timed:
+    """A network by the name of a reference, `paper`, a model folder, or a file that spandrel knows.
+
+    Raises UserError where it is none of these.
+    """
+    torch.manual_seed(0)
+    path = Path(given)
+    if given == PAPER or path.is_dir():
+        ours = (
+            UpscalerNetwork(Architecture(width=1.0, codebook=1024, texture=8, structure=32))
+            if given == PAPER
+            else load_upscaler(path)
+        )
+        upscaler = Upscaler(ours, device=device, tile=1024)
+        return Timed(lambda lr: upscaler(lr * 2 - 1), ours)
+    if given in REFERENCES:
+        try:
+            network = REFERENCES[given]().eval().to(device)
+        except ModuleNotFoundError:
+            raise UserError(
+                f"{given}: spandrel is not installed; `pip install tvqrap[evaluation]` brings it"
+            ) from None
+        return Timed(lambda lr: network(lr.to(device)).cpu(), network)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        found = load_other(path, device)
+        return Timed(lambda lr: found(lr.to(device)).cpu(), found.model)
+    raise UserError(
+        f"{given}: expected {PAPER}, {', '.join(REFERENCES)}, a model folder or a file of weights"
+    )

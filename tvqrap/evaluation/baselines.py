@@ -1,0 +1,19 @@
+"""Enlargement without a network."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tvqrap.architecture import SCALE
+
+Baseline = Literal["bicubic", "lanczos"]
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+
+
+def enlarge(lr: NDArray[np.uint8], kind: Baseline) -> NDArray[np.uint8]:
+    """Pillow's enlargement of uint8 (H, W, 3)."""
+    size = (SCALE * lr.shape[1], SCALE * lr.shape[0])
+    return np.asarray(Image.fromarray(lr).resize(size, _FILTERS[kind]))

@@ -1,0 +1,138 @@
+"""Image quality metrics: what they are called, which way is better, and what they need.
+
+All but `grid` are pyiqa's, on 8-bit RGB images scaled to [0, 1], with its options where none are
+given: those of Tables 1, 2, 6 and 7 of the paper, and those that need no weights beside the
+packages'.
+Importing this module needs neither torch nor pyiqa.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from tvqrap.config.evaluation import MetricName
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, as it is computed and shown."""
+
+    title: str
+    pyiqa: str | None
+    """The name that pyiqa knows it by; None for our own."""
+    better: Literal["higher", "lower"]
+    digits: int
+    """Decimals that are worth showing."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options given to pyiqa; all others are its defaults."""
+    reference: bool = True
+    """Whether it compares with HR; a metric without looks at the image alone."""
+    weights: tuple[str, ...] = ()
+    """Names of the files that it needs and no package carries: `metric_weights.SOURCES`."""
+    of_set: bool = False
+    """Whether it is one number of a whole set of images, that no image has."""
+    one_at_a_time: bool = False
+    """Whether pyiqa's network keeps something between layers that threads must not share."""
+    packages: tuple[str, ...] = ()
+    """Others than pyiqa and torch whose networks it runs."""
+
+
+_ON_Y = {"test_y_channel": True, "color_space": "ycbcr"}
+
+_ALEXNET, _VGG16 = "alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"
+
+METRICS: dict[MetricName, Metric] = {
+    "psnr_y": Metric("PSNR-Y", "psnr", "higher", 2, _ON_Y),
+    "ssim_y": Metric("SSIM-Y", "ssim", "higher", 4, _ON_Y),
+    "psnr_rgb": Metric("PSNR-RGB", "psnr", "higher", 2),
+    "ssim_rgb": Metric("SSIM-RGB", "ssimc", "higher", 4),
+    "ms_ssim": Metric("MS-SSIM", "ms_ssim", "higher", 4),
+    "cw_ssim": Metric("CW-SSIM", "cw_ssim", "higher", 4),
+    "fsim": Metric("FSIM", "fsim", "higher", 4),
+    "vsi": Metric("VSI", "vsi", "higher", 4),
+    "gmsd": Metric("GMSD", "gmsd", "lower", 4),
+    "vif": Metric("VIF", "vif", "higher", 4),
+    "nlpd": Metric("NLPD", "nlpd", "lower", 4),
+    "mad": Metric("MAD", "mad", "lower", 2),
+    "stlpips_alex": Metric("ST-LPIPS alex", "stlpips", "lower", 4),
+    "stlpips_vgg": Metric("ST-LPIPS vgg", "stlpips-vgg", "lower", 4),
+    "piqe": Metric("PIQE", "piqe", "lower", 2, reference=False),
+    "grid": Metric("Grid", None, "lower", 3, reference=False),
+    "lpips": Metric(
+        "LPIPS",
+        "lpips",
+        "lower",
+        4,
+        weights=("LPIPS_v0.1_alex-df73285e.pth", _ALEXNET),
+        packages=("torchvision",),
+    ),
+    "dists": Metric(
+        "DISTS",
+        "dists",
+        "lower",
+        4,
+        weights=("DISTS_weights-f5e65c96.pth", _VGG16),
+        packages=("torchvision",),
+    ),
+    "clipiqa": Metric("CLIP-IQA", "clipiqa", "higher", 4, reference=False, weights=("RN50.pt",)),
+    "musiq": Metric(
+        "MUSIQ", "musiq", "higher", 2, reference=False, weights=("musiq_koniq_ckpt-e95806b9.pth",)
+    ),
+    "maniqa": Metric(
+        "MANIQA",
+        "maniqa",
+        "higher",
+        4,
+        reference=False,
+        weights=("ckpt_koniq10k.pt",),
+        one_at_a_time=True,
+        packages=("timm",),
+    ),
+    "maniqa_pipal": Metric(
+        "MANIQA-PIPAL",
+        "maniqa-pipal",
+        "higher",
+        4,
+        reference=False,
+        weights=("MANIQA_PIPAL-ae6d356b.pth",),
+        one_at_a_time=True,
+        packages=("timm",),
+    ),
+    "niqe": Metric(
+        "NIQE", "niqe", "lower", 3, reference=False, weights=("niqe_modelparameters.mat",)
+    ),
+    "fid": Metric(
+        "FID",
+        "fid",
+        "lower",
+        2,
+        weights=("pt_inception-2015-12-05-6726825d.pth",),
+        of_set=True,
+        packages=("torchvision",),
+    ),
+}
+
+assert tuple(METRICS) == get_args(MetricName)
+
+VERDICT: tuple[MetricName, ...] = ("stlpips_vgg", "fsim")
+"""The metrics that are looked at first: a model is better where it is better in both, and to the
+eye."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric said of one image: a finite number, or why there is none."""
+
+    value: float | None
+    reason: str = ""
+
+
+def one_line(error: BaseException) -> str:
+    """An error as a reason: its class and the first line of what it says."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def without_reference(names: Iterable[MetricName]) -> list[MetricName]:
+    """Those of the metrics that look at an image alone."""
+    return [name for name in names if not METRICS[name].reference]

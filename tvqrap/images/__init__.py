@@ -1,0 +1,1 @@
+"""Opening image files and converting images to and from tensors."""

@@ -1,0 +1,1 @@
+"""The networks: tokenizer, predictor, upscaler, discriminator, and their parts."""

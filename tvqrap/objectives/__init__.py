@@ -1,0 +1,1 @@
+"""What each of the three training stages optimises."""

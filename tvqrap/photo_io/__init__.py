@@ -1,0 +1,1 @@
+"""Photographs in files: pixels, transparency, metadata, and the formats they are written to."""

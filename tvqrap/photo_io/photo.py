@@ -1,0 +1,204 @@
+"""A photograph's pixels as the upscaler takes them, and as they go back to a file.
+
+Torch-free, and without files: any Pillow image in; gray, RGB and alpha out.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from tvqrap.architecture import SCALE
+from tvqrap.images.open import deep_gray, to_rgb
+from tvqrap.photo_io.resampling import resampled_rows
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+_ALPHA_ROWS = 64
+"""Rows of alpha that are enlarged at a time."""
+_GRAY_MODES = frozenset({"1", "L", "LA", "La"})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Pixels, upright, of 8 bits or of 16 if the photograph has them."""
+
+    pixels: Pixels
+    """(H, W, 3); what is hidden under full transparency has the colour of what is visible near."""
+    alpha: Pixels | None
+    """(H, W), of the same type, None where all is opaque."""
+    gray: bool
+    """Whether the photograph has no colours, and is to get none."""
+
+
+def photo_of(image: Image.Image, gray: bool = False) -> Photo:
+    """Takes an image of any mode; raises ValueError as `tvqrap.images.open.to_rgb` does.
+
+    `gray`: whether it is to count as gray although its mode has colours.
+
+    CMYK becomes RGB by way of the profile in the image's info, where it has one. A gray image of
+    integers gives 16 bits, all others 8: for 16-bit colours see `deep_photo`.
+    """
+    if image.mode.startswith("I"):
+        values = deep_gray(image)
+        alpha = _keyed(values[..., None], image.info.get("transparency"))
+        return _photo(values[..., None].repeat(3, axis=2), alpha, gray=True)
+    if image.mode == "CMYK":
+        image = _cmyk_to_rgb(image)
+    gray = gray or image.mode in _GRAY_MODES
+    if image.has_transparency_data:
+        with_alpha = np.array(image.convert("RGBA"))
+        return _photo(with_alpha[..., :3], with_alpha[..., 3], gray)
+    return _photo(np.array(to_rgb(image)), None, gray)
+
+
+def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes):
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space
+        converted = None
+    return image.convert("RGB") if converted is None else converted
+
+
+def profile_after(image: Image.Image, gray: bool) -> bytes | None:
+    """The colour profile that the enlarged image has: the image's own, if it is one of its colours.
+
+    `gray` is whether the enlarged image is. Colours of CMYK have become those of sRGB.
+    """
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK" or not isinstance(profile, bytes):
+        return None
+    return profile if profile[16:20] == (b"GRAY" if gray else b"RGB ") else None
+
+
+def photo_of_array(pixels: Pixels) -> Photo:
+    """Takes gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4)."""
+    if pixels.ndim == 2:
+        return _photo(pixels[..., None].repeat(3, axis=2), None, gray=True)
+    return _photo(pixels[..., :3], pixels[..., 3] if pixels.shape[2] == 4 else None, gray=False)
+
+
+def deep_photo(upper: Image.Image, lower: Image.Image) -> Photo:
+    """Takes the upper and the lower bytes of 16-bit pixels, as RGB or RGBA images."""
+    pixels: NDArray[np.uint16] = np.asarray(upper).astype(np.uint16)
+    pixels <<= 8
+    pixels |= np.asarray(lower)
+    if upper.mode == "RGBA":
+        return _photo(pixels[..., :3], pixels[..., 3], gray=False)
+    return _photo(pixels, _keyed(pixels, upper.info.get("transparency")), gray=False)
+
+
+def _photo(pixels: Pixels, alpha: Pixels | None, gray: bool) -> Photo:
+    if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
+        return Photo(pixels, None, gray)
+    return Photo(fill_hidden(pixels, alpha), alpha, gray)
+
+
+def _keyed(pixels: NDArray[np.uint16], key: object) -> NDArray[np.uint16] | None:
+    """Alpha (H, W) of an image (H, W, C) of which one colour, a PNG's `key`, is transparent."""
+    if not isinstance(key, int | tuple):
+        return None
+    hidden = (pixels == np.array(key)).all(axis=2)
+    return np.where(hidden, 0, 65535).astype(np.uint16)
+
+
+def eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Pixels or alpha in 256 levels; 8 bits as they are."""
+    levels = pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257)
+    return levels.astype(np.uint8, copy=False)
+
+
+def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Spreads colours into what is fully transparent, whatever colour the file hides there.
+
+    (H, W, 3) and (H, W). Without this a hidden black would show as a dark fringe where the
+    upscaler mixes it with its neighbours. Unchanged where nothing is visible.
+    """
+    hidden = alpha == 0
+    if hidden.all() or not hidden.any():
+        return pixels
+    levels = []
+    weight = alpha.astype(np.float32)[..., None]
+    colour = pixels * weight
+    while True:
+        levels.append((colour, weight))
+        if max(weight.shape[:2]) == 1:
+            break
+        colour, weight = _halved(colour), _halved(weight)
+    filled = levels[-1][0] / np.maximum(levels[-1][1], 1e-6)
+    for colour, weight in reversed(levels[:-1]):
+        larger = filled.repeat(2, 0).repeat(2, 1)[: weight.shape[0], : weight.shape[1]]
+        filled = np.where(weight > 0, colour / np.maximum(weight, 1e-6), larger)
+    spread = np.rint(filled).clip(0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    return np.where(hidden[..., None], spread, pixels)
+
+
+def enlarged_rows(
+    photo: Photo, upscale: Callable[[Pixels], Iterator[Pixels]], size: tuple[int, int]
+) -> Iterator[Pixels]:
+    """The photograph enlarged to `size` (width, height), from top to bottom.
+
+    `upscale` enlarges (H, W, 3) four times, in bands of rows. What is yielded is (rows, width),
+    gray, or (rows, width, 2, 3 or 4): gray and alpha, RGB, RGB and alpha.
+    """
+    height, width = photo.pixels.shape[:2]
+    rows = upscale(photo.pixels)
+    if size != (SCALE * width, SCALE * height):
+        rows = resampled_rows(rows, SCALE * height, size)
+    alpha = None if photo.alpha is None else _AlphaRows(photo.alpha, size)
+    for band in rows:
+        if photo.gray:
+            band = _gray(band)
+        if alpha is not None:
+            band = cast("Pixels", np.dstack([band, alpha.take(len(band))]))
+        yield band
+
+
+class _AlphaRows:
+    """Alpha (H, W) enlarged to `size` (width, height), as many rows at a time as are asked for.
+
+    It is enlarged in bands of its own, so that no pixel hangs on the bands that the colours come
+    in.
+    """
+
+    def __init__(self, alpha: Pixels, size: tuple[int, int]) -> None:
+        height = len(alpha)
+        bands = (alpha[top : top + _ALPHA_ROWS] for top in range(0, height, _ALPHA_ROWS))
+        self._bands = resampled_rows(bands, height, size, Image.Resampling.BICUBIC)
+        self._held: list[Pixels] = []
+
+    def take(self, rows: int) -> Pixels:
+        """The next rows."""
+        while sum(map(len, self._held)) < rows:
+            self._held.append(next(self._bands))
+        held = cast("Pixels", np.concatenate(self._held))
+        self._held = [held[rows:]]
+        return held[:rows]
+
+
+def _gray(band: Pixels) -> Pixels:
+    """Brightness (H, W) of (H, W, 3)."""
+    if band.dtype == np.uint8:
+        return np.asarray(Image.fromarray(band).convert("L"))
+    # Pillow's own weights, in 65536ths.
+    weighted = band @ np.array([19595, 38470, 7471], np.uint32) + np.uint32(0x8000)
+    return (weighted >> 16).astype(np.uint16)
+
+
+def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums of 2x2 pixels (H, W, C); a last odd row or column stands alone."""
+    height, width = values.shape[:2]
+    even: NDArray[np.float32] = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
+    return even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]

@@ -1,0 +1,1 @@
+"""Model folders: safetensors beside one json file that describes them."""

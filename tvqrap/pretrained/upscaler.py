@@ -1,0 +1,69 @@
+"""Model folders of stages 2 and 3: reading them, and starting one from a tokenizer's.
+
+Apart from `tvqrap.pretrained.folder` so that training a tokenizer does not depend on the predictor.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.folder import WEIGHTS, ModelConfig, load_weights, read_config
+from tvqrap.runtime.errors import UserError
+
+
+def load_upscaler(folder: Path) -> UpscalerNetwork:
+    """Reads a stage-2 or stage-3 model folder, in evaluation mode on the CPU.
+
+    Raises `UserError` where anything about it does not fit.
+    """
+    card = read_config(folder)
+    module = UpscalerNetwork(card.architecture, card.assignment or "hard")
+    load_weights(folder, "upscaler", module, card)
+    return module.eval()
+
+
+def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
+    """Gives an upscaler the codebook, structure decoder and decoder of a stage-1 model folder.
+
+    Nothing else of the file is read: the HR encoder has no part in training the predictor.
+    Raises `UserError` where anything about the folder does not fit.
+    """
+    card = read_config(folder)
+    path = folder / WEIGHTS
+    if card.kind != "tokenizer" or card.architecture != network.architecture:
+        raise UserError(
+            f"{folder}: holds a {card.kind} of {card.architecture}, expected a tokenizer of "
+            f"{network.architecture}"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            for part in ("codebook", "structure_decoder", "decoder"):
+                module = getattr(network, part)
+                if module is not None:
+                    prefix = f"{part}."
+                    names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                    module.load_state_dict(
+                        {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+                    )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+    return card
+
+
+def check_frozen_parts(network: UpscalerNetwork, predictor: Path, tokenizer: Path) -> None:
+    """Proves that the tokenizer inside a predictor is the one that made the tokens.
+
+    Raises `UserError` where a tensor of the upscaler that was read from `predictor` is another
+    than that of the model folder `tokenizer`.
+    """
+    expected = copy.deepcopy(network)
+    load_frozen_parts(tokenizer, expected)
+    wanted = expected.state_dict()
+    for name, value in network.state_dict().items():
+        if not torch.equal(value, wanted[name]):
+            raise UserError(
+                f"{predictor}: its {name} is not that of {tokenizer}; train the predictor again"
+            )

@@ -1,0 +1,44 @@
+"""Curves of a training: rows of numbers over steps, as TSV for plots."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tvqrap.runtime.atomic import write_atomic
+
+Row = dict[str, float]
+
+SOMETIMES = ("adaptive_weight", "judged_real", "judged_fake")
+"""Terms that are a column of the steps also where they were not used, so that plots find them."""
+
+
+@dataclass
+class History:
+    """What a training recorded so far; part of its checkpoints, so that nothing doubles."""
+
+    steps: list[Row] = field(default_factory=list)
+    """Terms averaged over the steps since the row before."""
+    validation: list[Row] = field(default_factory=list)
+    """Scores of the averaged weights on validation samples."""
+    speed: list[Row] = field(default_factory=list, compare=False)
+    """Samples per second over the same steps: no two runs have the same."""
+
+    def write(self, folder: Path) -> None:
+        """Writes `steps.tsv`, `validation.tsv`, `speed.tsv`, and the last row of each in
+        `metrics.json`; each file whole or not at all.
+        """
+        for name, rows in asdict(self).items():
+            columns = list(dict.fromkeys(column for row in rows for column in row)) or ["step"]
+            if name == "steps":
+                columns = list(dict.fromkeys([*columns, *SOMETIMES]))
+            lines = ["\t".join(columns)]
+            lines += ["\t".join(_cell(row.get(column)) for column in columns) for row in rows]
+            write_atomic(folder / f"{name}.tsv", "\n".join(lines) + "\n")
+        last = {name: rows[-1] for name, rows in asdict(self).items() if rows}
+        write_atomic(folder / "metrics.json", json.dumps(last, indent=2) + "\n")
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

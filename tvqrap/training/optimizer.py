@@ -1,0 +1,55 @@
+"""Adam with a schedule and clipping, as each stage's settings ask."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from tvqrap.config.training import Optimiser
+from tvqrap.training.distributed import Workers
+
+COSINE_END = 0.02
+
+
+def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
+    """Learning rate of step `step` (from 0) of `steps`: linear warm-up, then as `decay` says."""
+    rate = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    if settings.lr_schedule == "cosine":
+        progress = step / max(1, steps)
+        rate *= COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * progress))
+    return rate
+
+
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, settings: Optimiser, step: int, steps: int
+) -> None:
+    """Gives an optimiser the learning rate of step `step` (from 0) of `steps`."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(settings, step, steps)
+
+
+def adam(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Adam:
+    """Adam over the parameters that are trained."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return torch.optim.Adam(trained, settings.learning_rate, settings.betas, fused=True)
+
+
+def apply_gradients(
+    optimiser: torch.optim.Optimizer, clip: float | None, workers: Workers
+) -> Tensor:
+    """Adds up the workers' gradients, clips and applies them; returns their norm before that."""
+    parameters = [
+        parameter
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    gradients = [parameter.grad for parameter in parameters]
+    workers.all_reduce(gradients)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    optimiser.step()
+    optimiser.zero_grad()
+    return norm
