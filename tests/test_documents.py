@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ PAGES = {page.name: page for page in pages()}
 WRITTEN = [page for name, page in PAGES.items() if name not in GENERATED]
 README = PAGES["README.md"]
 CODE_FOLDERS = r"(?:pipeline|tvqrap|stages|tests|docs)"
-DVC_COMMANDS = ("repro", "exp", "metrics", "plots", "params", "status", "commit", "cache", "checkout")
-
+DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "repro", "status")
+DVC_FLAGS = ("--queue", "--single-item", "--temp")
 FILE_ENDINGS = ("csv", "html", "json", "md", "npy", "png", "py", "tar", "tsv", "yaml")
 
 each_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
@@ -53,8 +54,13 @@ def param_keys() -> frozenset[str]:
             dotted(inner, f"{key}.")
 
     dotted(load_params(ROOT / "params.yaml").model_dump())
-    parents = {".".join(key.split(".")[:end]) for key in keys for end in range(1, key.count(".") + 1)}
+    parents = {key[: dot.start()] for key in keys for dot in re.finditer(r"\.", key)}
     return frozenset(keys | parents)
+
+
+def param_parts() -> set[str]:
+    """The names between the dots of all keys."""
+    return {part for key in param_keys() for part in key.split(".")}
 
 
 @cache
@@ -122,9 +128,10 @@ def _dvc_problem(command: Command) -> str | None:
         named = [word for word in command.words[2:] if re.fullmatch(r"[a-z_]+", word)]
         if set(named) - set(stages):
             return f"no such stage: {set(named) - set(stages)}"
-    given = [word for flag, word in zip(command.words, command.words[1:], strict=False) if flag == "-S"]
-    unknown = [key for word in given if (key := word.partition("=")[0]) not in param_keys()]
-    return f"no such param: {unknown}" if unknown and given != ["KEY=VALUE"] else None
+    given = [word for flag, word in pairwise(command.words) if flag == "-S"]
+    unknown = {word.partition("=")[0] for word in given} - param_keys() - {"KEY"}
+    unknown |= set(re.findall(r"(\w+):", " ".join(given))) - param_parts()
+    return f"no such param: {unknown}" if unknown else None
 
 
 def _module_problem(command: Command) -> str | None:
@@ -145,17 +152,14 @@ def _module_problem(command: Command) -> str | None:
 @each_page
 def test_flags_in_the_text_exist(page: Page) -> None:
     """Of spans such as `--colour match`, whose command stands elsewhere."""
-    sources = "\n".join(
-        (ROOT / name).read_text()
-        for name in tracked()
-        if name.endswith(".py") and name.startswith(("tvqrap/cli", "stages/experiments", "tests/bench"))
-    )
-    known = {*re.findall(r'"(--[\w-]+)', sources), *_click_options(), "--single-item", "--queue", "--temp"}
+    benchmarks = [name for name in tracked() if name.startswith("tests/benchmarks/bench_")]
+    sources = "\n".join((ROOT / name).read_text() for name in benchmarks)
+    known = {*re.findall(r'"(--[\w-]+)', sources), *_options_of_the_cli(), *DVC_FLAGS}
     flags = [re.match(r"--[\w-]+", span) for span in page.spans]
     assert {flag[0] for flag in flags if flag} - known == set()
 
 
-def _click_options() -> set[str]:
+def _options_of_the_cli() -> set[str]:
     found: set[str] = set()
     todo = [typer.main.get_command(app), typer.main.get_command(experiments)]
     while todo:
@@ -168,14 +172,14 @@ def _click_options() -> set[str]:
 @each_page
 def test_params_exist(page: Page) -> None:
     """Of spans such as `rap.steps`, `image.grid` and `lr_schedule: constant`."""
-    parts = {part for key in param_keys() for part in key.split(".")}
+    parts = param_parts()
     tails = {key[start:] for key in param_keys() for start in _starts(key)}
     unknown = set()
     for span in page.spans:
         key, _, value = span.partition(": ")
         key = re.sub(r"\.(SET|[0-9]+)(?=\.|$)", ".NAME", key)
         if value and re.fullmatch(r"[a-z0-9_]+", key):
-            unknown |= {span} - ({span} if key in parts else set())
+            unknown |= set() if key in parts else {span}
         elif re.fullmatch(r"[a-z_0-9]+(\.[A-Za-z0-9_]+)+", key) and key.split(".")[0] in parts:
             is_file = key.rpartition(".")[2] in FILE_ENDINGS
             unknown |= set() if is_file or key in tails else {span}
@@ -191,7 +195,9 @@ def test_identifiers_exist(page: Page) -> None:
     """Of spans such as `vq_warmup_steps` and `TVQRAP_EXECUTOR`: some tracked file has the word."""
     spans = {re.split(r"[=:( ]", span)[0] for span in page.spans}
     named = {word for word in spans if re.fullmatch(r"[A-Za-z]+(_[A-Za-z0-9]+)+", word)}
-    assert named - words_of_code() - {"CUDA_VISIBLE_DEVICES", "PHOTOKEY_CCCCC", "lpips_vgg"} == set()
+    assert (
+        named - words_of_code() - {"CUDA_VISIBLE_DEVICES", "PHOTOKEY_CCCCC", "lpips_vgg"} == set()
+    )
 
 
 @each_page
@@ -234,7 +240,7 @@ QUICK = (
     "tvqrap-cli params use small",
     "tvqrap-cli metrics",
 )
-# Those that do not: they need a run, a cluster, other people's files, minutes, or are run elsewhere.
+# Those that take longer or need what a test has not, with the reason.
 SLOW = {
     "pip install .": "tests of the wheel",
     "tvqrap-cli import CHECKPOINT.pth -o given/rap": "a checkpoint of the authors",
@@ -252,7 +258,8 @@ SLOW = {
     "tvqrap-cli tokens verify data/tokens --deep": "a run",
     "tvqrap-cli tokens stats data/tokens -o stats": "a run",
     "tvqrap-cli tokens plan data/pairs --workers 8": "a run",
-    "tvqrap-cli evaluate bicubic models/rap RealESRGAN_x4plus.pth --pairs data/pairs/test -o scores": "files",
+    "tvqrap-cli evaluate bicubic models/rap RealESRGAN_x4plus.pth --pairs data/pairs/test "
+    "-o scores": "other people's files",
     "tvqrap-cli evaluate bicubic models/rap finished/ --gt gt/ --lq lq/ -o scores": "files",
     "tvqrap-cli benchmark package rrdb --sides 64": "half a minute",
     "python -m stages.experiments run figure6": "hours",
@@ -262,7 +269,9 @@ SLOW = {
 
 def _readme_commands() -> list[str]:
     spans = [span for span in README.spans if span.startswith("tvqrap-cli") and " -o " in span]
-    found = [" ".join(command.words) for code in (*README.lines, *spans) for command in commands(code)]
+    found = [
+        " ".join(command.words) for code in (*README.lines, *spans) for command in commands(code)
+    ]
     return found + [line for line in README.lines if line.startswith("pip ")]
 
 
@@ -326,7 +335,9 @@ def test_program_of_the_format_checks_shards(tmp_path: Path) -> None:
         "codes.npy": encode_array(image[..., 0].astype(np.uint16)),
     }
     rows = tuple(
-        write_shard(tmp_path / f"00000{shard}.tar", [Sample(f"{shard}_{i}", members) for i in range(2)])
+        write_shard(
+            tmp_path / f"00000{shard}.tar", [Sample(f"{shard}_{i}", members) for i in range(2)]
+        )
         for shard in range(2)
     )
     Manifest(kind="tokens", set=tmp_path.name, params={}, shards=rows).save(tmp_path)

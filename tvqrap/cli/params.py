@@ -67,10 +67,10 @@ def docs(
 ) -> None:
     """Print the reference page of all params, or write it to a file."""
     from stages.params_page import params_page
-    from tvqrap.files import write_whole
+    from tvqrap.runtime.atomic import write_atomic
 
     page = params_page((checkout() / "stages/profiles/laptop.yaml").read_text(encoding="utf-8"))
     if output is None:
         typer.echo(page, nl=False)
     else:
-        write_whole(output, page)
+        write_atomic(output, page)
