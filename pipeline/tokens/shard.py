@@ -195,6 +195,6 @@ def _token_sample(
 
 def plan_of(extractor: Extractor, source: ShardRow) -> str:
     """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
-    settings = extractor.settings.model_dump(include={"device", "batch", "threads"})
+    settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
