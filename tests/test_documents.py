@@ -1,6 +1,7 @@
 """The documents: what they name exists, and what the README says to run runs."""
 
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 import typer.main
 from PIL import Image
 
+from pipeline.shards.tar import read_shard
+from pipeline.tokens.extract import extract_set
 from stages.experiments.__main__ import app as experiments
 from stages.params import Params, load_params
 from stages.params_page import params_page
@@ -27,11 +30,13 @@ from tests.support.documents import (
     pages,
     tracked,
 )
+from tests.support.tokens import SETTINGS, make_material
 from tvqrap.cli.main import app
 
 PAGES = {page.name: page for page in pages()}
 WRITTEN = [page for name, page in PAGES.items() if name not in GENERATED]
 README = PAGES["README.md"]
+FORMAT = PAGES["docs/data-format.md"]
 CODE_FOLDERS = r"(?:pipeline|tvqrap|stages|tests|docs)"
 DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "repro", "status")
 DVC_FLAGS = ("--queue", "--single-item", "--temp")
@@ -321,31 +326,33 @@ def test_python_of_the_readme_and_the_card_runs(copy: Path) -> None:
         _run(copy, sys.executable, "-c", f"{codes[0]}\nassert large.size == (192, 128)")
 
 
-def test_program_of_the_format_checks_shards(tmp_path: Path) -> None:
-    import numpy as np
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a small set of pairs and of its tokens."""
+    root = tmp_path_factory.mktemp("sets")
+    pairs, tokenizer = make_material(root)
+    extract_set(pairs, tokenizer, root / "tokens", SETTINGS, executor="serial", workers=1)
+    return pairs, root / "tokens/train"
 
-    from pipeline.shards.codec import encode_array, encode_png
-    from pipeline.shards.manifest import Manifest
-    from pipeline.shards.tar import Sample, write_shard
 
-    image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
-    members = {
-        "lr0.png": encode_png(image),
-        "json": b'{"photo":"a.jpg"}',
-        "codes.npy": encode_array(image[..., 0].astype(np.uint16)),
-    }
-    rows = tuple(
-        write_shard(
-            tmp_path / f"00000{shard}.tar", [Sample(f"{shard}_{i}", members) for i in range(2)]
-        )
-        for shard in range(2)
-    )
-    Manifest(kind="tokens", set=tmp_path.name, params={}, shards=rows).save(tmp_path)
-    (program,) = (
-        code for language, code in PAGES["docs/data-format.md"].fences if language == "python"
-    )
-    done = _run(tmp_path, sys.executable, "-c", program, str(tmp_path))
-    assert done.stdout.endswith("4 samples, all digests agree\n")
-    (tmp_path / "000001.tar").write_bytes((tmp_path / "000000.tar").read_bytes())
-    with pytest.raises(AssertionError):
-        _run(tmp_path, sys.executable, "-c", program, str(tmp_path))
+def test_program_of_the_format_checks_sets(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    (program,) = (code for language, code in FORMAT.fences if language == "python")
+    for folder in sets:
+        done = _run(tmp_path, sys.executable, "-c", program, str(folder))
+        assert done.stdout.endswith("7 samples, all digests agree\n")
+    broken = shutil.copytree(sets[1], tmp_path / "broken")
+    shutil.copy(broken / "000000.tar", broken / "000001.tar")
+    with pytest.raises(AssertionError, match="sha256"):
+        _run(tmp_path, sys.executable, "-c", program, str(broken))
+
+
+def test_the_format_names_all_keys_and_members(sets: tuple[Path, Path]) -> None:
+    documented = set(FORMAT.spans)
+    for folder in sets:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        sample = next(read_shard(folder / "000000.tar"))
+        record = json.loads(sample.members["json"])
+        names = {*manifest, *manifest["extra"], *manifest["shards"][0], *record, *sample.members}
+        assert names - documented == set()
+        for step in (step for steps in record["degradations"] for step in steps):
+            assert {*step, step["step"]} - documented == set()
