@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, TiffImagePlugin
@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from tvqrap.photo_io.photo import profile_after
 
 _EXIF_FOLDER, _GPS_FOLDER = 0x8769, 0x8825
+_PROCESSING_SOFTWARE = 0x000B
 _KEPT_EXIF = (
     *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132),  # description, make, model, software, time
     *(0x013B, 0x8298),  # artist, copyright
@@ -115,6 +116,23 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         srgb=srgb if isinstance(srgb, int) and 0 <= srgb <= 3 else None,
     )
     return metadata, left_out
+
+
+def signed(metadata: Metadata, line: str) -> Metadata:
+    """The metadata with a line (ASCII) in EXIF that says what made the image."""
+    return replace(
+        metadata, exif=_exif([*_entries(metadata.exif), _Entry(None, _PROCESSING_SOFTWARE, line)])
+    )
+
+
+def signature(image: Image.Image) -> str | None:
+    """The line of `signed`, of an image that may not be loaded yet; None where it has none."""
+    try:
+        # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
+        line = Image.Image.getexif(image).get(_PROCESSING_SOFTWARE)
+    except Exception:  # Pillow fails in any way at all on broken EXIF
+        return None
+    return line if isinstance(line, str) else None
 
 
 def exif_bytes(

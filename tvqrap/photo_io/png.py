@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -95,9 +96,9 @@ _SIGNATURE = 8
 _LONGEST_KEYWORD = 79
 
 
-def png_exif(path: Path) -> bytes | None:
+def png_exif(source: Path | bytes) -> bytes | None:
     """The EXIF of a PNG, wherever in the file, without decoding it; None where it has none."""
-    with path.open("rb") as file:
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         file.seek(_SIGNATURE)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)

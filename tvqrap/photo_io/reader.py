@@ -39,13 +39,13 @@ class Header(NamedTuple):
     """Whether it has 16 bits."""
 
 
-def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises UserError as `read_photo` does, but for what only decoding shows."""
-    with open_image(path, max_pixels) as image:
+    with open_image(source, max_pixels) as image:
         width, height = image.size
         deep = image.mode.startswith("I") or has_deep_colours(image)
         if image.format == "PNG" and "exif" not in image.info:
-            exif = png_exif(path)
+            exif = png_exif(source)
             if exif is not None:
                 image.info["exif"] = exif
         sideways = swaps_sides(orientation_of(image))
