@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome, one_line
-from pipeline.executor.queue import ATTEMPTS, Queue
+from pipeline.executor.queue import ATTEMPTS, TaskQueue
 from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
@@ -25,7 +25,7 @@ _CHECK_SECONDS = 10.0
 def run_on_ray(
     worker: Callable[[], Callable[[T], R]],
     tasks: Sequence[T],
-    queue: Queue[R],
+    queue: TaskQueue[R],
     workers: int,
     cpus: float,
     gpus: float,
@@ -82,7 +82,7 @@ class _Pool(Generic[T, R]):
         ray: Any,
         make_actor: Callable[[], Any],
         tasks: Sequence[T],
-        queue: Queue[R],
+        queue: TaskQueue[R],
         workers: int,
     ) -> None:
         self.busy: dict[Any, _Run] = {}
