@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as document
 
 from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import ahead
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
-from pipeline.shards.manifest import SCHEMA, ShardRow, Skipped
+from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow, Skipped
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.storage.location import Location, file_sizes
 from pipeline.tokens.quarantine import BadSampleError, quarantine
@@ -33,7 +34,7 @@ BATCHES_AHEAD = 2
 """Batches that are read and decoded before the encoder asks for them."""
 
 
-@dataclass(frozen=True)
+@document(frozen=True, config=STRICT)
 class ExtractedShard:
     """A finished token shard."""
 
@@ -200,6 +201,6 @@ def is_carried(suffix: str) -> bool:
 
 def plan_of(extractor: Extractor, source: ShardRow) -> str:
     """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
-    settings = extractor.settings.model_dump(include={"device", "batch", "threads"})
+    settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
