@@ -20,12 +20,13 @@ from pipeline.storage.location import (
     remove,
     write_text,
 )
+from tvqrap.runtime.atomic import is_temporary
 from tvqrap.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_OWN_FILE = re.compile(rf"\d{{6}}\.tar(\.json)?|{re.escape(MANIFEST)}|\..+\.tmp")
-"""Names that making a set gives to files; no other file is ever removed."""
+_OWN_FILE = re.compile(rf"\d{{6}}\.tar(\.json)?|{re.escape(MANIFEST)}")
+"""Shards, their records and the manifest; beside temporary files, no other file is removed."""
 
 
 class Finished(Protocol):
@@ -138,5 +139,6 @@ class Ledger(Generic[Shard]):
 
 def _remove_others(folder: Location, kept: Mapping[str, object]) -> None:
     for name in file_sizes(folder):
-        if _OWN_FILE.fullmatch(name) and name not in kept:
+        own = _OWN_FILE.fullmatch(name) or is_temporary(name)
+        if own and name not in kept:
             remove(folder / name)

@@ -139,14 +139,22 @@ class Manifest:
     @property
     def crop_size(self) -> int:
         """Side of the HR crops in pixels. UserError where the params lack it."""
+        return self._setting("size")
+
+    @property
+    def variants(self) -> int:
+        """LR images of each HR crop. UserError where the params lack it."""
+        return self._setting("variants")
+
+    def _setting(self, key: str) -> int:
         settings = self.params.get("settings")
-        size = settings.get("size") if isinstance(settings, dict) else None
-        if type(size) is not int or size < 1:
+        value = settings.get(key) if isinstance(settings, dict) else None
+        if type(value) is not int or value < 1:
             raise UserError(
-                f"{self.set}: found params.settings.size {size!r} in its {MANIFEST}, expected the "
-                "side of its crops"
+                f"{MANIFEST} of the set {self.set}: found {value!r} as params.settings.{key}, "
+                "expected a whole number from 1 on"
             )
-        return size
+        return value
 
     def home(self, folder: Location) -> Location:
         """Folder of the shards, for a manifest that was read from `folder`.

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as document
 
 from pipeline.config import TokensSettings
-from pipeline.executor.prefetch import ahead
+from pipeline.executor.prefetch import prefetch
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
-from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow, Skipped
+from pipeline.shards.manifest import SCHEMA, STRICT, Manifest, ShardRow, Skipped
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.storage.location import Location, file_sizes
 from pipeline.tokens.quarantine import BadSampleError, quarantine
@@ -74,18 +74,25 @@ class Extractor:
 
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
-        return partial(self._extract, encoder)
+        variants = Manifest.load(self.pairs).variants
+        return partial(self._extract, encoder, variants)
 
-    def _extract(self, encoder: "Encoder", source: ShardRow) -> ExtractedShard:
-        """Encodes here, while threads read and decode what comes and write what is done."""
+    def _extract(self, encoder: "Encoder", variants: int, source: ShardRow) -> ExtractedShard:
+        """Encodes in this thread; others read and decode the next crops and write the tokens."""
         from pipeline.tokens.encode import batches
 
         shard = _TokenShard(self, source, encoder.architecture.codebook, encoder.machine)
         pairs = shard.numbered(read_shard(self.pairs / source.name, source.sha256))
-        multiple, threads = encoder.architecture.hr_multiple, self.settings.threads
-        crops = batches(pairs, self.settings.batch_size, multiple, shard.drop, threads)
+        crops = batches(
+            pairs,
+            self.settings.batch_size,
+            multiple=encoder.architecture.hr_multiple,
+            variants=variants,
+            on_bad=shard.drop,
+            threads=self.settings.threads,
+        )
         encoded: Queue[_Encoded | BaseException | None] = Queue()
-        with closing(ahead(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
+        with closing(prefetch(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
             row = pool.submit(write_shard, self.out / source.name, shard.samples(encoded))
             try:
                 for batch in prepared:

@@ -137,7 +137,7 @@ def test_resumes_from_finished_shards_only_with_the_same_settings(pairs, data, t
     (work / "train/000000.tar").unlink()  # never finished
     (work / "train/000002.tar").write_bytes(b"damaged")
     (work / "rows/train/000003.tar.json").write_text("damaged")
-    (work / "train/.000003.tar.99.tmp").write_bytes(b"left by a dead writer")
+    (work / "train/.tvqrap.00000000.99.00000000.tmp").write_bytes(b"left by a dead writer")
     heard: list[int] = []
     manifest = build(pairs, data, work, advance=heard.append)
     assert manifest.root == whole.root

@@ -72,7 +72,7 @@ def test_a_record_of_another_shard_does_not_count(finished: Path) -> None:
 
 
 def test_only_shards_records_and_temporary_files_are_swept(finished: Path) -> None:
-    for name in ("000009.tar", ".000001.tar.99.ab.tmp", "manifest.json"):
+    for name in ("000009.tar", ".tvqrap.00000000.99.00000000.tmp", "manifest.json"):
         (finished / "set" / name).write_text("left by an earlier run")
     for name in ("thesis.docx", "0.tar", "photographs.tar", "notes.json"):
         (finished / "set" / name).write_text("someone's")
