@@ -99,7 +99,7 @@ def _of_pairs(folder: Location) -> Workload:
             carried += sum(
                 _member(len(data)) for name, data in sample.members.items() if is_carried(name)
             )
-    size = int(manifest.params["settings"]["size"])
+    size = manifest.crop_size
     each = round(carried / max(1, count))
     return Workload(manifest.set, manifest.samples, size, each, len(manifest.shards))
 

@@ -66,7 +66,7 @@ class TokenSample:
         """The batches with drawn samples, shard by shard."""
         multiple = self.encoder.architecture.hr_multiple
         size = self.manifest.extra["batch"]
-        variants = int(self.manifest.params["settings"]["variants"])
+        variants = self.manifest.variants
         for shard, positions in self.positions.items():
             stored = list(read_shard(self.tokens / shard))
             chosen = {stored[position].key: stored[position] for position in positions}

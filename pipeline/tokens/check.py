@@ -62,7 +62,7 @@ def check_tokens(
 
 
 def _check_origin(tokens: Location, manifest: Manifest, pairs: Location, expected: PairSet) -> None:
-    size = manifest.params["settings"]["size"]
+    size = manifest.crop_size
     if size != expected.size:
         raise UserError(
             f"{tokens}: made from crops of {size}x{size}, but {pairs} holds crops of "

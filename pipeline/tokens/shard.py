@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as document
 
 from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import prefetch
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
-from pipeline.shards.manifest import SCHEMA, Manifest, ShardRow, Skipped
+from pipeline.shards.manifest import SCHEMA, STRICT, Manifest, ShardRow, Skipped
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.storage.location import Location, file_sizes
 from pipeline.tokens.quarantine import BadSampleError, quarantine
@@ -33,7 +34,7 @@ BATCHES_AHEAD = 2
 """Batches that are read and decoded before the encoder asks for them."""
 
 
-@dataclass(frozen=True)
+@document(frozen=True, config=STRICT)
 class ExtractedShard:
     """A finished token shard."""
 
@@ -74,7 +75,7 @@ class Extractor:
 
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
-        variants = int(Manifest.load(self.pairs).params["settings"]["variants"])
+        variants = Manifest.load(self.pairs).variants
         return partial(self._extract, encoder, variants)
 
     def _extract(self, encoder: "Encoder", variants: int, source: ShardRow) -> ExtractedShard:

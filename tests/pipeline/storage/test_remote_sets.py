@@ -16,7 +16,7 @@ from pipeline.loading.dataset import ShardedDataset
 from pipeline.pairs.make import make_set
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import read_shard
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.storage import lease
 from pipeline.storage.location import Location, Url, file_sizes, write_text
 from pipeline.tokens.extract import extract_set
@@ -85,12 +85,12 @@ def test_pairs_too_can_be_made_in_a_store_and_extracted_from_there(
     memory: Url,
     tmp_path: Path,
 ) -> None:
-    survey = survey_photos(data, executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
     for work in (tmp_path / "pairs", memory / "pairs"):
-        make_set("test", pairs, data, survey, work, executor="serial", workers=1)
+        make_set("test", pairs, data, scan, work, executor="serial", workers=1)
     assert contents(memory / "pairs/test") == contents(tmp_path / "pairs/test")
     written = {name: time for name, time in stamps(memory / "pairs/test").items() if ".tar" in name}
-    make_set("test", pairs, data, survey, memory / "pairs", executor="serial", workers=1)
+    make_set("test", pairs, data, scan, memory / "pairs", executor="serial", workers=1)
     assert written.items() <= stamps(memory / "pairs/test").items(), "a shard was made again"
 
 
@@ -121,7 +121,7 @@ def test_poison_is_kept_aside_in_the_store(
 ) -> None:
     pairs = with_changes(
         material[0],
-        tmp_path / "pairs",
+        tmp_path / "pairs/train",
         lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
     )
     manifest = extract((pairs, *material[1:]), memory)

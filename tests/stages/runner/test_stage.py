@@ -91,7 +91,7 @@ def test_manifests_stand_for_their_shards(tmp_path: Path) -> None:
     before = fingerprint_of("sample", {}, [tmp_path])
     (folder / "000000.tar").write_text("shard")
     assert fingerprint_of("sample", {}, [tmp_path]) == before
-    replace(manifest, set="other").save(folder)
+    replace(manifest, extra={"photographs": 1}).save(folder)
     assert fingerprint_of("sample", {}, [tmp_path]) != before
 
 
