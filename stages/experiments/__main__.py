@@ -41,7 +41,7 @@ def run(
     try:
         failed = run_recipe(name, loaded, runs)
     except KeyboardInterrupt:
-        typer.echo(f"{name}: stopped; the same command goes on from here", err=True)
+        typer.echo(f"{name}: stopped; the same command resumes from here", err=True)
         raise typer.Exit(130) from None
     if failed:
         raise UserError(f"{len(failed)} runs failed: {', '.join(failed)}")

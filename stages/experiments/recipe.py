@@ -15,12 +15,12 @@ from pydantic import Field, Strict, model_validator
 from ruamel.yaml import YAML
 
 from pipeline.config import Name
-from stages.params import Params, checked, read_mapping
+from stages.params import Params, checked, renamed
+from stages.profile import expanded, profile_path, read_mapping
 from tvqrap.config.base import Settings
 from tvqrap.runtime.errors import UsageError
 
 FOLDER = Path("stages/experiments/recipes")
-PROFILES = Path("stages/profiles")
 MOST_SEEDS = 10
 
 Target = Literal["train_tokenizer", "evaluate"]
@@ -167,14 +167,11 @@ def runs_of(
             )
     if seeds is not None and not 1 <= seeds <= len(recipe.seeds):
         raise UsageError(f"--seeds is {seeds}; allowed with {origin} are 1 to {len(recipe.seeds)}")
-    profile = PROFILES / f"{recipe.profile}.yaml"
     try:
-        base = read_mapping(profile.read_text(encoding="utf-8"), str(profile))
-    except FileNotFoundError:
-        known = ", ".join(path.stem for path in sorted(PROFILES.glob("*.yaml")))
-        raise UsageError(
-            f"{origin}: profile: found {recipe.profile!r}; allowed are {known}"
-        ) from None
+        profile = profile_path(recipe.profile)
+    except UsageError as error:
+        raise UsageError(f"{origin}: {error}") from None
+    base = read_mapping(expanded(profile), str(profile))
     return [
         _run(name, seed, overrides, base, f"{origin}: points.{name}")
         for seed in recipe.seeds[:seeds]
@@ -191,9 +188,9 @@ def _run(
         try:
             _holder(values, key)[key.rsplit(".", 1)[-1]] = deepcopy(value)
         except KeyError:
+            expected = renamed(key) or "one such as codebook or rap.steps"
             raise UsageError(
-                f"{origin}: {key} is no key of the profile; expected one such as codebook or "
-                "rap.steps"
+                f"{origin}: {key} is no key of the profile, expected {expected}"
             ) from None
     return Run(name, seed, values, checked(Params, values, origin))
 

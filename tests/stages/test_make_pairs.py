@@ -59,6 +59,6 @@ def test_sets_can_be_stored_elsewhere(stage, tmp_path):
 def test_too_much_loss_fails_the_stage(stage, tmp_path):
     for number in range(9):
         Path(stage.params.data.photos, f"bad{number}.jpg").write_bytes(b"bad")
-    with pytest.raises(UserError, match=r"data\.max_lost: found 9 of 17 .* expected at most 50"):
+    with pytest.raises(UserError, match=r"max_skipped_fraction: found 9 of 17 .* at most 50"):
         make_pairs.make_pairs(stage)
     assert not (tmp_path / "data").exists()

@@ -17,9 +17,9 @@ NOT_INPUTS = (
     "tvqrap/runtime/signals.py",
     "pipeline/config.py",
     "pipeline/executor/",
-    "pipeline/executor/shared_storage.py",
     "pipeline/storage/",
     "stages/params.py",
+    "stages/profile.py",
     "stages/runner/",
 )
 

@@ -64,22 +64,20 @@ def _file(profile: str | None) -> Path:
     root = checkout()
     if profile is None:
         return root / "params.yaml"
-    profiles = {path.stem: path for path in sorted((root / "stages" / "profiles").glob("*.yaml"))}
-    if profile not in profiles:
-        raise UsageError(
-            f"profile {profile!r} is not known, expected one of {', '.join(profiles)}, or a file"
-        )
-    return profiles[profile]
+
+    from stages.profile import profile_path
+
+    return profile_path(profile, root)
 
 
 def _arithmetic(plan: "Plan", tflops: float) -> list[list[str]]:
     def end(operations: int) -> list[str]:
-        return [_short(operations), _duration(operations / (tflops * 1e12))]
+        return [short(operations), duration(operations / (tflops * 1e12))]
 
     def line(each: "Training") -> list[str]:
         step = sum(each.step.operations.values())
         sizes = [str(each.side), str(each.batch), f"{each.steps:,}", f"{each.passes:.1f}"]
-        return [each.stage, each.set, *sizes, _short(step), *end(each.operations)]
+        return [each.stage, each.set, *sizes, short(step), *end(each.operations)]
 
     crops = f"{plan.extraction.samples:,} crops"
     return [
@@ -108,8 +106,8 @@ def _memory(plan: "Plan") -> list[list[str]]:
                 f"{each.stage} {each.set}",
                 f"{step.trained / 1e6:.2f} M",
                 f"{step.frozen / 1e6:.2f} M",
-                *(_short(size) for size in (step.state, step.kept, step.state + step.kept)),
-                _short(each.held),
+                *(short(size) for size in (step.state, step.kept, step.state + step.kept)),
+                short(each.held),
             ]
         )
     return rows
@@ -118,13 +116,13 @@ def _memory(plan: "Plan") -> list[list[str]]:
 def _disk(plan: "Plan") -> list[list[str]]:
     rows = [["", "pairs", "tokens"]]
     for name, size in plan.disk.items():
-        rows.append([name, _short(size.pairs), _short(size.tokens)])
+        rows.append([name, short(size.pairs), short(size.tokens)])
     sums = (
         sum(size.pairs for size in plan.disk.values()),
         sum(size.tokens for size in plan.disk.values()),
     )
-    rows.append(["together", *(_short(size) for size in sums), _short(sum(sums))])
-    rows.append(["checkpoints", "", "", _short(plan.checkpoints)])
+    rows.append(["together", *(short(size) for size in sums), short(sum(sums))])
+    rows.append(["checkpoints", "", "", short(plan.checkpoints)])
     return rows
 
 
@@ -142,14 +140,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Three digits and a unit: 1.17 days."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.2g} seconds"
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """Three digits and a letter: 1.23 G, 45.6 T."""
     letters = ["", " k", " M", " G", " T", " P", " E"]
     while abs(number) >= 999.5 and len(letters) > 1:

@@ -126,6 +126,7 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
     [
         ("codebook: 32", "codebok: 32", ["points.wide: codebok is no key"]),
         ("codebook: 32", "rap.stepz: 0", ["rap.stepz is no key"]),
+        ("codebook: 32", "rap.code: 0", ["rap.code is no key", "expected rap.loss_weights.code"]),
         ("codebook: 32", "structure: 12", ["points.wide", "structure is 12", "8, 16, 32"]),
         ("codebook: 32", "structure: 128", ["points.wide", "size is 64", "multiples of 128"]),
         ("codebook: 32", "seed: 3", ["points.wide.seed"]),
