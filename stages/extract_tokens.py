@@ -6,6 +6,7 @@ from pipeline.executor.run import connected
 from pipeline.shards.manifest import Manifest, sets_in
 from pipeline.tokens.extract import ShardsFailed, extract_set
 from stages.runner.executor import chosen_executor
+from stages.runner.publish import publish, publish_sets
 from stages.runner.stage import Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
@@ -64,9 +65,8 @@ def extract_tokens(stage: Stage) -> None:
                     print(f"  {lost['key']} ({lost['shard']}): {lost['reason']}", flush=True)
     if failures:
         raise UserError("; ".join(failures))
-    # The tables first: a kill before the sets are moved loses only what is made again at once.
-    stage.publish(curves, CURVES)
-    stage.publish_sets(manifests, TOKENS)
+    publish(curves, CURVES)
+    publish_sets([stage.scratch / name for name in manifests], TOKENS, {})
 
 
 if __name__ == "__main__":

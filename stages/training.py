@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from stages.runner.publish import publish
 from stages.runner.stage import Stage
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.pretrained.folder import Kind, holds_model, read_config, save_model
@@ -80,8 +81,8 @@ def publish_model(
     for picture in _spread(sorted((stage.scratch / PICTURES).glob("*.png"))):
         (curves / PICTURES).mkdir(exist_ok=True)
         shutil.copy(picture, curves / PICTURES)
-    stage.publish(model, Path("models") / name)
-    stage.publish(curves, Path("curves") / name)
+    publish(model, Path("models") / name)
+    publish(curves, Path("curves") / name)
 
 
 def _spread(pictures: Sequence[Path]) -> list[Path]:
