@@ -17,6 +17,7 @@ test-slow: .venv/ready
 lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 
 setup: .venv/ready
@@ -26,7 +27,7 @@ setup: .venv/ready
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python --constraints constraints.txt \
 		--overrides overrides.txt \
-		--editable '.[evaluation,export]' --group pipeline --group dev
+		--editable '.[evaluation,export,heic,jxl]' --group pipeline --group dev
 	touch .venv/ready
 
 .uv/bin/uv:
@@ -37,5 +38,5 @@ setup: .venv/ready
 constraints:
 	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --upgrade \
 		--overrides overrides.txt \
-		--python-version 3.11 --extra evaluation --extra export --group pipeline --group dev \
+		--python-version 3.11 --extra evaluation --extra export --extra heic --extra jxl --group pipeline --group dev \
 		pyproject.toml --output-file constraints.txt
