@@ -65,7 +65,8 @@ def extract_tokens(stage: Stage) -> None:
                     print(f"  {lost['key']} ({lost['shard']}): {lost['reason']}", flush=True)
     if failures:
         raise UserError("; ".join(failures))
-    publish(curves, CURVES)
+    for table in sorted(curves.iterdir()):
+        publish(table, CURVES / table.name)
     publish_sets([stage.scratch / name for name in manifests], TOKENS, {})
 
 

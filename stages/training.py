@@ -20,9 +20,9 @@ CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight
 """Weights with a row for each entry of the codebook."""
 
 VALIDATION_SAMPLES = 32
-"""Samples of the set `val` that a training looks at."""
+"""Samples of the set `val` that a training validates with."""
 PUBLISHED_PICTURES = 4
-"""Of those that a training took of them, how many are published."""
+"""Number of the training's pictures that are published."""
 
 
 def starting_weights(init: str, names: Sequence[str], architecture: Architecture) -> Path | None:
@@ -64,10 +64,10 @@ def publish_model(
     started_from: str | None,
     assignment: Assignment | None = None,
 ) -> None:
-    """Writes what a training made, and puts it at models/`name` and curves/`name`.
+    """Publishes the results of a training: models/`name`, curves/`name`, curves/pictures/`name`.
 
     `started_from`: fingerprint of the weights that the training began with; none: from scratch.
-    `assignment`: an upscaler's, hard if not given.
+    `assignment`: the assignment of an upscaler; hard if not given.
     """
     about = {
         "stage": stage.name,
@@ -75,14 +75,16 @@ def publish_model(
         "run": stage.fingerprint,
         "started_from": started_from,
     }
-    model, curves = stage.scratch / "model", stage.scratch / "curves"
+    model, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))
     save_model(model, kind, module.float(), architecture, about, assignment)
     history.write(curves)
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir()
     for picture in _spread(sorted((stage.scratch / PICTURES).glob("*.png"))):
-        (curves / PICTURES).mkdir(exist_ok=True)
-        shutil.copy(picture, curves / PICTURES)
+        shutil.copy(picture, pictures)
     publish(model, Path("models") / name)
     publish(curves, Path("curves") / name)
+    publish(pictures, Path("curves/pictures") / name)
 
 
 def _spread(pictures: Sequence[Path]) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.experiments.recipe import Run, Target
-from stages.runner.declared import inputs_of, read_pipeline
+from stages.runner.declared import inputs_of, outs_of, read_pipeline
 from stages.runner.fingerprint import fingerprint_of
 from stages.runner.stage import SCRATCH
 from tvqrap.runtime.errors import UserError
@@ -54,11 +54,7 @@ class Keys:
         self.entries = [
             entry for name, entry in pipeline.items() if target == "evaluate" or name in ours
         ]
-        self.outs = [
-            Path(out if isinstance(out, str) else next(iter(out)))
-            for entry in pipeline.values()
-            for out in (*entry.get("outs", ()), *entry.get("metrics", ()))
-        ]
+        self.outs = [out for entry in pipeline.values() for out in outs_of(entry)]
         self._digests: dict[tuple[Path, ...], str] = {}
 
     def inputs(self, run: Run) -> tuple[Path, ...]:

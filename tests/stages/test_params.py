@@ -102,8 +102,8 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("init: tvqrap/weights\n", "", ["init", "missing"]),
         ("\n  storage:\n", "\n  storage: store\n", ["pairs.storage", "'store'", "absolute"]),
         (
-            "    train:\n      split: train",
-            "    curves:\n      split: train",
+            "    train:\n",
+            "    curves:\n",
             ["pairs", "sets.curves", "another name"],
         ),
         (
