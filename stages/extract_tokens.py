@@ -1,4 +1,4 @@
-"""Extracts structure and codes of every HR crop, on Ray actors if nothing else is asked for."""
+"""Extracts structure and codes of every HR crop, by default on Ray actors."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ CURVES = Path("curves/tokens")
 def extract_tokens(stage: Stage) -> None:
     """data/pairs, models/tokenizer -> data/tokens, curves/tokens.
 
-    Samples that cannot be used are left in `.scratch/quarantine`, and what became of each shard in
-    `.scratch/logs`: both outlive the stage; with `tokens.storage` they are beside the data set.
+    Unusable samples go to `.scratch/quarantine`, logs of the shards to `.scratch/logs`. Both
+    outlive the stage; with `tokens.storage` they lie beside the data set.
     """
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sets_in(PAIRS)}

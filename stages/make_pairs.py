@@ -1,4 +1,4 @@
-"""Cuts photographs into HR crops and degrades them to LR, set by set."""
+"""Cuts HR crops from photographs and degrades them to LR images, set by set."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""params.yaml: every knob of the pipeline, typed and checked.
+"""Reads and checks params.yaml.
 
-The models are strict and hold no defaults, so this module can refuse a run but never shape one.
+The models are strict and hold no defaults: this module can refuse a run, but it cannot change a
+result.
 """
 
 import re
@@ -52,7 +53,7 @@ class Params(Settings):
     texture: int
     structure: int | Literal["none"]
     init: str
-    """Folder of models to start from (`tokenizer/`, `predictor/`), each optional."""
+    """Folder of models to start from: `tokenizer/`, `predictor/` and `rap/`, each optional."""
     compute: Compute
     data: DataSettings
     pairs: PairsSettings
@@ -64,7 +65,7 @@ class Params(Settings):
 
     @property
     def architecture(self) -> Architecture:
-        """The network that the top-level knobs describe."""
+        """The network that the top-level params describe."""
         structure = None if self.structure == "none" else self.structure
         return Architecture(self.width, self.codebook, self.texture, structure)
 
@@ -77,7 +78,7 @@ class Params(Settings):
         return value
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _consistent(self) -> Self:
         multiple = self.architecture.hr_multiple
         named = {
             "tokenizer.set": self.tokenizer.set,
@@ -113,11 +114,11 @@ class Params(Settings):
                 f"structure {self.structure} are multiples of {self.architecture.lr_multiple}"
             )
         self._enough_for_kmeans()
-        self._dealt_out()
+        self._divisible_batches()
         return self
 
-    def _dealt_out(self) -> None:
-        """Raises ValueError where a batch cannot be dealt out in equal parts."""
+    def _divisible_batches(self) -> None:
+        """Raises ValueError where a batch cannot be split into equal microbatches."""
         parts = self.compute.workers * self.compute.grad_accum_steps
         batches = {
             "tokenizer.batch_size": self.tokenizer.batch_size,
@@ -139,7 +140,8 @@ class Params(Settings):
         if textured < parts:
             raise ValueError(
                 f"tokenizer.texture_dropout is {self.tokenizer.texture_dropout:g}; allowed with a "
-                f"batch of {batch} in {parts} parts is what leaves {parts} images their texture"
+                f"batch of {batch} in {parts} parts are values that keep the texture of {parts} "
+                "images"
             )
 
     def _enough_for_kmeans(self) -> None:
@@ -159,7 +161,7 @@ class Params(Settings):
 
 
 def checked(model: type[Model], data: Mapping[str, Any], origin: str) -> Model:
-    """Settings of what a mapping holds. Raises `UsageError`, a line that starts with `origin`."""
+    """Checks a mapping of settings. Raises `UsageError`, one line that starts with `origin`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -192,9 +194,9 @@ def renamed(key: str) -> str | None:
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint as one line: key, what was found, what is allowed."""
+    """The first fault as one line: key, value found, values allowed."""
     problems = error.errors(include_url=False)
-    # A misspelt key is also a missing one: the misspelling is the one to name.
+    # A misspelt key is also missing; the line names the misspelling.
     first: Any = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"] if not _is_branch_tag(str(part)))
     message = re.sub(r"^(Value|Assertion) error, ", "", first["msg"])
@@ -213,7 +215,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _is_branch_tag(part: str) -> bool:
-    """Whether a part of a location is pydantic's name of a union's branch, not a key."""
+    """Whether a part of a location is pydantic's name of a branch of a union, not a key."""
     return part in ("int", "str", "float", "dict") or part.startswith(("literal[", "function-"))
 
 

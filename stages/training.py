@@ -1,4 +1,4 @@
-"""What the training stages share: weights to start from, validation samples, what they publish."""
+"""Parts that the training stages share: starting weights, validation samples, publishing."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ PUBLISHED_PICTURES = 4
 
 
 def starting_weights(init: str, names: Sequence[str], architecture: Architecture) -> Path | None:
-    """The first of `init`'s model folders that is there; none where `init` holds no models.
+    """The first of the model folders `names` that exists in `init`; None where none does.
 
-    Its codebook may be of another size. Raises `UsageError` where `init` itself is not there,
-    `UserError` where its model has another architecture.
+    Its codebook may have another size. Raises `UsageError` where `init` is no folder, `UserError`
+    where its model has another architecture.
     """
     folder = Path(init)
     if not folder.is_dir():
@@ -46,7 +46,7 @@ def starting_weights(init: str, names: Sequence[str], architecture: Architecture
 
 
 def start_from(given: nn.Module, module: nn.Module, *, same_codebook: bool) -> None:
-    """Gives `module` the weights of `given`; with another codebook, without those it sizes."""
+    """Copies the weights of `given` to `module`, but for `CODEBOOK_SIZED` with another codebook."""
     kept = () if same_codebook else CODEBOOK_SIZED
     own = {name: value for name, value in module.state_dict().items() if name in kept}
     module.load_state_dict({**given.state_dict(), **own})
@@ -88,16 +88,16 @@ def publish_model(
 
 
 def _spread(pictures: Sequence[Path]) -> list[Path]:
-    """Some of the pictures: the first, the last and what lies evenly between."""
+    """`PUBLISHED_PICTURES` of the pictures, evenly spaced, the first and the last among them."""
     last = len(pictures) - 1
     chosen = {round(last * n / (PUBLISHED_PICTURES - 1)) for n in range(PUBLISHED_PICTURES)}
     return [pictures[index] for index in sorted(chosen) if index >= 0]
 
 
 def from_other_photos(batches: Sequence[Batch]) -> list[Batch]:
-    """The batches with each LR image taken from the next sample of another photograph.
+    """The batches with each LR image replaced by that of the next sample of another photograph.
 
-    Where a batch shows one photograph only, its LR images stay their own.
+    The LR images of a batch with a single photograph stay.
     """
     others = []
     for batch in batches:

@@ -19,7 +19,7 @@ class UndeclaredParam(Exception):
 
 
 class DeclaredParams:
-    """Params of which a stage sees only those that dvc.yaml declares for it."""
+    """Params that raise `UndeclaredParam` for keys that dvc.yaml does not declare for the stage."""
 
     def __init__(self, params: Params, declared: Sequence[str]) -> None:
         self._params = params

@@ -1,4 +1,4 @@
-"""`tvqrap-cli params`: look at, check and choose the parameters of a checkout."""
+"""`tvqrap-cli params`: shows, checks and chooses the parameters of a checkout."""
 
 from pathlib import Path
 from typing import Annotated

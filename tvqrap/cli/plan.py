@@ -1,4 +1,4 @@
-"""`tvqrap-cli params plan`: what a run of a profile takes, before it is started."""
+"""`tvqrap-cli params plan`: estimates the cost of a run before it starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ TFLOPS = 50.0
 _NOTES = """\
 Computed from the profile; nothing was run and nothing is measured.
 - operations: two for a multiply-add, in convolutions, matrix products and attention, forward and
-  backward. Left out: normalisation, activation functions, the optimiser, loading, validation,
+  backward. Not counted: normalisation, activation functions, the optimiser, loading, validation,
   checkpoints, and the stages make_pairs and evaluate.
-- passes: how often each crop of the set is seen.
+- passes: number of times that each crop of the set is seen.
 - time: at {tflops:g} TFLOP/s sustained on one device ({device}), which is an assumption
-  (--tflops): what a device reaches depends on its kind, the precision and the size of the batch.
-  Extraction runs in plain float32, without TF32.
+  (--tflops). The speed depends on the device, the precision and the batch size. Extraction
+  runs in plain float32, without TF32.
 - state: weights, gradients, Adam's two moments and the running average, in float32.
-- activations: float32 tensors that the backward pass needs, the least that they take; what lives
-  for a moment, and the workspaces of convolutions, come on top. bfloat16 takes less.
-- disk: codes and structures are exact, PNGs estimated from what such crops have taken (at most 3
-  bytes a pixel). Shards in use are held in the machine's memory, not the device's."""
+- activations: float32 tensors that the backward pass needs, a lower bound. Temporary tensors and
+  the workspaces of convolutions come on top. bfloat16 takes less.
+- disk: codes and structures are exact; PNGs are estimated from crops of the same size (at most 3
+  bytes a pixel). Shards in use are in the machine's memory, not the device's."""
 
 
 def plan(
@@ -40,7 +40,7 @@ def plan(
         typer.Option(help="Assumed speed of the device, sustained, in 1e12 operations a second."),
     ] = TFLOPS,
 ) -> None:
-    """Check a profile and print what it takes: parameters, arithmetic, memory, disk and days."""
+    """Check a profile and estimate its cost: parameters, arithmetic, memory, disk and days."""
     if not tflops > 0:
         raise UsageError(f"--tflops: found {tflops:g}, expected more than 0")
     path = _file(profile)
@@ -90,7 +90,7 @@ def _arithmetic(plan: "Plan", tflops: float) -> list[list[str]]:
 
 
 def _parts(training: "Training") -> str:
-    """Whose operations a step's are."""
+    """Share of each network in the operations of a step."""
     operations = training.step.operations
     total = sum(operations.values())
     shares = [f"{part} {count / total:.0%}" for part, count in operations.items() if count]
@@ -127,7 +127,7 @@ def _disk(plan: "Plan") -> list[list[str]]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines: the first column to the left, the others to the right."""
+    """Rows as lines: the first column is aligned left, the others right."""
     count = max(len(row) for row in rows)
     filled = [[*row, *[""] * (count - len(row))] for row in rows]
     widths = [max(len(row[column]) for row in filled) for column in range(count)]

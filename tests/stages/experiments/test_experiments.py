@@ -367,7 +367,7 @@ def test_finished_runs_stay_and_failed_ones_are_named(
         return {SCORES: scores_file(checkout, {"psnr_y": 20.0})}
 
     monkeypatch.setattr(WorkingCopy, "refresh", lambda *_: None)
-    monkeypatch.setattr(running, "_run", made_up)
+    monkeypatch.setattr(running, "run_point", made_up)
     assert running.run_recipe("small", recipe, runs[:4]) == ["narrow seed 2"]
     assert ran == ["wide 1", "narrow 1", "wide 2", "narrow 2"]
     lines = capsys.readouterr().out.splitlines()
