@@ -84,12 +84,12 @@ def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint", verbose
     from tvqrap.convert.published import save_published
 
     try:
-        card = save_published(folder, kind, published)
+        config = save_published(folder, kind, published)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be written ({error})") from None
     typer.echo(
-        f"{folder}: {kind} with {card.architecture.codebook} codes, from {published.key} of "
-        f"{published.file}, fingerprint {card.fingerprint[:12]}"
+        f"{folder}: {kind} with {config.architecture.codebook} codes, from {published.key} of "
+        f"{published.file}, fingerprint {config.fingerprint[:12]}"
     )
     for part, names in published.names_left_out(kind).items():
         _name(f"  left out, no part of {_WITH_ARTICLE[kind]}: {part} {len(names)}", names, verbose)

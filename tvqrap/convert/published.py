@@ -137,7 +137,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
 def save_published(folder: Path, kind: Kind, checkpoint: PublishedCheckpoint) -> ModelConfig:
     """Writes a published file's network of that kind as a model folder.
 
-    The card's `about` names the file, its SHA-256 and the parts that were left out.
+    The config's `about` names the file, its SHA-256 and the parts that were left out.
     """
     network = checkpoint.network(kind)
     about = {
