@@ -48,7 +48,8 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.open import find_images, read_image
+from tvqrap.images.folder import find_images
+from tvqrap.images.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTrainee
