@@ -130,10 +130,10 @@ def _images(folder: Path) -> tuple[list[Path], str]:
     if unsearched:
         raise UserError(unsearched[0])
     images = sorted([*scan.images, *broken])
-    note = f"{printable(folder)}: {scan.summary()}" if scan.passed_over else ""
+    summary = scan.summary()
     if not images:
-        raise UserError(note or f"{folder}: holds no images")
-    return images, note
+        raise UserError(f"{folder}: holds no images{summary and f' ({summary})'}")
+    return images, summary and f"{printable(folder)}: {summary}"
 
 
 def _by_name(folder: Path) -> _Folder:

@@ -34,6 +34,6 @@ def read_scored(path: Path) -> ScoredFile:
         return ScoredFile(printable(str(error)))
     if photo.alpha is not None:
         return ScoredFile(f"{printable(path)}: is transparent, expected opaque pixels")
-    if photo.pixels.dtype == np.uint16:
-        return ScoredFile(eight_bits(photo.pixels), f"{printable(path)}: 16 bits reduced to 8")
-    return ScoredFile(photo.pixels.astype(np.uint8, copy=False))
+    deep = photo.pixels.dtype == np.uint16
+    note = f"{printable(path)}: 16 bits reduced to 8" if deep else ""
+    return ScoredFile(eight_bits(photo.pixels), note)

@@ -13,7 +13,7 @@ class CodeUse:
     usage: float
     """Share of the codebook's entries that occur."""
     perplexity: float
-    """exp of the entropy of the codes' histogram: the number of entries if all were used equally."""
+    """exp of the entropy of the codes' histogram: the number of entries if used equally."""
 
 
 def count_codes(codes: NDArray[np.integer], codebook: int) -> NDArray[np.int64]:
