@@ -230,8 +230,8 @@ class _Run:
 
         source = self.piped if job.source == STREAM else job.source
         read = read_photo(source, self.max_pixels)
-        if read.frames > 1:
-            _say(f"{job.source}: holds {read.frames} images, the first is upscaled")
+        for note in read.notes:
+            _say(f"{job.source}: {note}")
 
         left_out = list(read.left_out)
 
@@ -249,7 +249,7 @@ class _Run:
                 write(file)
         if left_out:
             names = ", ".join(left_out)
-            _say(f"{job.source}: left out, broken or too large: {names}")
+            _say(f"{job.source}: left out, broken or not possible in this file: {names}")
 
     def _write(
         self,

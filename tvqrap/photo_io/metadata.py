@@ -32,9 +32,10 @@ _DROPPED_IN_FOLDER = (0x927C, 0xA005)
 _X_RESOLUTION, _IPTC_OF_TIFF, _IPTC_OF_PHOTOSHOP = 282, 33723, 0x0404
 _LARGEST_DPI = 65535
 _XMP_ORIENTATIONS = (
-    rb'tiff:Orientation="[0-9]"',
-    rb"<tiff:Orientation>[0-9]</tiff:Orientation>",
+    rb"""tiff:Orientation\s*=\s*("[^"]*"|'[^']*')""",
+    rb"<tiff:Orientation\b[^>]*>[^<]*</tiff:Orientation\s*>",
 )
+"""An attribute and an element: the enlarged image is upright."""
 _OTHER_TEXTS = ("XML:com.adobe.xmp", "Raw profile type ")
 """Beginnings of PNG keywords under which other metadata, read already, is kept as text."""
 
@@ -74,6 +75,8 @@ class Metadata:
     """x and y of white, red, green and blue."""
     srgb: int | None = None
     """Rendering intent, where the colours are sRGB's."""
+    cicp: bytes | None = None
+    """Numbers of a PNG's colour space (cICP), for high dynamic range say."""
 
 
 def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
@@ -91,7 +94,8 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         return None
 
     profile = info.get("icc_profile")
-    held("colour profile", profile, isinstance(profile, bytes))
+    kept_profile = profile_after(image, gray)
+    held("colour profile", profile, kept_profile is not None or image.mode == "CMYK")
     xmp = info.get("xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode(errors="replace")
@@ -102,9 +106,10 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
     dpi = None if _without_resolution(image) else info.get("dpi")
     comment = info.get("comment")
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
+    cicp = info.get("cicp")
     gamma, chromaticity, srgb = info.get("gamma"), info.get("chromaticity"), info.get("srgb")
     metadata = Metadata(
-        icc_profile=profile_after(image, gray),
+        icc_profile=kept_profile,
         exif=_kept_exif(image, left_out),
         xmp=xmp,
         dpi=held("resolution", _numbers(dpi), _are_within(dpi, 2, _LARGEST_DPI)),
@@ -114,6 +119,7 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         gamma=gamma if _are_within((gamma,), 1, 20000) else None,
         chromaticity=_numbers(chromaticity) if _are_within(chromaticity, 8, 20000) else None,
         srgb=srgb if isinstance(srgb, int) and 0 <= srgb <= 3 else None,
+        cicp=held("colour space (cICP)", cicp, isinstance(cicp, bytes) and len(cicp) == 4),
     )
     return metadata, left_out
 
