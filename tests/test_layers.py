@@ -36,6 +36,8 @@ NAMES = [file.relative_to(ROOT).as_posix() for file in FILES]
 def layer(file: Path) -> str | None:
     """The part of tvqrap that a file belongs to, None for other files."""
     parts = file.relative_to(ROOT).with_suffix("").parts
+    if parts[:2] == ("tvqrap", "__main__"):
+        return "cli"
     return parts[1] if parts[0] == "tvqrap" and not parts[1].startswith("__") else None
 
 

@@ -4,6 +4,7 @@
     python -m tests.benchmarks.bench_upscaling tiles PHOTO... --model models/rap --out DIR
     python -m tests.benchmarks.bench_upscaling memory --sizes 512 1024 2048 --model models/rap
     python -m tests.benchmarks.bench_upscaling colour PHOTO... --model models/rap
+    python -m tests.benchmarks.bench_upscaling together
 
 `speed`: microseconds per LR pixel by side of the image, and how much of that the kernel takes to
 map memory, with the C library's own settings and with those of the command line; `tvqrap-cli
@@ -12,7 +13,9 @@ benchmark` has the share of what the machine can do.
 whole, with tiles normalised alike and each on its own. `memory`: peak of a process that upscales
 a square to a PNG, beyond one of 64 pixels; with --plain, bicubic enlarging stands in for the
 network, which leaves what grows with the photograph and takes minutes instead of hours. `colour`:
-how far colours are off by the model, kept and matched.
+how far colours are off by the model, kept and matched. `together`: seconds of one command, of
+two one after the other and of two at once, with threads for the idle cores and with torch's own
+number of threads.
 Without --model: random weights of the laptop's width, for which `tiles` and `colour` tell little.
 """
 
@@ -167,11 +170,42 @@ def memory(model: Path | None, sizes: list[int]) -> None:
             large.unlink()
 
 
+def _upscaling(photo: Path, output: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    words = ["upscale", str(photo), "-o", str(output), "--overwrite"]
+    command = [sys.executable, "-m", "tvqrap", *words]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def together(sides: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for side in sides:
+            photo = Path(folder, f"{side}.png")
+            Image.fromarray(photo_of_side(side)).save(photo)
+            for threads in (None, len(os.sched_getaffinity(0))):
+                environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+                if threads is not None:
+                    environment["OMP_NUM_THREADS"] = str(threads)
+
+                seconds = []
+                for count in (1, 2):
+                    begun = time.perf_counter()
+                    outputs = [Path(folder, f"{number}.png") for number in range(count)]
+                    for process in [_upscaling(photo, path, environment) for path in outputs]:
+                        assert process.wait() == 0
+                    seconds.append(time.perf_counter() - begun)
+                alone, both = seconds
+                print(
+                    f"{side}x{side}, {threads or 'idle cores as'} threads: one {alone:.1f} s, two "
+                    f"one after the other {2 * alone:.1f} s, two at once {both:.1f} s",
+                    flush=True,
+                )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "tiles", "memory", "colour", "one"])
+    parser.add_argument("what", choices=["speed", "tiles", "memory", "colour", "together", "one"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--width", type=float, default=0.25)
@@ -192,6 +226,9 @@ def main() -> None:
         else:
             words += ["--model", str(options.model)]
             assert CliRunner().invoke(app, words).exit_code == 0
+        return
+    if options.what == "together":
+        together(options.sizes or [128])
         return
     network = network_of(options.model, options.width)
     if options.what == "speed":

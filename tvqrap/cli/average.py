@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tvqrap.cli.output_paths import check_folder_overwrite
 from tvqrap.runtime.errors import UsageError, UserError
 
 
@@ -20,12 +21,11 @@ def average(
     """Write the mean of upscalers' weights, as between a smooth and a sharp one."""
     shares = _shares(parts, len(models))
     from tvqrap.convert.average import average_upscalers
-    from tvqrap.pretrained.folder import holds_model
+    from tvqrap.pretrained.folder import CONFIG
 
     if output.resolve() in [model.resolve() for model in models]:
         raise UserError(f"{output}: is one of the models, expected another folder")
-    if holds_model(output) and not overwrite:
-        raise UserError(f"{output}: holds a model already; --overwrite replaces it")
+    check_folder_overwrite(output, (CONFIG,), "a model", overwrite)
     config = average_upscalers(models, shares, output)
     typer.echo(f"{output}: mean of {len(models)} upscalers, fingerprint {config.fingerprint[:16]}")
 

@@ -1,4 +1,4 @@
-"""Where the checkout is, for commands that need one."""
+"""Finding the checkout, for commands that need one."""
 
 from pathlib import Path
 

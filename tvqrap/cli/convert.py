@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tvqrap.cli.output_paths import check_folder_overwrite
 from tvqrap.runtime.errors import UserError
 
 
@@ -27,12 +28,11 @@ def convert(
 ) -> None:
     """Store a model's weights in another number format."""
     from tvqrap.convert.precision import convert_model
-    from tvqrap.pretrained.folder import WEIGHTS, holds_model
+    from tvqrap.pretrained.folder import CONFIG, WEIGHTS
 
     if output.resolve() == model.resolve():
         raise UserError(f"{output}: is the model itself, expected another folder")
-    if holds_model(output) and not overwrite:
-        raise UserError(f"{output}: holds a model already; --overwrite replaces it")
+    check_folder_overwrite(output, (CONFIG,), "a model", overwrite)
     config = convert_model(model, output, dtype.value)
     megabytes = (output / WEIGHTS).stat().st_size / 1e6
     typer.echo(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tvqrap.cli.checkout import default_model
+from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.runtime.errors import UsageError, UserError
 
 
@@ -28,10 +29,7 @@ def export(
         raise UsageError(f"--format: found {format_name!r}, expected onnx")
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"{output}: expected a name that ends in .onnx")
-    if output.is_dir():
-        raise UsageError(f"{output}: is a folder, expected a file")
-    if output.exists() and not overwrite:
-        raise UserError(f"{output}: is there already; --overwrite replaces it")
+    check_overwrite(output, overwrite)
     folder = model or default_model("rap")
 
     from tvqrap.convert.onnx import export_onnx

@@ -1,6 +1,7 @@
-"""Where results go, checked before hours are spent on them."""
+"""Checks of output paths, before hours are spent on results."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tvqrap.runtime.errors import UserError
@@ -14,9 +15,9 @@ def check_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises UserError where nothing can be written to a folder, or to the one it would be in.
+    """Raises UserError where nothing can be written to a folder, or where it cannot be made.
 
-    It leaves nothing there: what comes next may still fail.
+    Leaves nothing there, since later checks may still fail.
     """
     check_folder(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
@@ -28,9 +29,24 @@ def check_writable(folder: Path) -> None:
 
 
 def check_overwrite(file: Path, overwrite: bool) -> None:
-    """Raises UserError where a file for results is there already, or a folder is, or cannot be."""
+    """Raises UserError where a file for results exists and may not be replaced, or cannot be made.
+
+    `overwrite` is whether it may be replaced.
+    """
     if file.is_dir():
         raise UserError(f"{file}: is a folder, expected a name for the results")
     if file.exists() and not overwrite:
         raise UserError(f"{file}: is there already; --overwrite replaces it")
     check_writable(file.parent)
+
+
+def check_folder_overwrite(
+    folder: Path, names: Iterable[str], content: str, overwrite: bool
+) -> None:
+    """As `check_overwrite`, for a folder that holds results if it has an entry of `names`.
+
+    `content` says what they are ("a model"), for the message.
+    """
+    if not overwrite and any((folder / name).exists() for name in names):
+        raise UserError(f"{folder}: holds {content} already; --overwrite replaces it")
+    check_writable(folder)

@@ -1,11 +1,11 @@
-"""`tvqrap-cli pairs`: look into sets of pairs, check them, preview the degradation."""
+"""`tvqrap-cli pairs`: inspects and verifies sets of pairs, and previews the degradation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvqrap.cli.output_paths import check_overwrite
+from tvqrap.cli.output_paths import check_folder_overwrite, check_overwrite
 from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, verify_sets
 from tvqrap.runtime.errors import UsageError, UserError
 
@@ -23,7 +23,7 @@ _CAPTION = 30
 
 @app.command()
 def inspect(folder: Folder, as_json: Json = False) -> None:
-    """Say what a set of pairs holds."""
+    """Print the content of a set of pairs."""
     inspect_sets(folder, as_json)
 
 
@@ -47,7 +47,7 @@ def preview(
     degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "train",
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other values.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the degradation's random values.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Draw a sheet: HR, the image after each degradation step, and LR."""
@@ -108,16 +108,20 @@ def imagenet_test(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="So many, drawn at random; all if not given.")
+        int | None,
+        typer.Option(min=1, help="Number of photographs, drawn at random; all if not given."),
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of HR, a multiple of 4.")] = 256,
     degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "test",
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice and the degradation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the choice and of the degradation.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a test set that is there.")] = False,
 ) -> None:
     """Build a test set as ImageNet-Test was made: short side to 256, centre crop, degradation.
 
-    For `evaluate --gt DIR/gt --lq DIR/lq`. What cannot be used is named, and the rest is done.
+    `evaluate --gt DIR/gt --lq DIR/lq` takes it. Photographs that cannot be used are named at the
+    end.
     """
     from pipeline.imagenet_test import ABOUT, make_test_set
     from stages.params import load_params
@@ -132,8 +136,7 @@ def imagenet_test(
         raise UsageError(
             f"--degradation: found {degradation!r}, expected one of {', '.join(known)}"
         )
-    if any((output / name).exists() for name in ("gt", "lq", ABOUT)) and not overwrite:
-        raise UserError(f"{output}: holds a test set already; --overwrite replaces it")
+    check_folder_overwrite(output, ("gt", "lq", ABOUT), "a test set", overwrite)
     made, lost = make_test_set(
         source,
         output,
@@ -175,7 +178,7 @@ def _line(name: str, hr: Any, degraded: "Degraded") -> list[tuple[str, "Image"]]
 
 
 def _caption(record: dict[str, Any]) -> str:
-    """A step's record in two lines: what it is, and its numbers."""
+    """A step's record in two lines: its name and its numbers."""
     match record["step"]:
         case "blur":
             numbers = [f"{record['size']}px"]

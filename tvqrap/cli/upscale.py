@@ -1,4 +1,4 @@
-"""`tvqrap-cli upscale`: photographs in, larger photographs out."""
+"""`tvqrap-cli upscale`: enlarges photographs."""
 
 import shutil
 import sys
@@ -48,17 +48,20 @@ def upscale(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     outscale: Annotated[
-        float, typer.Option(help="How many times as wide and high; resampled from 4 times.")
+        float, typer.Option(help="Factor of width and height; resampled from 4 times.")
     ] = SCALE,
     colour: Annotated[
         str, typer.Option(help="keep the model's colours, or match the photograph's.")
     ] = "keep",
     format_name: Annotated[
         str | None,
-        typer.Option("--format", help="png, jpeg, webp or tiff; by the output's ending, else png."),
+        typer.Option(
+            "--format",
+            help="png, jpeg, webp or tiff; if not given, the output's ending decides, or else png.",
+        ),
     ] = None,
     quality: Annotated[
-        int | None, typer.Option(help="1 to 100, of jpeg and webp; 95 if not given.")
+        int | None, typer.Option(help="Quality of jpeg and webp, 1 to 100; 95 if not given.")
     ] = None,
     tile: Annotated[
         int | None,
@@ -70,11 +73,12 @@ def upscale(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of a folder.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace outputs that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing outputs.")] = False,
 ) -> None:
     """Enlarge photographs of any size, four times if not told otherwise.
 
-    What is done already is skipped. What cannot be read is named at the end, and the rest is done.
+    Outputs that exist are kept. Photographs that cannot be read are named at the end, and the rest
+    is done.
     """
     form = choose_format(format_name, output)
     if quality is not None and not form.lossy:
@@ -282,7 +286,7 @@ class _Run:
             ) from None
 
     def _enlarged(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Of a photograph's width and height, the output's."""
+        """Width and height of the output for a photograph of `size`."""
         width, height = (max(1, round(side * self.outscale)) for side in size)
         return width, height
 
@@ -299,7 +303,7 @@ def _is_newer(source: Path, target: Path) -> bool:
 
 
 def _told(job: Job, error: Exception) -> str:
-    """What no one foresaw, as one line."""
+    """An unforeseen error as one line."""
     lines = str(error).splitlines() or [""]
     return f"{job.source}: {type(error).__name__}: {lines[0]}"
 

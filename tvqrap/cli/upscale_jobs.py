@@ -1,4 +1,4 @@
-"""What `tvqrap-cli upscale` is asked for: which file goes where, in which format."""
+"""The jobs of `tvqrap-cli upscale`: photographs, outputs and the output's format."""
 
 import glob
 import itertools
@@ -116,17 +116,17 @@ def _jobs(
 
 
 def is_there(path: Path) -> bool:
-    """Whether something of that name can be seen: in a folder without permission, nothing can."""
+    """Whether a path exists; False in a folder without permission."""
     return os.path.exists(path)  # noqa: PTH110 (the method of paths raises for such folders)
 
 
 def is_folder(path: Path) -> bool:
-    """As `is_there`, of folders."""
+    """Whether a path is a folder; False in a folder without permission."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def choose_format(name: str | None, output: Path) -> "Format":
-    """The format that was asked for, or that the output's ending means, or PNG.
+    """The format of `--format`, or else of the output's ending, or else PNG.
 
     Raises UsageError for a format that is not known, or that the ending contradicts.
     """
@@ -162,7 +162,7 @@ def _expanded(pattern: Path, faults: list[str]) -> list[Path]:
 
 
 def _once(jobs: list[Job]) -> list[Job]:
-    """Without what was given before; a link beside its file is a photograph of its own name."""
+    """The jobs without repeated sources; a link beside its file counts as another photograph."""
     seen: set[Path] = set()
     kept = []
     for job in jobs:
@@ -174,7 +174,7 @@ def _once(jobs: list[Job]) -> list[Job]:
 
 
 def _name(path: Path) -> str:
-    """A path as disks compare it that take upper and lower case, or NFC and NFD, for the same."""
+    """A path in the form that case-insensitive and Unicode-normalising disks compare."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 

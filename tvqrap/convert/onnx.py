@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tvqrap
 from tvqrap.architecture import SCALE
 from tvqrap.networks.blocks import Up
-from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled
+from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled, mirrored_places
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config, read_readme
 from tvqrap.pretrained.upscaler import load_upscaler
@@ -47,12 +47,7 @@ class AnySize(nn.Module):
         return crop_upscaled(self.network(padded), height, width).clamp(-1, 1)
 
     def _places(self, side: int) -> Tensor:
-        """Where each place of a padded side is taken from: mirrored, or repeated if too short."""
-        places = torch.arange(side + -side % self.multiple)
-        mirrored = 2 * (side - 1) - places
-        # As a whole: one place that mirroring cannot reach makes all repeat the last.
-        beyond = torch.where(mirrored[-1] >= 0, mirrored, places * 0 + (side - 1))
-        return torch.where(places < side, places, beyond)
+        return mirrored_places(side, side + -side % self.multiple)
 
 
 def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:

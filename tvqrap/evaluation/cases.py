@@ -1,6 +1,5 @@
 """Upscaling and scoring many images on all cores."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from tvqrap.evaluation.metrics.registry import Score
 from tvqrap.evaluation.metrics.scorer import Scorer
+from tvqrap.runtime.cores import idle_cores
 from tvqrap.runtime.memory import free_memory
 
 BYTES_PER_PIXEL = 2200
@@ -138,12 +138,12 @@ def score_cases(
 ) -> Iterator[Scored]:
     """Makes and scores cases in several threads, and yields each as it is done, in any order.
 
-    One thread makes and scores a case, so no score depends on `workers` (by default, all cores that
-    this process may use). At most one case more than workers waits in memory. Large images are
+    One thread makes and scores a case, so no score depends on `workers` (by default, one for
+    each idle core). At most one case more than workers waits in memory. Large images are
     scored by fewer workers at once, see `pixels_at_once`.
     """
     # The small operations of the metrics gain more from several images than from several threads.
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or idle_cores()
     budget = PixelBudget(pixels_at_once())
     waiting: set[Future[Scored]] = set()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:

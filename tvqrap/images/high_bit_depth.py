@@ -13,16 +13,16 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 _NATIVE, _OTHER = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 _OTHER_ORDER = {"L": "B", "B": "L", "N": _OTHER}
-"""Of bytes: little-endian, big-endian, the machine's own."""
+"""The other byte order of each: little-endian, big-endian, the machine's own."""
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-"""Tags of TIFF, and what the second has where white is 0."""
+"""Tags of TIFF, and the value of the second where white is 0."""
 HEAD = 2**16
 """Bytes at the beginning of a file that `stated_bits` looks at."""
 _DEEP = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in _OTHER_ORDER)
 
 
 class _Tile(NamedTuple):
-    """A part of an image file, as Pillow's readers plan to decode it."""
+    """A part of an image file and how Pillow's reader is to decode it."""
 
     codec_name: str
     extents: tuple[int, int, int, int] | None
@@ -94,9 +94,9 @@ def eight_bits(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uin
 
 
 def check_readable(image: Image.Image) -> None:
-    """Raises ValueError for an image, opened and not loaded, that Pillow takes for another.
+    """Raises ValueError for an image, opened and not loaded, that Pillow misreads.
 
-    16-bit colours in planes of their own: it decodes a plane as if it had 8 bits.
+    Pillow decodes 16-bit colours in separate planes as if a plane had 8 bits.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
@@ -106,9 +106,9 @@ def check_readable(image: Image.Image) -> None:
 
 
 def as_meant(image: Image.Image) -> Image.Image:
-    """A loaded image; 16-bit gray of which 0 is white, which Pillow reads as a negative, turned.
+    """Inverts 16-bit gray in which 0 is white, which Pillow reads as a negative.
 
-    Of 8 bits, Pillow turns it itself.
+    Takes a loaded image; all others stay as they are. Pillow itself inverts 8-bit gray.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.mode.startswith("I;16"):
         return image
@@ -118,9 +118,9 @@ def as_meant(image: Image.Image) -> Image.Image:
 
 
 def keep_lower_bytes(image: Image.Image) -> None:
-    """Makes an image with deep colours, opened and not loaded, give their lower bytes.
+    """Makes an image with 16-bit colours, opened and not loaded, decode to their lower bytes.
 
-    Read in the other order of bytes, the lower byte of each pair is the upper one.
+    In the other byte order, the lower byte of each pair is the upper one.
     """
     assert isinstance(image, ImageFile.ImageFile)
     swapped = []

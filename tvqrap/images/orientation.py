@@ -1,4 +1,4 @@
-"""Which way up a photograph is, as its EXIF says."""
+"""The orientation of a photograph by its EXIF."""
 
 from PIL import Image
 
@@ -12,7 +12,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of each EXIF orientation upright; the last four swap width and height."""
+"""The transposition that makes an image of each orientation upright."""
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -32,11 +32,11 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether an image of that EXIF orientation has its width where its height is upright."""
+    """Whether making an image of that EXIF orientation upright swaps its width and height."""
     return orientation >= 5
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned as its EXIF orientation (1 to 8) asks for."""
+    """The image made upright, by its EXIF orientation (1 to 8)."""
     # Not Pillow's exif_transpose: that writes the whole EXIF anew, and fails where a tag does.
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

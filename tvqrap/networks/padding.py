@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tvqrap.architecture import SCALE
 
@@ -18,12 +18,24 @@ def pad_to_multiple(lr: Tensor, multiple: int) -> Tensor:
     to mirror, the border is repeated. Group normalisation sees the whole map, so the padding is
     part of the answer: the authors pad to 64.
     """
-    for axis, side in ((3, lr.shape[3]), (2, lr.shape[2])):
+    for axis in (3, 2):
+        side = lr.shape[axis]
         extra = -side % multiple
         if extra:
-            padding = (0, extra, 0, 0) if axis == 3 else (0, 0, 0, extra)
-            lr = F.pad(lr, padding, mode="reflect" if extra < side else "replicate")
+            lr = lr.index_select(axis, mirrored_places(side, side + extra).to(lr.device))
     return lr
+
+
+def mirrored_places(side: int, padded: int) -> Tensor:
+    """The place (int64) along a side of `side` pixels that each of `padded` pixels is taken from.
+
+    Without a decision in Python, so that a trace for ONNX holds for any size.
+    """
+    places = torch.arange(padded)
+    mirrored = 2 * (side - 1) - places
+    # One place beyond the reach of mirroring makes all of them repeat the border.
+    beyond = torch.where(mirrored[-1] >= 0, mirrored, places * 0 + (side - 1))
+    return torch.where(places < side, places, beyond)
 
 
 def crop_upscaled(sr: Tensor, lr_height: int, lr_width: int) -> Tensor:

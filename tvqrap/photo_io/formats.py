@@ -7,20 +7,20 @@ from tvqrap.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file that enlarged photographs are written to."""
+    """A file format that enlarged photographs are written to."""
 
     name: str
     """As Pillow knows it, in lower case."""
     suffixes: tuple[str, ...]
     largest_side: int
-    """Pixels, of what the format or its encoder can hold."""
+    """Pixels of the longest side that the format and its encoder can hold."""
     largest_bytes: float = float("inf")
     alpha: bool = True
     gray: bool = True
     deep: bool = False
-    """Whether it holds 16 bits, and is written as the rows come."""
+    """Whether it holds 16 bits per channel; such formats are written row by row."""
     lossy: bool = False
-    """Whether it has a quality."""
+    """Whether it loses detail, by a quality."""
 
 
 FORMATS = {

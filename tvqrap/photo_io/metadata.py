@@ -1,7 +1,7 @@
-"""What goes from a photograph's file to the enlarged one's beside pixels, and what is left out.
+"""Metadata that the enlarged photograph takes over from its source.
 
-Files hold odd metadata: none of it may cost the picture. What cannot be read or written is left out
-and named.
+Files hold odd metadata, and none of it may cost the picture. Metadata that cannot be read or
+written is left out and named.
 """
 
 import math
@@ -22,9 +22,9 @@ _KEPT_EXIF = (
     *(0x013B, 0x8298),  # artist, copyright
     *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords, subject, as Windows has them
 )
-"""Tags of the main EXIF folder that hold of the enlarged image; others tell of the old file."""
+"""Tags of the main EXIF folder that hold for the enlarged image; others describe the old file."""
 KEPT_FOLDERS = (_EXIF_FOLDER, _GPS_FOLDER)
-"""The EXIF folder proper and the place (GPS)."""
+"""The folders of exposure and of the place (GPS)."""
 _SIZES_IN_FOLDER = {0xA002: 0, 0xA003: 1}
 """Tags of width and height in the EXIF folder."""
 _DROPPED_IN_FOLDER = (0x927C, 0xA005)
@@ -56,7 +56,7 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What goes from a photograph's file to the enlarged one's."""
+    """Metadata of a photograph that the enlarged one takes over."""
 
     icc_profile: bytes | None = None
     exif: Image.Exif = field(default_factory=Image.Exif)
@@ -65,24 +65,24 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     """Finite, over 0."""
     comment: bytes | None = None
-    """A JPEG's, in no certain encoding."""
+    """Comment of a JPEG, in no certain encoding."""
     text: Mapping[str, str] = field(default_factory=dict)
-    """A PNG's, by keyword."""
+    """Texts of a PNG, by keyword."""
     iptc: bytes | None = None
     gamma: float | None = None
-    """What a PNG says of its colours without a profile, as the next two: file gamma (0.45455)."""
+    """File gamma (0.45455, say) of a PNG without a profile."""
     chromaticity: tuple[float, ...] | None = None
-    """x and y of white, red, green and blue."""
+    """x and y of white, red, green and blue in such a PNG."""
     srgb: int | None = None
-    """Rendering intent, where the colours are sRGB's."""
+    """Rendering intent of a PNG in sRGB."""
     cicp: bytes | None = None
     """Numbers of a PNG's colour space (cICP), for high dynamic range say."""
 
 
 def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
-    """What an image, opened and loaded, carries; and the names of what is left out of it.
+    """The metadata of an image, opened and loaded, and the names of the metadata left out.
 
-    `gray` is whether the enlarged image is, and so what a colour profile has to be of.
+    `gray` is whether the enlarged image is gray: its colour profile has to be one of gray.
     """
     left_out: list[str] = []
     info = image.info
@@ -146,8 +146,8 @@ def exif_bytes(
 ) -> bytes | None:
     """EXIF of an enlarged image of `size` (width, height), None where it is empty.
 
-    Its tags of the size, where it has them, are set; the largest tags are left out, and named in
-    `left_out`, where it would be longer than `largest` bytes.
+    Existing tags of the size are set. Where EXIF would be longer than `largest` bytes, its largest
+    tags are left out, and named in `left_out`.
     """
     entries = []
     for entry in _entries(metadata.exif):
@@ -185,7 +185,7 @@ def _kept_exif(image: Image.Image, left_out: list[str]) -> Image.Exif:
     kept: list[_Entry] = []
     try:
         exif = image.getexif()
-    except Exception:  # as above
+    except Exception:  # Pillow fails in any way at all on broken EXIF
         left_out.append("EXIF")
         return Image.Exif()
     for tag in _KEPT_EXIF:
@@ -231,12 +231,12 @@ def _can_be_written(entry: _Entry) -> bool:
 
 
 def tiff_tags(exif: Image.Exif) -> dict[int, Any]:
-    """EXIF as the tags of a TIFF, by number; a dict is a folder of its own."""
+    """EXIF as the tags of a TIFF, by number; a folder of tags is a dict."""
     return {tag: exif.get_ifd(tag) if tag in KEPT_FOLDERS else exif[tag] for tag in exif}
 
 
 def _without_resolution(image: Image.Image) -> bool:
-    """Whether it is a TIFF that says nothing of a resolution; Pillow takes 1 dpi for that."""
+    """Whether an image is a TIFF without a resolution, for which Pillow reports 1 dpi."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and _X_RESOLUTION not in tags
 
@@ -252,7 +252,7 @@ def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
                 found = struct.pack(f"{tags._endian}{len(found)}I", *found)
         except struct.error:
             pass
-    # Each of its records begins with this byte.
+    # Each record of IPTC begins with this byte.
     if found and not (isinstance(found, bytes) and found[:1] == b"\x1c"):
         left_out.append("IPTC")
         return None
@@ -260,7 +260,7 @@ def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
 
 
 def _numbers(values: Any) -> tuple[Any, ...] | None:
-    """As floats; what is wrong with them is left for `_are_within` to find."""
+    """Values as floats, () where they are none: `_are_within` refuses those."""
     try:
         return None if values is None else tuple(float(value) for value in values)
     except (TypeError, ValueError, ArithmeticError):
@@ -268,7 +268,7 @@ def _numbers(values: Any) -> tuple[Any, ...] | None:
 
 
 def _are_within(values: Any, count: int, largest: float) -> bool:
-    """Whether they are so many numbers, finite, over 0 and no larger."""
+    """Whether the values are `count` finite numbers over 0 and up to `largest`."""
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError, ArithmeticError):

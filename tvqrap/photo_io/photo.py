@@ -1,6 +1,7 @@
-"""A photograph's pixels as the upscaler takes them, and as they go back to a file.
+"""A photograph's pixels, before and after upscaling.
 
-Torch-free, and without files: any Pillow image in; gray, RGB and alpha out.
+Converts any Pillow image to RGB and alpha for the upscaler, and the result to gray, RGB and alpha.
+Uses neither torch nor files.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,17 +30,17 @@ class Photo:
     """Pixels, upright, of 8 bits or of 16 if the photograph has them."""
 
     pixels: Pixels
-    """(H, W, 3); what is hidden under full transparency has the colour of what is visible near."""
+    """(H, W, 3); fully transparent pixels have the colour of visible pixels near them."""
     alpha: Pixels | None
-    """(H, W), of the same type, None where all is opaque."""
+    """(H, W), of the same type; None where all pixels are opaque."""
     gray: bool
-    """Whether the photograph has no colours, and is to get none."""
+    """Whether the photograph is gray and stays gray."""
 
 
 def photo_of(image: Image.Image, gray: bool = False) -> Photo:
     """Takes an image of any mode; raises ValueError as `tvqrap.images.open.to_rgb` does.
 
-    `gray`: whether it is to count as gray although its mode has colours.
+    `gray` is whether it counts as gray although its mode has colours.
 
     CMYK becomes RGB by way of the profile in the image's info, where it has one. A gray image of
     integers gives 16 bits, all others 8; for 16-bit colours see `deep_colours`.
@@ -74,9 +75,9 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def profile_after(image: Image.Image, gray: bool) -> bytes | None:
-    """The colour profile that the enlarged image has: the image's own, if it is one of its colours.
+    """The image's colour profile, if it is one of the enlarged image's colours; None otherwise.
 
-    `gray` is whether the enlarged image is. Colours of CMYK have become those of sRGB.
+    `gray` is whether the enlarged image is gray. CMYK has been converted to sRGB.
     """
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" or not isinstance(profile, bytes):
@@ -98,7 +99,7 @@ def _photo(pixels: Pixels, alpha: Pixels | None, gray: bool) -> Photo:
 
 
 def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Spreads colours into what is fully transparent, whatever colour the file hides there.
+    """Spreads visible colours into fully transparent pixels, whose own colours are arbitrary.
 
     (H, W, 3) and (H, W). Without this a hidden black would show as a dark fringe where the
     upscaler mixes it with its neighbours. Unchanged where nothing is visible.
@@ -125,10 +126,10 @@ def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:
 def enlarged_rows(
     photo: Photo, upscale: Callable[[Pixels], Iterator[Pixels]], size: tuple[int, int]
 ) -> Iterator[Pixels]:
-    """The photograph enlarged to `size` (width, height), from top to bottom.
+    """Enlarges a photograph to `size` (width, height) and yields bands of rows, top to bottom.
 
-    `upscale` enlarges (H, W, 3) four times, in bands of rows. What is yielded is (rows, width),
-    gray, or (rows, width, 2, 3 or 4): gray and alpha, RGB, RGB and alpha.
+    `upscale` enlarges (H, W, 3) four times, in bands of rows. A band is (rows, width) for gray, or
+    (rows, width, channels): 2 for gray and alpha, 3 for RGB, 4 for RGB and alpha.
     """
     height, width = photo.pixels.shape[:2]
     rows = upscale(photo.pixels)
@@ -146,8 +147,7 @@ def enlarged_rows(
 class _AlphaRows:
     """Alpha (H, W) enlarged to `size` (width, height), as many rows at a time as are asked for.
 
-    It is enlarged in bands of its own, so that no pixel hangs on the bands that the colours come
-    in.
+    It is enlarged in bands of its own, so that no pixel depends on the bands of the colours.
     """
 
     def __init__(self, alpha: Pixels, size: tuple[int, int]) -> None:

@@ -41,7 +41,7 @@ class PngWriter:
         self.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
 
     def chunk(self, name: bytes, content: bytes) -> None:
-        """One chunk: metadata, before the first row."""
+        """Writes one chunk of metadata; has to come before the first row."""
         checksum = zlib.crc32(content, zlib.crc32(name))
         self._file.write(struct.pack(">I", len(content)) + name + content)
         self._file.write(struct.pack(">I", checksum))
@@ -60,12 +60,12 @@ class PngWriter:
             self._above = part[-1].copy()
 
     def finish(self) -> None:
-        """Writes what is left of the rows, and the end."""
+        """Writes the last compressed bytes and the end of the file."""
         self.chunk(b"IDAT", self._packer.flush())
         self.chunk(b"IEND", b"")
 
     def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Each row by the filter that leaves the least, its number in front.
+        """Filters each row by the filter that leaves the least, and puts the filter's number first.
 
         PNG's Sub (1), Up (2) and Paeth (4): the difference from the pixel to the left, above, and
         the nearest of left, above and left + above - left above.
@@ -112,7 +112,7 @@ def png_chunk(source: Path | bytes, wanted: bytes) -> bytes | None:
 
 
 def write_png_metadata(png: PngWriter, metadata: Metadata, exif: bytes | None) -> None:
-    """Writes all metadata that PNG holds: everything but IPTC."""
+    """Writes all metadata that PNG can hold: all but IPTC."""
     profile = metadata.icc_profile
     if metadata.cicp is not None:
         png.chunk(b"cICP", metadata.cicp)

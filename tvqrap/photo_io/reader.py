@@ -24,7 +24,7 @@ from tvqrap.photo_io.png import png_chunk
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A photograph as read."""
+    """The content of a photograph's file."""
 
     photo: Photo
     metadata: Metadata
@@ -35,17 +35,17 @@ class PhotoFile:
 
 
 class Header(NamedTuple):
-    """What can be known of a photograph without decoding it."""
+    """Properties of a photograph that are known without decoding it."""
 
     width: int
-    """Upright, as the height is."""
+    """Width of the upright photograph; the height is of the same."""
     height: int
     deep: bool
     """Whether it has 16 bits."""
 
 
 def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Header:
-    """Raises UserError as `read_photo` does, but for what only decoding shows."""
+    """Reads size and depth; raises UserError as `read_photo` does, but for faults in the pixels."""
     with open_image(source, max_pixels) as image:
         width, height = image.size
         deep = image.mode.startswith("I") or has_deep_colours(image)

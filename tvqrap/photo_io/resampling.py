@@ -1,4 +1,4 @@
-"""Resampling an image that comes in bands of rows, without ever holding it whole."""
+"""Resampling an image band by band, without holding it whole."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from PIL import Image
 Band = NDArray[np.uint8] | NDArray[np.uint16]
 
 _LOBES = 3
-"""Of the Lanczos filter: how far it reaches, in pixels of the coarser image."""
+"""Reach of the Lanczos filter, in pixels of the coarser image."""
 
 
 def resampled_rows(
@@ -21,11 +21,9 @@ def resampled_rows(
 ) -> Iterator[Band]:
     """Resamples an image of `height` rows to `new_size` (width, height).
 
-    `kernel` is a filter that reaches no further than Lanczos' does.
-
-    `bands` are (rows, width, 3) or (rows, width) from top to bottom, as is what is yielded, of the
-    same type; the result is that of resampling the whole image, first its rows and then its
-    columns, whatever the bands.
+    `bands` are (rows, width, 3) or (rows, width) from top to bottom; so are the yielded bands, of
+    the same type. The result does not depend on the bands: it is the whole image resampled first
+    along its rows and then along its columns. `kernel` reaches no further than Lanczos.
     """
     factor = height / new_size[1]
     reach = math.ceil(_LOBES * max(1.0, factor)) + 1
@@ -49,7 +47,7 @@ def resampled_rows(
 def _resized(
     pixels: Band, size: tuple[int, int], span: tuple[float, float], kernel: Image.Resampling
 ) -> Band:
-    """The rows in `span` resampled to `size`; rows beyond it are looked at, too."""
+    """The rows in `span` resampled to `size`; the filter also reads rows beyond the span."""
     box = (0, span[0], pixels.shape[1], span[1])
     if pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(pixels).resize(size, kernel, box))

@@ -15,7 +15,7 @@ _STRIP = 2**16
 
 
 class TiffWriter:
-    """Writes rows from top to bottom, without compression: all places are known at the start."""
+    """Writes rows from top to bottom, uncompressed: all offsets are known at the start."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class TiffWriter:
     ) -> None:
         """Channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
 
-        `tags` are those of the metadata, by number; a dict is a folder of its own.
+        `tags` are the tags of the metadata, by number; a folder of tags is a dict.
         """
         self._file = file
         row = width * channels * bits // 8
@@ -46,7 +46,7 @@ class TiffWriter:
         folder[_ROWS] = rows
         folder[_PLANES] = 1
         if channels in (2, 4):
-            folder[_EXTRA] = 2  # transparency that the colours are not multiplied with
+            folder[_EXTRA] = 2  # alpha that the colours are not multiplied by
         folder[_OFFSETS] = tuple(range(0, strips * rows * row, rows * row))
         folder[_BYTES] = (rows * row,) * (strips - 1) + ((height - (strips - 1) * rows) * row,)
         folder.tagtype[_OFFSETS] = folder.tagtype[_BYTES] = LONG

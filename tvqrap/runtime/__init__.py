@@ -1,1 +1,1 @@
-"""What every program of the package needs around its work: errors, files, progress, devices."""
+"""Errors, files, signals, progress, devices: parts of every program of the package."""

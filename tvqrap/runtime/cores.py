@@ -76,6 +76,20 @@ def use_idle_cores() -> None:
         torch.set_num_threads(idle_cores())
 
 
+def busy_note(threads: int, setting: str) -> str:
+    """One line where `threads` are more than there are idle cores; empty where they are not.
+
+    `setting` is the param or option that holds their number.
+    """
+    idle = idle_cores()
+    if threads <= idle:
+        return ""
+    return (
+        f"the machine is busy: {idle} of {usable_cores()} cores idle, {threads} threads asked for, "
+        f"which slow each other down; {setting} sets their number"
+    )
+
+
 def _use() -> _Use | None:
     try:
         cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: shown as one line, never as a traceback."""
+"""Errors that the user can mend, shown as one line and never as a traceback."""
 
 
 class UserError(Exception):
@@ -12,6 +12,6 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """The request itself is wrong (an impossible option or parameter), whatever the files hold."""
+    """The request itself is wrong: an impossible option or parameter."""
 
     exit_code = 2

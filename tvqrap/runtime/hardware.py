@@ -13,7 +13,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Machine:
-    """A kind of device and a version of torch. Equal ones give equal bytes."""
+    """A model of device and a version of torch; equal ones compute equal bytes."""
 
     device: str
     """Name of the GPU, or model and instruction set of the CPU."""
@@ -25,7 +25,7 @@ class Machine:
 
     @classmethod
     def here(cls, device: str) -> "Machine":
-        """That of this process, `device` being cpu or cuda."""
+        """The machine of this process; `device` is cpu or cuda."""
         import torch
 
         if device == "cuda":
@@ -34,7 +34,7 @@ class Machine:
 
 
 def _cpu() -> str:
-    """Model of the CPU; kernels choose block sizes by it, and sums their order by those."""
+    """Model of the CPU: kernels choose their block sizes by it, and those set the order of sums."""
     try:
         for line in _CPU_INFO.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -46,7 +46,7 @@ def _cpu() -> str:
 
 
 def device_name(device: "str | torch.device") -> str:
-    """What a torch device is: `cpu x86_64`, or `cuda` with the name of the GPU."""
+    """The name of a torch device: `cpu x86_64`, or `cuda` with the name of the GPU."""
     import torch
 
     chosen = torch.device(device)

@@ -1,4 +1,4 @@
-"""How much memory is free, and how a process keeps what it has freed."""
+"""Free memory, and a setting that keeps freed memory in the process."""
 
 import ctypes
 import sys
@@ -9,9 +9,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of malloc.h
 
 
 def free_memory() -> int | None:
-    """Bytes of main memory that can be had without swapping, None where that is not known.
+    """Bytes of main memory that are free without swapping, None where that is not known.
 
-    The least of what the machine has and what the process's control group is allowed.
+    The lesser of the machine's free memory and the rest of the control group's limit.
     """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -26,18 +26,18 @@ def free_memory() -> int | None:
         numbers = {name: int(number) for name, number in map(str.split, lines)}
     except (OSError, ValueError):  # no control group, or one without a limit ("max")
         return free
-    # Of files that were read, which the kernel gives up as soon as memory is asked for.
+    # Cached files count as free: the kernel gives them up when memory is asked for.
     cached = numbers.get("inactive_file", 0) + numbers.get("active_file", 0)
     return min(free, max(0, allowed - used + cached))
 
 
 def keep_freed_memory() -> None:
-    """Makes the C library reuse large blocks of memory in place of returning them at once.
+    """Makes the C library reuse large blocks of memory instead of returning them at once.
 
-    A network allocates and frees maps of many megabytes; with glibc's defaults each of them is
+    A network allocates and frees maps of many megabytes. With glibc's defaults each of them is
     mapped, cleared page by page and unmapped again, which took half of the time on large images.
-    A setting of the whole process, so for programs, not for libraries. Does nothing elsewhere than
-    on Linux with glibc.
+    The setting holds for the whole process: it is for programs, not for libraries. It does nothing
+    elsewhere than on Linux with glibc.
     """
     if sys.platform != "linux":
         return

@@ -17,7 +17,7 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Set by the first SIGINT or SIGTERM; looked at between steps."""
+    """Holds the number of the first SIGINT or SIGTERM; a training checks it between steps."""
 
     signal_number: int | None = None
 

@@ -12,7 +12,7 @@ _MATCH_RADIUS = 8
 def match_colours(sr: Tensor, lr: Tensor) -> Tensor:
     """Gives (N, 3, 4H, 4W) the local mean colours of (N, 3, H, W).
 
-    What the reduced image differs in from its LR image, blurred, is taken away.
+    Subtracts the blurred difference between the reduced SR image and the LR image.
     """
     shift = F.avg_pool2d(sr, SCALE) - lr
     for _ in range(2):

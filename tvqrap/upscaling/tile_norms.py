@@ -1,8 +1,8 @@
 """Normalisation that is the same in every tile of an image.
 
-Group normalisation looks at a whole map, so tiles upscaled on their own differ in brightness and
-contrast. Here patches spread over the image go through the network together, normalised as if they
-were one image; what was measured then normalises all tiles.
+Group normalisation takes its statistics over a whole map, so tiles upscaled on their own differ in
+brightness and contrast. Here patches spread over the image go through the network together,
+normalised as if they were one image. Their statistics then normalise all tiles.
 """
 
 import copy
@@ -28,7 +28,7 @@ class Box(NamedTuple):
 
 
 class _Together(nn.Module):
-    """Normalises a batch (N, C, H, W) as one image, and remembers how."""
+    """Normalises a batch (N, C, H, W) as one image, and keeps its statistics."""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _Together(nn.Module):
 
 
 class _Fixed(nn.Module):
-    """Normalises with the mean and variance (both: groups) that it is given."""
+    """Normalises with a given mean and variance, one of each per group."""
 
     def __init__(self, norm: Norm, mean: Tensor, variance: Tensor) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ class _Fixed(nn.Module):
 
 
 def shared_norms(network: Network, patches: Tensor) -> Network:
-    """A network with the weights of `network`, whose normalisations are those of `patches`.
+    """A network with the weights of `network` and the normalisation statistics of `patches`.
 
-    The patches (N, 3, H, W), which the network takes, are seen as one image. `network` itself stays
-    as it is: other threads may be using it.
+    The patches (N, 3, H, W) count as one image. `network` itself does not change, since other
+    threads may be using it.
     """
     alike = _sharing_weights(network)
     norms = [
@@ -81,16 +81,16 @@ def shared_norms(network: Network, patches: Tensor) -> Network:
 
 
 def _sharing_weights(network: Network) -> Network:
-    """A copy of all modules, whose parameters and buffers are those of `network`."""
+    """A copy of all modules that shares its parameters and buffers with `network`."""
     shared = chain(network.parameters(), network.buffers())
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
 def patch_places(height: int, width: int, side: int, most: int, multiple: int) -> list[Box]:
-    """Up to `most` patches of `side` or what there is of it, evenly spread, not overlapping.
+    """Up to `most` patches of side `side` (or the image's), evenly spread, without overlap.
 
-    All sizes are multiples of `multiple`, and so are the places. Large patches in small numbers:
-    near a patch's border, where convolutions see zeros, statistics are off.
+    All sizes and places are multiples of `multiple`. Few large patches are better than many small
+    ones: near a patch's border, where convolutions see zeros, statistics are wrong.
     """
     high, wide = min(side, height), min(side, width)
     rows, columns = height // high, width // wide
@@ -107,5 +107,5 @@ def patch_places(height: int, width: int, side: int, most: int, multiple: int) -
 
 
 def _middle(index: int, count: int, side: int, patch: int, multiple: int) -> int:
-    """Where a patch begins that lies in the middle of its share of a side."""
+    """Start of a patch that is centred in its share of a side."""
     return ((2 * index + 1) * side // (2 * count) - patch // 2) // multiple * multiple

@@ -1,6 +1,6 @@
-"""Where the tiles of a large image lie along a side, and how they fade into each other.
+"""Places of tiles along a side of a large image, and their blending weights.
 
-Sizes are LR pixels unless they are said to be of the upscaled image. Torch-free.
+Sizes are LR pixels unless the text says otherwise. Uses no torch.
 """
 
 import math
@@ -20,10 +20,10 @@ class Tiles:
     """The tiles along one side."""
 
     size: int
-    """Of each tile along this side, a multiple of what the network needs."""
+    """Length of each tile along this side, a multiple of what the network needs."""
     starts: tuple[int, ...]
-    """Where each begins: multiples of the same, so that attention sees the windows that it would
-    see in the whole image."""
+    """Start of each tile, a multiple of the same, so that attention has the windows that it has
+    in the whole image."""
 
     def weights(self) -> list[NDArray[np.float32]]:
         """For each tile, its weights (4 size) along the upscaled side; at each place they add to 1.
@@ -50,7 +50,7 @@ class Tiles:
 
 
 def tiles_along(side: int, tile: int, overlap: int, multiple: int) -> Tiles:
-    """As few tiles as cover a side, evenly spread, and no larger than they need to be.
+    """The fewest tiles that cover a side, evenly spread, and no larger than needed.
 
     `side` and `tile` are multiples of `multiple`; neighbours overlap by `overlap` or more, which
     is at most half of the tile.
@@ -66,11 +66,10 @@ def tiles_along(side: int, tile: int, overlap: int, multiple: int) -> Tiles:
 
 
 def tile_that_fits(free: float | None, bytes_per_pixel: float, multiple: int) -> int:
-    """Side of the square tiles for a machine with so much free memory (None: not known).
+    """Side of square tiles for `free` bytes of memory (None: not known).
 
-    That is `LARGEST_TILE` wherever it takes half of the memory or less, so that machines do not
-    differ in the tiles they cut, and otherwise as much less as is needed; never less than the
-    least that tiles can overlap in, two `multiple`s.
+    It is `LARGEST_TILE` where a tile takes at most half of the memory, so that most machines cut
+    the same tiles; otherwise less, but at least two `multiple`s, which tiles need to overlap.
     """
     pixels = math.inf if free is None else free / 2 / bytes_per_pixel
     side = min(LARGEST_TILE, math.isqrt(int(min(pixels, LARGEST_TILE**2))))
@@ -78,6 +77,6 @@ def tile_that_fits(free: float | None, bytes_per_pixel: float, multiple: int) ->
 
 
 def _ramp(length: int) -> NDArray[np.float64]:
-    """From 0 to 1, smooth at both ends; the ramp and its mirror image add to 1."""
+    """A ramp from 0 to 1, smooth at both ends; it and its mirror image add up to 1."""
     places: NDArray[np.float64] = (np.arange(length) + 0.5) / max(1, length)
     return np.sin(places * (math.pi / 2)) ** 2

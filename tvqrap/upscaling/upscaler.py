@@ -30,8 +30,9 @@ from tvqrap.pretrained.packaged import UPSCALER
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.memory import free_memory
+from tvqrap.upscaling.blending import BandBlender, MirroredImage, to_float
 from tvqrap.upscaling.colours import match_colours
-from tvqrap.upscaling.tile_norms import patch_places, shared_norms
+from tvqrap.upscaling.tile_norms import Box, patch_places, shared_norms
 from tvqrap.upscaling.tiles import Tiles, tile_that_fits, tiles_along
 
 Precision = Literal["float32", "bfloat16"]
@@ -41,21 +42,21 @@ Colour = Literal["keep", "match"]
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], NDArray[np.uint16], Tensor)
 
 Advance = Callable[[int], None]
-"""Called with the LR pixels that the network has just seen."""
+"""Called with the number of LR pixels that the network has just processed."""
 
 _PATCH = 128
-
+"""Side, in LR pixels, of the patches that give the statistics of an image in tiles."""
 _LEAST_PATCHES = 4
-"""Side in LR pixels and number of the patches that tell how an image in tiles is normalised."""
+"""Least number of such patches."""
 
 _ROUNDED_ROWS = 64
 
 _MAPS = 6
-"""Maps of the widest layer, at the upscaled size, that are held at a time (measured: 5)."""
+"""Feature maps of the widest layer that are held at a time, at the upscaled size (measured: 5)."""
 
 
 class Upscaler:
-    """Enlarges images four times; the same input gives the same output on the same device.
+    """Enlarges images four times. Equal inputs give equal outputs on one device and thread count.
 
     An image is padded at the bottom and right to multiples of `pad_multiple`, upscaled and cropped
     back. One that is then larger than a square of `tile` LR pixels is upscaled in overlapping tiles
@@ -203,7 +204,7 @@ class Upscaler:
         lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(0, 3, 1, 2)
         levels = to_uint16 if deep else to_uint8
         return np.concatenate(
-            [levels(self._upscale_whole(_floating(part))) for part in self._parts(lr)]
+            [levels(self._upscale_whole(to_float(part))) for part in self._parts(lr)]
         )
 
     def _upscale_tensor(self, image: Tensor) -> Tensor:
@@ -243,7 +244,7 @@ class Upscaler:
                 yield levels(part)
 
     def work(self, height: int, width: int) -> int:
-        """LR pixels that the network sees for an image of that size, padding and overlaps too."""
+        """LR pixels that the network processes for an image, with its padding and overlaps."""
         if self._fits_one_tile(height, width):
             return self._padded(height) * self._padded(width)
         rows, columns = self._tiles(height), self._tiles(width)
@@ -269,59 +270,36 @@ class Upscaler:
     def _bands(self, lr: Tensor, advance: Advance | None = None) -> Iterator[Tensor]:
         """(3, H, W), float in [-1, 1], uint8 or uint16, to float (3, rows, 4W), top to bottom.
 
-        What is yielded is overwritten by what comes next.
+        The next band overwrites the one before.
         """
         height, width = lr.shape[1:]
         if self._fits_one_tile(height, width):
-            yield self._upscale_whole(_floating(lr)[None])[0]
+            yield self._upscale_whole(to_float(lr)[None])[0]
             if advance is not None:
                 advance(self.work(height, width))
             return
         rows, columns = self._tiles(height), self._tiles(width)
-        padded = rows.starts[-1] + rows.size, columns.starts[-1] + columns.size
-        row_weights, column_weights = rows.weights(), columns.weights()
-        row_places, column_places = (
-            torch.from_numpy(_mirrored(side, end))
-            for side, end in zip((height, width), padded, strict=True)
-        )
-
-        def cut(top: int, left: int, high: int, wide: int) -> Tensor:
-            """A part of the padded image: float (3, high, wide)."""
-            part = lr[:, row_places[top : top + high]]
-            return _floating(part[:, :, column_places[left : left + wide]])
-
-        band = torch.zeros(3, SCALE * rows.size, SCALE * width)
-        network = self._network_for(cut, *padded)
-        for index, top in enumerate(rows.starts):
-            fade = torch.from_numpy(row_weights[index])[:, None]
-            for left, weights in zip(columns.starts, column_weights, strict=True):
-                tile = self._run(cut(top, left, rows.size, columns.size)[None], network)[0]
-                tile = tile[..., : SCALE * (width - left)]
-                across = torch.from_numpy(weights)[: tile.shape[2]]
-                place = slice(SCALE * left, SCALE * left + tile.shape[2])
-                band[..., place] += tile * fade * across
+        image = MirroredImage(lr, rows.starts[-1] + rows.size, columns.starts[-1] + columns.size)
+        network = self._network_for(image)
+        band = BandBlender(rows, columns, height, width)
+        for row, top in enumerate(rows.starts):
+            for column, left in enumerate(columns.starts):
+                lr_tile = image.cut(Box(top, left, rows.size, columns.size))
+                band.add(row, column, self._run(lr_tile[None], network)[0])
                 if advance is not None:
                     advance(rows.size * columns.size)
-            last = index + 1 == len(rows.starts)
-            ready = SCALE * ((height if last else rows.starts[index + 1]) - top)
-            # Below, the next tiles are still to be added.
-            yield band[:, :ready]
-            if not last:
-                rest = band[:, ready:].clone()
-                band[:, : rest.shape[1]] = rest
-                band[:, rest.shape[1] :] = 0
+            yield band.finished(row)
+            band.start_next(row)
 
     @torch.inference_mode()
-    def _network_for(
-        self, cut: Callable[[int, int, int, int], Tensor], height: int, width: int
-    ) -> UpscalerNetwork:
-        """The network, with normalisations of a whole padded image of which `cut` gives parts."""
+    def _network_for(self, image: MirroredImage) -> UpscalerNetwork:
+        """The network, with the normalisation statistics of a whole image."""
         needed = self.network.architecture.lr_multiple
         side = max(needed, min(_PATCH, self.tile) // needed * needed)
         # Together they take the memory of a tile.
         most = max(_LEAST_PATCHES, (self.tile // side) ** 2)
-        places = patch_places(height, width, side, most, needed)
-        patches = torch.stack([cut(*place) for place in places])
+        places = patch_places(image.height, image.width, side, most, needed)
+        patches = torch.stack([image.cut(place) for place in places])
         with self._autocast():
             return shared_norms(self.network, self._on_device(patches))
 
@@ -352,7 +330,7 @@ class Upscaler:
 
 
 def bytes_per_pixel(architecture: Architecture) -> int:
-    """Memory that activations take for each LR pixel at the peak, in the decoder's last level."""
+    """Peak memory of activations per LR pixel, which the decoder's last level takes."""
     return _MAPS * architecture.channels(128) * SCALE**2 * 4
 
 
@@ -360,15 +338,8 @@ def _free_memory(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
 
 
-def _floating(lr: Tensor) -> Tensor:
-    """uint8 or uint16 as float32 in [-1, 1]; what is floating already, as it is."""
-    if lr.is_floating_point():
-        return lr
-    return lr.float() / (127.5 if lr.dtype == torch.uint8 else 32767.5) - 1
-
-
 def _stacked(bands: Iterator[Pixels], height: int) -> Any:
-    """Bands of rows in one array of `height` rows, without a second copy of them all."""
+    """Joins bands of rows to one array of `height` rows, without a second copy of all."""
     first = next(bands)
     whole = np.empty((height, *first.shape[1:]), first.dtype)
     whole[: len(first)] = first
@@ -377,11 +348,3 @@ def _stacked(bands: Iterator[Pixels], height: int) -> Any:
         whole[top : top + len(band)] = band
         top += len(band)
     return whole
-
-
-def _mirrored(side: int, padded: int) -> NDArray[np.int64]:
-    """Where each place of a padded side is taken from, as `pad_to_multiple` pads."""
-    places = np.arange(padded)
-    beyond = 2 * (side - 1) - places if padded - side < side else side - 1
-    mirrored: NDArray[np.int64] = np.where(places < side, places, beyond)
-    return mirrored

@@ -70,6 +70,15 @@ def test_what_is_measured_already_is_not_waited_for(
     assert cores.idle_cores() == 3 and machine.seconds == before
 
 
+def test_a_busy_machine_is_said_where_threads_are_too_many(machine: Machine) -> None:
+    machine.busy = [1, 1, 1, 0]
+    assert cores.busy_note(1, "compute.threads") == ""
+    assert cores.busy_note(2, "compute.threads") == (
+        "the machine is busy: 1 of 4 cores idle, 2 threads asked for, which slow each other down; "
+        "compute.threads sets their number"
+    )
+
+
 def test_other_systems_count_as_idle(machine: Machine) -> None:
     machine.statistics.unlink()
     assert cores.idle_cores() == 4
