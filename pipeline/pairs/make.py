@@ -15,7 +15,7 @@ from pipeline.executor.shared_storage import FilesProof, WrittenProof
 from pipeline.pairs.crops import capacity
 from pipeline.pairs.plan import PlannedSample, plan_samples
 from pipeline.pairs.shard import PairMaker, PairShard, PairShardTask
-from pipeline.shards.ledger import Ledger
+from pipeline.executor.ledger import Ledger
 from pipeline.shards.manifest import Manifest, Skipped, shard_name
 from pipeline.sources.scan import PhotoScan, ScannedPhoto
 from pipeline.sources.splits import split_photos

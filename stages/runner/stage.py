@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from pipeline.shards.manifest import Manifest, trust_storage
+from pipeline.shards.manifest import Manifest
 from pipeline.storage.location import Location, location, resolved
 from pipeline.storage.lock import file_lock
 from stages.params import PARAMS, Params, load_params
@@ -169,8 +169,6 @@ def run_beside(name: str, body: Callable[[Stage], None]) -> None:
 def _stage(name: str) -> Stage:
     """The stage as its params and inputs now are; this process ends with the dvc around it."""
     params = load_params(PARAMS)
-    for storage in (params.pairs.storage, params.tokens.storage):
-        trust_storage(storage)
     values = params.model_dump(mode="json")
     pipeline = read_pipeline()
     keys, inputs = inputs_of(pipeline[name], values)
