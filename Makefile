@@ -1,11 +1,11 @@
-# Every target sets up .venv first; `make repro` and `make test` are all a newcomer needs.
+# Every target sets up .venv first. `make repro` runs the pipeline, `make test` the checks.
 SHELL := /bin/sh
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: repro test test-slow lint setup constraints
+.PHONY: repro test test-slow lint setup constraints git
 
-repro: .venv/ready
+repro: git .venv/ready
 	.venv/bin/dvc repro
 
 test: .venv/ready lint
@@ -22,7 +22,13 @@ lint: .venv/ready
 
 setup: .venv/ready
 
-# Interrupted or outdated environments are completed, never trusted: the stamp comes last.
+# DVC needs a git repository, which an unpacked archive is not.
+git:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "make repro: this folder is not a git" \
+		"repository, which DVC needs; run: git init && git add -A && git commit -m start" >&2; \
+		exit 1; }
+
+# The stamp comes last, so an interrupted or outdated environment is completed.
 .venv/ready: pyproject.toml constraints.txt overrides.txt $(filter .uv/%,$(UV))
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python --constraints constraints.txt \

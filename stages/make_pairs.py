@@ -1,4 +1,4 @@
-"""Cuts photographs into HR crops and degrades them to LR, set by set."""
+"""Cuts HR crops from photographs and degrades them to LR images, set by set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from pipeline.pairs.make import make_set
 from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
+from stages.runner.publish import publish_sets
 from stages.runner.stage import Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
@@ -69,7 +70,8 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
                 f"in {len(manifest.shards)} shards",
                 flush=True,
             )
-    stage.publish_sets(pairs.sets, PAIRS, beside={SETS: pair_sets_text(manifests)})
+    folders = [stage.scratch / name for name in pairs.sets]
+    publish_sets(folders, PAIRS, {SETS: pair_sets_text(manifests)})
 
 
 def _list(title: str, lines: Sequence[str]) -> None:

@@ -60,6 +60,17 @@ def test_a_store_holds_the_bytes_of_a_folder(material: tuple[Path, Path, Path], 
     assert verify_shards(store / "train", hashes=True) == []
 
 
+def test_a_full_check_fetches_each_shard_once(
+    material: tuple[Path, Path, Path], memory: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(material, memory)
+    fetched: list[str] = []
+    read = Url.read_bytes
+    monkeypatch.setattr(Url, "read_bytes", lambda url: fetched.append(url.name) or read(url))
+    assert verify_shards(memory / "train", hashes=True) == []
+    assert sorted(fetched) == ["000000.tar", "000001.tar", "000002.tar", "manifest.json"]
+
+
 def test_worker_processes_reach_a_store_by_their_environment(
     material: tuple[Path, Path, Path], s3: Url
 ) -> None:
@@ -132,12 +143,14 @@ def test_a_node_that_does_not_see_the_store_stops_the_run(
 def test_a_driver_whose_lease_was_taken_records_nothing_more(
     material: tuple[Path, Path, Path], memory: Url, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "SECONDS", 1.5)
+    monkeypatch.setattr(lease, "SECONDS", 6.0)
 
     def taken(samples: int) -> None:
         log = memory / "train.lease"
-        (log / f"{int(max(file_sizes(log))) + 5:012d}").create(b'{"holder": "7 on other"}')
-        time.sleep(lease.SECONDS)  # long enough to try to renew it, and notice
+        (log / f"{int(max(file_sizes(log))) + 5:012d}").create(
+            b'{"holder": "7 on other", "mark": ""}'
+        )
+        time.sleep(0.6 * lease.SECONDS)  # a renewal fails meanwhile
 
     with pytest.raises(UserError, match=r"is already running here \(process 7 on other\)"):
         extract(material, memory, on_shard=taken)
