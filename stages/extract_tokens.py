@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from pipeline.executor.run import connected
+from pipeline.executor.shards import ShardsFailed
 from pipeline.shards.manifest import Manifest, sets_in
-from pipeline.tokens.extract import ShardsFailed, extract_set
+from pipeline.tokens.extract import extract_set
 from stages.runner.executor import chosen_executor
 from stages.runner.publish import publish, publish_sets
 from stages.runner.stage import Stage, run_stage

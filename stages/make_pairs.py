@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.executor.run import connected
 from pipeline.pairs.index import SETS, pair_sets_text
 from pipeline.pairs.make import make_set
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
 from stages.runner.publish import publish_sets
@@ -27,21 +27,21 @@ def make_pairs(stage: Stage) -> None:
 def _make_pairs(stage: Stage, executor: Executor) -> None:
     data, pairs = stage.params.data, stage.params.pairs
     teacher = teacher_of(pairs)
-    survey = survey_photos(data, executor=executor.kind, workers=executor.count)
-    print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
-    _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
-    if survey.lost_share > data.max_skipped_fraction:
-        first, all_photos = survey.lost[0], len(survey.usable) + len(survey.lost)
+    scan = scan_photos(data, executor=executor.kind, workers=executor.count)
+    print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
+    _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped])
+    if scan.skipped_fraction > data.max_skipped_fraction:
+        first, all_photos = scan.skipped[0], len(scan.usable) + len(scan.skipped)
         raise UserError(
-            f"data.max_skipped_fraction: found {len(survey.lost)} of {all_photos} photographs "
-            f"unusable ({survey.lost_share:.1%}; {first.name}: {first.reason}), "
+            f"data.max_skipped_fraction: found {len(scan.skipped)} of {all_photos} photographs "
+            f"unusable ({scan.skipped_fraction:.1%}; {first.name}: {first.reason}), "
             f"expected at most {data.max_skipped_fraction:.1%}"
         )
     _list(
         "near-duplicates in different splits",
         [
             f"{first} and {second} ({distance} of 64 bits differ)"
-            for first, second, distance in survey.near_duplicates(pairs)
+            for first, second, distance in scan.near_duplicates(pairs)
         ],
     )
     work = stage.work(pairs.storage)
@@ -53,7 +53,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
                 name,
                 pairs,
                 data,
-                survey,
+                scan,
                 work,
                 executor=executor.kind,
                 workers=executor.count,

@@ -33,7 +33,7 @@ def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
         assert verify_shards(folder, hashes=True) == []
         assert listed_pair_set(folder.parent, name) == PairSet.of(Manifest.load(folder))
     printed = capsys.readouterr().out
-    assert "8 photographs usable, 1 lost" in printed
+    assert "8 photographs usable, 1 skipped" in printed
     assert "bad.jpg: not an image" in printed
     assert "train: 18 crops of 5 photographs in 4 shards" in printed
 
