@@ -20,6 +20,7 @@ from pipeline.shards.codec import decode_array, decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.tokens.check import check_tokens
 from stages.runner.declared import outs_of, read_pipeline
+from stages.runner.publish import publish
 from stages.runner.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
 from tvqrap.evaluation.baselines import enlarge
@@ -120,7 +121,7 @@ def evaluate(stage: Stage) -> None:
     write_atomic(out / "timing.json", json.dumps(timing, indent=2) + "\n")
     # One by one: other files in that folder are not this stage's.
     for made in outs_of(read_pipeline()["evaluate"]):
-        stage.publish(out / made.name, made)
+        publish(out / made.name, made)
     check_complete(summary, OUT)
 
 

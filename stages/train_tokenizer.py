@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.runner.launch import run_training
@@ -48,14 +48,14 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
                     params.codebook,
                     vq_warmup_steps=vq_warmup_steps,
                     batch=settings.batch_size,
-                    crop=int(Manifest.load(PAIRS / settings.set).params["settings"]["size"]),
+                    crop=Manifest.load(PAIRS / settings.set).crop_size,
                     texture=params.texture,
                 )
             except ValueError as error:
                 raise UsageError(f"{error}, as it has not the size of that of {given}") from None
-    wanted = Wanted(hr=True)
+    wanted = MemberSelection(hr=True)
     validation = Loader(
-        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch_size
+        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size
     )
     task = TokenizerTrainee(
         tokenizer,
@@ -67,7 +67,9 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         workers=workers,
     )
     source = ShardedDataset.open(PAIRS / settings.set)
-    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part)
+    loader = Loader(
+        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
+    )
     resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(
         task,

@@ -253,8 +253,10 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
     found: dict[str, Method] = {}
     for name, given in upscalers.items():
         path = Path(given)
-        if given == "bicubic" or given == "lanczos":
-            found[name] = baseline(given)
+        if given == "bicubic":
+            found[name] = baseline("bicubic")
+        elif given == "lanczos":
+            found[name] = baseline("lanczos")
         elif path.is_dir():
             try:
                 found[name] = model_folder(path, device, tile)

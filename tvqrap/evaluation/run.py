@@ -16,7 +16,7 @@ from tvqrap.evaluation.report.table import score_table
 from tvqrap.evaluation.results import Results
 from tvqrap.evaluation.summary import Summary, protocol
 from tvqrap.evaluation.unfinished import ScoredImage, Unfinished
-from tvqrap.images.open import save_png
+from tvqrap.images.save import save_png
 from tvqrap.runtime.progress import progress
 
 SHEET = Path("pictures/sheet.png")

@@ -5,9 +5,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ from PIL import (
 
 from tvqrap.images.high_bit_depth import as_meant, check_readable
 from tvqrap.images.orientation import orientation_of, upright
-from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 
@@ -49,26 +49,32 @@ _READ = (
 """Pillow's readers that may see a file. Others run programs, or serve no photograph."""
 _TGA = TgaImagePlugin.TgaImageFile
 """Only for files with its ending: the format has no signature."""
+
+
+class _Extra(NamedTuple):
+    """A format that an extra of the package reads."""
+
+    name: str
+    reader: str
+    """Module that registers a reader with Pillow when it is imported."""
+    suffixes: tuple[str, ...]
+
+
 _EXTRAS = {
-    "HEIF": ("heic", frozenset({".heic", ".heif", ".hif"})),
-    "JXL": ("jxl", frozenset({".jxl"})),
+    "HEIF": _Extra("heic", "pillow_heif.HeifImagePlugin", (".heic", ".heif", ".hif")),
+    "JXL": _Extra("jxl", "pillow_jxl", (".jxl",)),
 }
-"""Formats that an extra of the package reads, with the extra's name and the formats' endings."""
+"""By Pillow's name of the format."""
 
 
 @cache
 def _formats() -> tuple[str, ...]:
     """Pillow's names of the formats that are opened; those of extras where they are installed."""
     names = [reader.format for reader in _READ if reader.format is not None]
-    with suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-        names.append("HEIF")
-    with suppress(ImportError):
-        import pillow_jxl  # noqa: F401 (registers its reader)
-
-        names.append("JXL")
+    for name, extra in _EXTRAS.items():
+        with suppress(ImportError):
+            import_module(extra.reader)
+            names.append(name)
     return tuple(names)
 
 
@@ -129,9 +135,9 @@ def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
 
 def _hint(suffix: str) -> str:
     """The extra to install, for a name with the ending of its format."""
-    for name, (extra, endings) in _EXTRAS.items():
-        if suffix in endings and name not in _formats():
-            return f"; {suffix} needs the extra {extra} (pip install 'tvqrap[{extra}]')"
+    for name, extra in _EXTRAS.items():
+        if suffix in extra.suffixes and name not in _formats():
+            return f"; {suffix} needs the extra {extra.name} (pip install 'tvqrap[{extra.name}]')"
     return ""
 
 
@@ -183,10 +189,3 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     with open_image(path, max_pixels) as image:
         image.load()
         return to_rgb(upright(as_meant(image), orientation_of(image)))
-
-
-def save_png(path: Path, image: Image.Image | NDArray[np.uint8]) -> None:
-    """Writes a PNG, whole or not at all, from an image or uint8 (H, W, 3)."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import torch
 from pydantic import BeforeValidator, Field, InstanceOf, model_validator
@@ -25,7 +25,7 @@ CONFIG = "model.json"
 README = "README.md"
 """The model's description for people. It is optional, and copied and exported with the model."""
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """The schema that is written; schema 1, in which all assignments are hard, is read too."""
 
 Kind = Literal["tokenizer", "upscaler"]
