@@ -13,7 +13,7 @@ from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.rap import RapTrainee
+from tvqrap.objectives.rap import RapTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
 from tvqrap.training.distributed import ALONE, Workers
@@ -55,10 +55,10 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
             folders.append(TOKENS / name)
         source = ShardedDataset.open(*folders)
         return Loader(
-            source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part
+            source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.microbatch
         )
 
-    task = RapTrainee(
+    task = RapTask(
         network,
         settings,
         params.compute,
@@ -78,7 +78,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     )
     if not workers.is_main:
         return
-    network.load_state_dict(task.average.module.state_dict())
+    network.load_state_dict(task.learner.average.module.state_dict())
     publish_model(
         stage,
         "rap",
