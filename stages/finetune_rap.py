@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
 from stages.runner.launch import run_training
@@ -13,7 +13,7 @@ from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.rap import RapTask
+from tvqrap.objectives.rap import RapTrainee
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
 from tvqrap.training.distributed import ALONE, Workers
@@ -26,9 +26,9 @@ PREDICTOR = Path("models/predictor")
 
 
 def start_with_decoder(network: UpscalerNetwork, init: str) -> None:
-    """Gives a network whose decoder is to be trained that of `init`'s upscaler, if it has one.
+    """Copies the decoder of `init`'s upscaler, if there is one, to a network that trains it.
 
-    An earlier stage 3 may have trained that one; the tokenizer's would undo it.
+    An earlier stage 3 may have trained that decoder; the tokenizer's would undo this.
     """
     given = starting_weights(init, ("rap",), network.architecture)
     if given is not None:
@@ -46,7 +46,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     if settings.train_decoder:
         start_with_decoder(network, params.init)
     code_level = bool(settings.loss_weights.structure or settings.loss_weights.code)
-    wanted = Wanted(hr=True, lr=True, tokens=code_level)
+    wanted = MemberSelection(hr=True, lr=True, tokens=code_level)
 
     def loader(name: str, workers: Workers) -> Loader:
         folders = [PAIRS / name]
@@ -55,10 +55,10 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
             folders.append(TOKENS / name)
         source = ShardedDataset.open(*folders)
         return Loader(
-            source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.microbatch
+            source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
         )
 
-    task = RapTask(
+    task = RapTrainee(
         network,
         settings,
         params.compute,
@@ -78,7 +78,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     )
     if not workers.is_main:
         return
-    network.load_state_dict(task.learner.average.module.state_dict())
+    network.load_state_dict(task.average.module.state_dict())
     publish_model(
         stage,
         "rap",

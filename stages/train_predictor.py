@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
 from stages.runner.launch import run_training
@@ -22,7 +22,7 @@ from stages.training import (
 )
 from tvqrap.architecture import Architecture
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.predictor import PredictorTask
+from tvqrap.objectives.predictor import PredictorTrainee
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import load_frozen_parts, load_upscaler
 from tvqrap.training.batch import Batch
@@ -35,7 +35,7 @@ TOKENIZER = Path("models/tokenizer")
 
 
 def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNetwork, str | None]:
-    """The upscaler to train in stage 2, and the fingerprint of the weights it starts from."""
+    """(the upscaler to train in stage 2, the fingerprint of its starting weights or None)."""
     given = starting_weights(init, ("rap", "predictor"), architecture)
     network = UpscalerNetwork(architecture)
     if given is None:
@@ -48,12 +48,11 @@ def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNe
 def train_predictor(stage: Stage, workers: Workers) -> None:
     """data/tokens, models/tokenizer -> models/predictor, curves/predictor.
 
-    The HR images of the pairs are looked at for validation alone; of the other sets of pairs it is
-    enough to know which they are.
+    Only validation reads HR images. Of the other sets of pairs, sets.json gives the identity.
     """
     params = stage.params
     settings = params.predictor
-    wanted = Wanted(lr=True, tokens=True)
+    wanted = MemberSelection(lr=True, tokens=True)
     torch.manual_seed(params.seed)
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
@@ -64,17 +63,15 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         entropies.append(manifest.extra["code_entropy"])
         source = ShardedDataset.open(TOKENS / phase.set)
         loaders.append(
-            Loader(
-                source, wanted, seed=params.seed, batch=phase.batch_size, part=workers.microbatch
-            )
+            Loader(source, wanted, seed=params.seed, batch_size=phase.batch_size, part=workers.part)
         )
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
-        Wanted(hr=True, lr=True, tokens=True),
+        MemberSelection(hr=True, lr=True, tokens=True),
         seed=params.seed,
-        batch=VALIDATION_SAMPLES,
+        batch_size=VALIDATION_SAMPLES,
     ).all(VALIDATION_SAMPLES)
-    task = PredictorTask(
+    task = PredictorTrainee(
         network,
         settings,
         params.compute,
@@ -99,7 +96,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     history = train(
         task,
         title="train_predictor",
-        steps=settings.length,
+        steps=task.steps,
         batches=batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
@@ -108,7 +105,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     )
     if not workers.is_main:
         return
-    network.predictor.load_state_dict(task.learner.average.module.state_dict())
+    network.predictor.load_state_dict(task.average.module.state_dict())
     publish_model(
         stage,
         "predictor",
@@ -116,7 +113,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         network,
         params.architecture,
         history,
-        steps=settings.length,
+        steps=task.steps,
         started_from=started_from,
     )
     keep_final(stage, "predictor")

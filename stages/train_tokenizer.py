@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.runner.launch import run_training
@@ -14,7 +14,7 @@ from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, start_from, starting_weights
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES, check_texture_suffices
-from tvqrap.objectives.tokenizer import TokenizerTask
+from tvqrap.objectives.tokenizer import TokenizerTrainee
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import Workers
@@ -48,16 +48,16 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
                     params.codebook,
                     vq_warmup_steps=vq_warmup_steps,
                     batch=settings.batch_size,
-                    crop=int(Manifest.load(PAIRS / settings.set).params["settings"]["size"]),
+                    crop=Manifest.load(PAIRS / settings.set).crop_size,
                     texture=params.texture,
                 )
             except ValueError as error:
                 raise UsageError(f"{error}, as it has not the size of that of {given}") from None
-    wanted = Wanted(hr=True)
+    wanted = MemberSelection(hr=True)
     validation = Loader(
-        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch_size
+        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size
     )
-    task = TokenizerTask(
+    task = TokenizerTrainee(
         tokenizer,
         settings,
         params.compute,
@@ -68,7 +68,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     )
     source = ShardedDataset.open(PAIRS / settings.set)
     loader = Loader(
-        source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.microbatch
+        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
     )
     resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(
@@ -87,7 +87,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         stage,
         "tokenizer",
         "tokenizer",
-        task.learner.average.module,
+        task.average.module,
         params.architecture,
         history,
         steps=settings.steps,

@@ -1,8 +1,10 @@
-"""Samples of a token data set, encoded anew in the batches in which they were extracted."""
+"""Draws samples of a token data set and the batches in which they were extracted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from pipeline.config import TokensSettings
 from pipeline.rng import random_stream
@@ -11,21 +13,22 @@ from pipeline.shards.tar import Sample, read_shard
 from pipeline.storage.location import Location
 from pipeline.tokens.check import check_tokens
 from pipeline.tokens.encode import Crop, Encoder, batches
+from tvqrap.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
 class DrawnBatch:
-    """A batch of the extraction that holds drawn samples."""
+    """A batch of the extraction with at least one drawn sample."""
 
     shard: str
     crops: list[Crop]
     drawn: dict[int, Sample]
-    """Position in the batch and stored token sample of each drawn one."""
+    """The stored token sample of each drawn crop, by the crop's position in the batch."""
 
 
 @dataclass(frozen=True)
 class TokenSample:
-    """Random samples of a token data set, and what encodes them as they were encoded."""
+    """Random samples of a token data set, and the encoder with the settings of their extraction."""
 
     encoder: Encoder
     manifest: Manifest
@@ -40,17 +43,13 @@ class TokenSample:
     def draw(
         cls, tokens: Location, pairs: Location, tokenizer: Path, count: int, seed: int
     ) -> "TokenSample":
-        """Draws up to `count` samples without replacement; equal seeds draw the same ones.
+        """Draws up to `count` samples without replacement; equal seeds draw the same samples.
 
-        Raises `UserError` where tokens, pairs and tokenizer do not belong together, or where the
-        device that the tokens were extracted on is missing here.
+        Raises `UserError` where tokens, pairs and tokenizer do not belong together, or where this
+        machine does not have the device of the extraction.
         """
         manifest = check_tokens(tokens, tokenizer, pairs)
-        made = {key: manifest.extra[key] for key in ("device", "batch", "threads")}
-        made |= {"gpus": 1.0, "storage": None}  # do not matter to what is encoded
-        encoder = Encoder(
-            tokenizer, manifest.extra["tokenizer"], TokensSettings.model_validate(made)
-        )
+        encoder = Encoder(tokenizer, manifest.extra["tokenizer"], _settings(tokens, manifest))
         stream = random_stream("token sample", seed)
         chosen = stream.permutation(manifest.samples)[:count]
         positions: dict[str, list[int]] = {}
@@ -64,18 +63,42 @@ class TokenSample:
         return cls(encoder, manifest, *homes, positions)
 
     def batches(self) -> Iterator[DrawnBatch]:
-        """The batches that hold drawn samples, shard by shard."""
+        """The batches with drawn samples, shard by shard."""
         multiple = self.encoder.architecture.hr_multiple
         size = self.manifest.extra["batch"]
+        variants = self.manifest.variants
         for shard, positions in self.positions.items():
             stored = list(read_shard(self.tokens / shard))
-            wanted = {stored[position].key: stored[position] for position in positions}
+            chosen = {stored[position].key: stored[position] for position in positions}
             pairs = read_shard(self.pairs / shard)
-            for crops in batches(pairs, size, multiple, lambda sample, error: None):
+            for crops in batches(
+                pairs,
+                size,
+                multiple=multiple,
+                variants=variants,
+                on_bad=lambda sample, error: None,
+            ):
                 drawn = {
-                    index: wanted[crop.sample.key]
+                    index: chosen[crop.sample.key]
                     for index, crop in enumerate(crops)
-                    if crop.sample.key in wanted
+                    if crop.sample.key in chosen
                 }
                 if drawn:
                     yield DrawnBatch(shard, crops, drawn)
+
+
+def _settings(tokens: Location, manifest: Manifest) -> TokensSettings:
+    """The settings of the extraction, as the manifest of its token set records them."""
+    try:
+        return TokensSettings(
+            device=manifest.extra["device"],
+            batch_size=manifest.extra["batch"],
+            threads=manifest.extra["threads"],
+            gpus=1.0,  # gpus and storage change no token
+            storage=None,
+        )
+    except (KeyError, ValidationError) as error:
+        raise UserError(
+            f"{tokens}: its manifest does not say how the tokens were extracted ({error!r}), "
+            "expected device, batch and threads"
+        ) from None

@@ -1,6 +1,10 @@
 """A set of pairs and a tokenizer for the tests of token data sets."""
 
+import io
+import shutil
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +14,8 @@ from pipeline.config import DataSettings, PairsSettings, TokensSettings
 from pipeline.pairs.make import make_set
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard, write_shard
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
+from pipeline.storage.location import file_sha256
 from tests.support.pairs import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
@@ -39,8 +44,8 @@ def make_material(
     train = {**PAIRS["sets"]["train"], "size": size, "count": count}
     settings = {**PAIRS, "shard_size": shard_size, "sets": {"train": train}}
     pairs = PairsSettings.model_validate(settings)
-    survey = survey_photos(data, executor="serial", workers=1)
-    make_set("train", pairs, data, survey, root / "pairs", executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
+    make_set("train", pairs, data, scan, root / "pairs", executor="serial", workers=1)
     torch.manual_seed(0)
     save_model(root / "tokenizer", "tokenizer", Tokenizer(architecture), architecture, {})
     return root / "pairs/train", root / "tokenizer"
@@ -49,7 +54,7 @@ def make_material(
 def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample | None]) -> Path:
     """A copy of a set whose samples, numbered from 0, `change` has made others of; None: left out.
 
-    Its manifest is that of the new shards, so that the copy is sound.
+    Its manifest is that of the new shards, so that the copy is sound. `out` has the set's name.
     """
     manifest = Manifest.load(source)
     out.mkdir(parents=True)
@@ -62,6 +67,31 @@ def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample
             if changed is not None:
                 samples.append(changed)
         rows.append(write_shard(out / row.name, samples))
-    fields = {name: getattr(manifest, name) for name in ("kind", "set", "params", "lost", "extra")}
-    Manifest(**fields, shards=tuple(rows)).save(out)
+    replace(manifest, shards=tuple(rows)).save(out)
     return out
+
+
+def with_member(source: Path, out: Path, name: str, content: bytes | None) -> tuple[Path, str]:
+    """(a copy of a set, the key of its second sample, whose member `name` holds `content`).
+
+    None removes the member. Unlike `write_shard`, this writes content that does not decode; the
+    manifest has the new shard's SHA-256 and size.
+    """
+    manifest = Manifest.load(source)
+    shutil.copytree(source, out)
+    path = out / manifest.shards[0].name
+    samples = list(read_shard(path))
+    key = samples[1].key
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            members = dict(sample.members)
+            if sample.key == key:
+                members.pop(name, None)
+                members |= {} if content is None else {name: content}
+            for suffix, payload in sorted(members.items()):
+                entry = tarfile.TarInfo(f"{sample.key}.{suffix}")
+                entry.size = len(payload)
+                tar.addfile(entry, io.BytesIO(payload))
+    row = replace(manifest.shards[0], bytes=path.stat().st_size, sha256=file_sha256(path))
+    replace(manifest, shards=(row, *manifest.shards[1:])).save(out)
+    return out, key

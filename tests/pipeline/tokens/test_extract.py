@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.config import TokensSettings
+from pipeline.executor.shards import ShardsFailed
 from pipeline.executor.shared_storage import WrittenProof
 from pipeline.loading.dataset import ShardedDataset
 from pipeline.shards.codec import decode_array, decode_png, encode_png
@@ -22,11 +23,11 @@ from pipeline.storage.lease import only_driver
 from pipeline.tokens import extract as token_extraction
 from pipeline.tokens.check import code_statistics
 from pipeline.tokens.encode import half_structure
-from pipeline.tokens.extract import ShardsFailed, extract_set
+from pipeline.tokens.extract import extract_set
 from pipeline.tokens.quarantine import BadSampleError
 from pipeline.tokens.shard import Extractor
 from pipeline.tokens.statistics import save_tables, token_statistics
-from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes
+from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes, with_member
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import Machine
@@ -142,7 +143,7 @@ def test_a_finished_shard_that_was_damaged_is_made_again(
 def test_a_broken_shard_is_listed_and_the_others_are_finished(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = shutil.copytree(material[0], tmp_path / "pairs")
+    pairs = shutil.copytree(material[0], tmp_path / "pairs/train")
     shard = pairs / "000001.tar"
     shard.write_bytes(shard.read_bytes()[:2048])
     said = r"1 of 3 shards failed: 000001\.tar: .*000001\.tar.*; tracebacks in "
@@ -202,7 +203,7 @@ def too_small(number: int, sample: Sample) -> Sample:
 def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = with_changes(material[0], tmp_path / "pairs", too_small)
+    pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
     key = [sample.key for sample in read_shard(pairs / "000000.tar")][1]
     manifest = extract((pairs, material[1]), tmp_path / "out", quarantine=tmp_path / "aside")
     assert manifest.samples == 6
@@ -227,7 +228,7 @@ def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
 def test_a_sample_that_was_mended_leaves_the_quarantine(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = with_changes(material[0], tmp_path / "pairs", too_small)
+    pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
     (lost,) = extract((pairs, material[1]), tmp_path).extra["dropped"]
     aside = tmp_path / "quarantine/train"
     kept = {path.name for path in aside.iterdir()}
@@ -239,12 +240,40 @@ def test_a_sample_that_was_mended_leaves_the_quarantine(
     assert not list(aside.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("hr.png", None, "it has no hr.png"),
+        ("lr1.png", None, "it has no lr1.png"),
+        ("lr0.png", encode_png(np.zeros((16, 24, 3), np.uint8)), "its lr0.png is 24x16, expected"),
+        ("lr0.png", b"\x89PNG", "its lr0.png does not decode"),
+        ("json", b"{", "its json does not decode"),
+        ("json", b"[" * 100_000, "its json does not decode"),
+        ("structure.npy", b"", "its structure.npy does not decode"),
+    ],
+)
+def test_one_bad_member_sets_its_sample_aside_and_no_other(
+    name: str,
+    content: bytes | None,
+    reason: str,
+    material: tuple[Path, Path],
+    tmp_path: Path,
+) -> None:
+    pairs, key = with_member(material[0], tmp_path / "pairs", name, content)
+    manifest = extract((pairs, material[1]), tmp_path / "out")
+    assert manifest.samples == 6
+    (dropped,) = manifest.extra["dropped"]
+    assert dropped["key"] == key and dropped["reason"].startswith(reason)
+    about = json.loads((tmp_path / f"out/quarantine/train/{key}.error.json").read_text())
+    assert about["reason"] == dropped["reason"]
+
+
 def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
     def without_hr(number: int, sample: Sample) -> Sample:
         left = {name: data for name, data in sample.members.items() if name != "hr.png"}
         return Sample(sample.key, left) if number < 3 else sample
 
-    pairs = with_changes(material[0], tmp_path / "pairs", without_hr)
+    pairs = with_changes(material[0], tmp_path / "pairs/train", without_hr)
     with pytest.raises(
         ShardsFailed, match=r"1 of 3 shards failed: 000000\.tar: .* none of its 3 samples .*hr\.png"
     ):
@@ -255,7 +284,7 @@ def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_pa
 def test_a_pair_shard_that_is_not_its_manifests_fails(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = shutil.copytree(material[0], tmp_path / "pairs")
+    pairs = shutil.copytree(material[0], tmp_path / "pairs/train")
     shutil.copy(pairs / "000000.tar", pairs / "000001.tar")
     with pytest.raises(ShardsFailed, match=r"000001\.tar: found SHA-256 .* its manifest says"):
         extract((pairs, material[1]), tmp_path / "out")
@@ -346,9 +375,9 @@ def test_workers_of_two_kinds_are_refused_with_both_names(
         return Machine(f"CPU {len(calls)}", "2.0")
 
     class Restarted(Extractor):
-        def _extract(self, encoder: Any, source: Any) -> Any:
+        def _extract(self, encoder: Any, *given: Any) -> Any:
             encoder.machine = Machine.here("cpu")
-            return super()._extract(encoder, source)
+            return super()._extract(encoder, *given)
 
     monkeypatch.setattr(Machine, "here", another_at_every_start)
     monkeypatch.setattr(token_extraction, "Extractor", Restarted)
@@ -356,8 +385,8 @@ def test_workers_of_two_kinds_are_refused_with_both_names(
         extract(material, tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/train/000001.tar: made on CPU 3 with torch 2.0, the others of this run on "
-        "CPU 2 with torch 2.0; expected workers of one kind, because another kind may choose other "
-        "codes"
+        "CPU 2 with torch 2.0; expected workers of one kind, because another kind may give other "
+        "bytes"
     )
     assert not (tmp_path / "train/manifest.json").exists()
 

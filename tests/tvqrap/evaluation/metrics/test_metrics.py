@@ -13,10 +13,10 @@ from PIL import Image
 
 from tests.support.paths import ROOT
 from tvqrap.config.evaluation import MetricName
+from tvqrap.evaluation.metrics import pyiqa as pyiqa_metric
 from tvqrap.evaluation.metrics import scorer
+from tvqrap.evaluation.metrics import weights as metric_weights
 from tvqrap.evaluation.metrics.registry import METRICS, Score
-from tvqrap.evaluation.metrics.registry import pyiqa as pyiqa_metric
-from tvqrap.evaluation.metrics.registry import weights as metric_weights
 from tvqrap.evaluation.metrics.scorer import Scorer
 from tvqrap.evaluation.metrics.weights import SOURCES, Source, fetch_weights, find_weights
 from tvqrap.losses.perceptual import PerceptualDistance
