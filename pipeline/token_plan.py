@@ -11,6 +11,7 @@ from pipeline.photos import discover
 from pipeline.settings import TokensSettings
 from pipeline.shards import MANIFEST, Manifest, read_shard, sets_in
 from pipeline.storage import Location
+from pipeline.token_shard import is_carried
 from tvqrap.architecture import Architecture
 from tvqrap.errors import UsageError, UserError
 from tvqrap.tokenizer import Tokenizer
@@ -95,7 +96,7 @@ def _of_pairs(folder: Location) -> Workload:
         for sample in read_shard(manifest.home(folder) / manifest.shards[0].name):
             count += 1
             carried += sum(
-                _member(len(data)) for name, data in sample.members.items() if name != "hr.png"
+                _member(len(data)) for name, data in sample.members.items() if is_carried(name)
             )
     size = int(manifest.params["settings"]["size"])
     each = round(carried / max(1, count))

@@ -45,14 +45,14 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     if settings.train_decoder:
         start_with_decoder(network, params.init)
     code_level = bool(settings.structure or settings.code)
-    wanted = Wanted(hr=True, lr=True, tokens=code_level)
 
-    def loader(name: str, workers: Workers) -> Loader:
+    def loader(name: str, workers: Workers, teacher: bool = False) -> Loader:
         folders = [PAIRS / name]
         if code_level:
             check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
         source = Source.open(*folders)
+        wanted = Wanted(hr=True, lr=True, tokens=code_level, teacher=teacher)
         return Loader(source, wanted, seed=params.seed, batch=settings.batch, part=workers.part)
 
     trainee = RapTrainee(
@@ -67,7 +67,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         trainee,
         title="finetune_rap",
         steps=settings.steps,
-        batches=loader(settings.set, workers).batches,
+        batches=loader(settings.set, workers, settings.teacher.any).batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
         workers=workers,

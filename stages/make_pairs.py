@@ -7,6 +7,7 @@ from pipeline.executor.run import connected
 from pipeline.pair_sets import SETS, pair_sets_text
 from pipeline.pairs import make_set
 from pipeline.survey import survey_photos
+from pipeline.teacher import teacher_of
 from stages.stage import Stage, run_stage
 from stages.workers import Workforce, workforce
 from tvqrap.errors import UserError
@@ -24,6 +25,7 @@ def make_pairs(stage: Stage) -> None:
 
 def _make_pairs(stage: Stage, crew: Workforce) -> None:
     data, pairs = stage.params.data, stage.params.pairs
+    teacher = teacher_of(pairs)
     survey = survey_photos(data, place=crew.place, workers=crew.count)
     print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
     _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
@@ -54,6 +56,7 @@ def _make_pairs(stage: Stage, crew: Workforce) -> None:
                 work,
                 place=crew.place,
                 workers=crew.count,
+                teacher=teacher,
                 logs=stage.outlasting("logs", pairs.storage),
                 advance=advance,
             )

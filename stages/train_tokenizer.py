@@ -64,6 +64,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         workers=workers,
     )
     source = Source.open(PAIRS / settings.set)
+    wanted = Wanted(hr=True, teacher=settings.teacher > 0)
     loader = Loader(source, wanted, seed=params.seed, batch=settings.batch, part=workers.part)
     go_on(stage, settings, "tokenizer", workers)
     history = train(

@@ -1,7 +1,8 @@
 """Losses of the three training stages (paper, sections 3.2 to 3.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from tvqrap.grid import grid_loss
 from tvqrap.training.part import WHOLE, Part
-from tvqrap.training.settings import ImageLosses
+from tvqrap.training.settings import PHOTOS_ALONE, ImageLosses, TeacherShares
 from tvqrap.views import View, view_of_step
 
 ADAPTIVE_LIMIT = 1e4
@@ -125,11 +126,35 @@ class ImageGradient:
     """Each term's value, unweighted and detached."""
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of an image against a target, a scalar."""
+
+
+def _targets(hr: Tensor, teacher: Tensor | None, share: float) -> list[tuple[Tensor, float]]:
+    """The targets of a loss, each with its share; those whose share is 0 are left out."""
+    if not share:
+        return [(hr, 1.0)]
+    assert teacher is not None, "these losses read teacher's pictures, which were not loaded"
+    return [(teacher, share)] if share == 1 else [(hr, 1 - share), (teacher, share)]
+
+
+def _mean(loss: Loss, image: Tensor, targets: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """Mean of a loss over targets, weighted by their shares."""
+    return reduce(torch.add, [share * loss(image, target) for target, share in targets])
+
+
 class ImageLoss(nn.Module):
     """The image losses of stages 1 and 3."""
 
-    def __init__(self, settings: ImageLosses, perceptual: nn.Module | None) -> None:
+    def __init__(
+        self,
+        settings: ImageLosses,
+        perceptual: nn.Module | None,
+        shares: TeacherShares = PHOTOS_ALONE,
+    ) -> None:
+        """`shares`: what of the losses compares with a teacher's picture in place of HR."""
         super().__init__()
+        self.shares = shares
         self.settings = settings
         self.perceptual = perceptual
 
@@ -141,8 +166,12 @@ class ImageLoss(nn.Module):
         judged: int | None = None,
         part: Part = WHOLE,
         step: int = 0,
+        teacher: Tensor | None = None,
     ) -> ImageGradient:
         """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
+
+        `teacher` is the teacher's picture of the same LR image, which the shares ask for. A term is
+        the sum of the losses against both targets, each times its share.
 
         The images are a part of a batch, the losses what they contribute to the batch's. The
         perceptual network and the discriminator see the batch's first `judged` images (none: all),
@@ -154,31 +183,32 @@ class ImageLoss(nn.Module):
         leaf = image.detach().requires_grad_()
         terms: dict[str, Tensor] = {}
         total = leaf.new_zeros(())
+        targets = _targets(target, teacher, self.shares.pixels)
+        pixel_losses: dict[str, tuple[float, Loss]] = {
+            "l1": (settings.l1, F.l1_loss),
+            "gradient": (settings.gradient, gradient_loss),
+            "chroma": (settings.chroma, chroma_loss),
+            "grid": (settings.grid, grid_loss),
+            "contrast": (settings.contrast, contrast_loss),
+        }
         with torch.enable_grad():
-            terms["mse"] = F.mse_loss(leaf, target) / part.of
+            terms["mse"] = _mean(F.mse_loss, leaf, targets) / part.of
             total = total + settings.mse * terms["mse"]
-            if settings.l1:
-                terms["l1"] = F.l1_loss(leaf, target) / part.of
-                total = total + settings.l1 * terms["l1"]
-            if settings.gradient:
-                terms["gradient"] = gradient_loss(leaf, target) / part.of
-                total = total + settings.gradient * terms["gradient"]
-            if settings.chroma:
-                terms["chroma"] = chroma_loss(leaf, target) / part.of
-                total = total + settings.chroma * terms["chroma"]
-            if settings.grid:
-                terms["grid"] = grid_loss(leaf, target) / part.of
-                total = total + settings.grid * terms["grid"]
-            if settings.contrast:
-                terms["contrast"] = contrast_loss(leaf, target) / part.of
-                total = total + settings.contrast * terms["contrast"]
-            if self.perceptual is not None and settings.perceptual.weight:
+            for name, (weight, loss) in pixel_losses.items():
+                if weight:
+                    terms[name] = _mean(loss, leaf, targets) / part.of
+                    total = total + weight * terms[name]
+            if (perceptual := self.perceptual) is not None and settings.perceptual.weight:
                 seen = min(max(1, round(settings.perceptual.share * whole)), judged)
                 terms["perceptual"] = leaf.new_zeros(())
                 if count := part.leading(seen):
                     view = view_of_step(step) if settings.perceptual.varied else View()
-                    distance = self.perceptual(view.of(leaf[:count]), view.of(target[:count]))
-                    terms["perceptual"] = distance.mean() * part.weight(seen)
+                    distance = _mean(
+                        lambda image, target: perceptual(image, view.of(target[:count])).mean(),
+                        view.of(leaf[:count]),
+                        _targets(target, teacher, self.shares.perceptual),
+                    )
+                    terms["perceptual"] = distance * part.weight(seen)
                 total = total + settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None

@@ -34,6 +34,9 @@ NOT_INPUTS = {
     "pipeline/settings.py",
     "pipeline/shared_storage.py",
     "pipeline/storage.py",
+    # A teacher is declared by its weights. The code of all networks behind it would remake every
+    # set as the predictor changes, with a teacher or without.
+    "pipeline/teacher.py",
     "stages/continuing.py",
     "stages/launch.py",
     "stages/params.py",
