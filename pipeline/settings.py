@@ -10,12 +10,14 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Strict,
     StringConstraints,
+    Tag,
     model_validator,
 )
 
@@ -260,7 +262,11 @@ class SetSettings(Settings):
     """How often a crop's red, green and blue change places (the RGB permutation of CutBlur, CVPR
     2020): photographs have little green against magenta, so that a short training never learns
     it."""
-    degradation: Name | Annotated[dict[Name, Share], Field(min_length=1)]
+    degradation: Annotated[
+        Annotated[Name, Tag("str")]
+        | Annotated[dict[Name, Share], Field(min_length=1), Tag("dict")],
+        Discriminator(lambda given: "dict" if isinstance(given, dict) else "str"),
+    ]
     """A preset, or a mixture: the share of each preset among the LR images."""
     target: Target
     """photo: HR is the crop. teacher: HR is what the teacher makes of the LR image. both: HR is the

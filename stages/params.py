@@ -220,7 +220,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _is_branch_tag(part: str) -> bool:
     """Whether a part of a location is pydantic's name of a union's branch, not a key."""
-    return part in ("int", "str", "float") or part.startswith(("literal[", "function-"))
+    return part in ("int", "str", "float", "dict") or part.startswith(("literal[", "function-"))
 
 
 def _siblings(location: tuple[Any, ...], model: type[BaseModel]) -> str:
