@@ -10,12 +10,14 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Strict,
     StringConstraints,
+    Tag,
     model_validator,
 )
 
@@ -25,6 +27,7 @@ from tvqrap.config.base import Settings
 SplitName = Literal["train", "val", "test"]
 CropMode = Literal["full", "square", "zoom", "centre"]
 Flips = Literal["none", "random", "both"]
+Target = Literal["photo", "teacher", "both"]
 BlurKind = Literal[
     "iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"
 ]
@@ -55,6 +58,9 @@ def _absolute(storage: str) -> str:
         )
     return storage
 
+
+NO_TEACHER = "models/none"
+"""The empty model folder of the checkout."""
 
 _TAKEN = ("curves", "logs", "published", "quarantine")
 
@@ -256,12 +262,36 @@ class SetSettings(Settings):
     """How often a crop's red, green and blue change places (the RGB permutation of CutBlur, CVPR
     2020): photographs have little green against magenta, so that a short training never learns
     it."""
-    degradation: Name
+    degradation: Annotated[
+        Annotated[Name, Tag("str")]
+        | Annotated[dict[Name, Share], Field(min_length=1), Tag("dict")],
+        Discriminator(lambda given: "dict" if isinstance(given, dict) else "str"),
+    ]
+    """A preset, or a mixture: the share of each preset among the LR images."""
+    target: Target
+    """photo: HR is the crop. teacher: HR is what the teacher makes of the LR image. both: HR is the
+    crop, and the teacher's picture of each LR image lies beside it."""
 
     @property
     def samples(self) -> int:
         """HR crops in the set."""
         return self.count * (2 if self.flips == "both" else 1)
+
+    @property
+    def presets(self) -> dict[str, float]:
+        """Share of each degradation preset."""
+        given = self.degradation
+        return {given: 1.0} if isinstance(given, str) else dict(given)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _sums_to_one("degradation", self.presets)
+        if self.target == "teacher" and self.variants != 1:
+            raise ValueError(
+                f"variants: found {self.variants}, expected 1 with target teacher: HR is then what "
+                "the teacher makes of the one LR image"
+            )
+        return self
 
 
 class PairsSettings(Settings):
@@ -276,6 +306,8 @@ class PairsSettings(Settings):
     degradations: Annotated[dict[Name, DegradationSettings], Field(min_length=1)]
     storage: Storage | None
     """Folder or URL for the shards; none: beside the manifest, in the checkout."""
+    teacher: Annotated[str, StringConstraints(min_length=1)]
+    """An upscaler whose pictures serve as targets: a model folder, or a file for spandrel."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -285,10 +317,16 @@ class PairsSettings(Settings):
                     f"sets.{name}: found a set called {name!r}, expected another name: stages keep "
                     "other things in folders of that one"
                 )
-            if chosen.degradation not in self.degradations:
+            for preset in chosen.presets:
+                if preset not in self.degradations:
+                    raise ValueError(
+                        f"sets.{name}.degradation: found {preset!r}, expected one of "
+                        + ", ".join(self.degradations)
+                    )
+            if chosen.target != "photo" and self.teacher == NO_TEACHER:
                 raise ValueError(
-                    f"sets.{name}.degradation: found {chosen.degradation!r}, expected one of "
-                    + ", ".join(self.degradations)
+                    f"sets.{name}.target: found {chosen.target!r} with teacher: {NO_TEACHER}, "
+                    "expected photo, or a teacher"
                 )
             if getattr(self.splits, chosen.split) == 0:
                 raise ValueError(

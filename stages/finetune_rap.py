@@ -46,14 +46,14 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     if settings.train_decoder:
         start_with_decoder(network, params.init)
     code_level = bool(settings.loss_weights.structure or settings.loss_weights.code)
-    wanted = Wanted(hr=True, lr=True, tokens=code_level)
 
-    def loader(name: str, workers: Workers) -> Loader:
+    def loader(name: str, workers: Workers, teacher: bool = False) -> Loader:
         folders = [PAIRS / name]
         if code_level:
             check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
         source = ShardedDataset.open(*folders)
+        wanted = Wanted(hr=True, lr=True, tokens=code_level, teacher=teacher)
         return Loader(
             source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part
         )
@@ -70,7 +70,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         task,
         title="finetune_rap",
         steps=settings.steps,
-        batches=loader(settings.set, workers).batches,
+        batches=loader(settings.set, workers, settings.teacher.any).batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
         workers=workers,

@@ -7,6 +7,7 @@ from pipeline.executor.run import connected
 from pipeline.pairs.index import SETS, pair_sets_text
 from pipeline.pairs.make import make_set
 from pipeline.sources.scan import survey_photos
+from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
 from stages.runner.stage import Stage, run_stage
 from tvqrap.runtime.errors import UserError
@@ -24,6 +25,7 @@ def make_pairs(stage: Stage) -> None:
 
 def _make_pairs(stage: Stage, executor: Executor) -> None:
     data, pairs = stage.params.data, stage.params.pairs
+    teacher = teacher_of(pairs)
     survey = survey_photos(data, executor=executor.kind, workers=executor.count)
     print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
     _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
@@ -54,6 +56,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
                 work,
                 executor=executor.kind,
                 workers=executor.count,
+                teacher=teacher,
                 logs=stage.outlasting("logs", pairs.storage),
                 advance=advance,
             )

@@ -96,7 +96,22 @@ class Params(Settings):
             )
         self._enough_for_kmeans()
         self._dealt_out()
+        self._taught()
         return self
+
+    def _taught(self) -> None:
+        """Raises ValueError where a training asks for teacher's pictures that its set has not."""
+        asked = {
+            "tokenizer": (self.tokenizer.teacher > 0, self.tokenizer.set),
+            "rap": (self.rap.teacher.any, self.rap.set),
+        }
+        for stage, (asks, name) in asked.items():
+            target = self.pairs.sets[name].target
+            if asks and target != "both":
+                raise ValueError(
+                    f"pairs.sets.{name}.target is {target!r}; allowed with {stage}.teacher above 0 "
+                    "is both"
+                )
 
     def _dealt_out(self) -> None:
         """Raises ValueError where a batch cannot be dealt out in equal parts."""
@@ -201,7 +216,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _is_branch_tag(part: str) -> bool:
     """Whether a part of a location is pydantic's name of a union's branch, not a key."""
-    return part in ("int", "str", "float") or part.startswith(("literal[", "function-"))
+    return part in ("int", "str", "float", "dict") or part.startswith(("literal[", "function-"))
 
 
 def _siblings(location: tuple[Any, ...], model: type[BaseModel]) -> str:

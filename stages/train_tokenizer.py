@@ -67,6 +67,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         workers=workers,
     )
     source = ShardedDataset.open(PAIRS / settings.set)
+    wanted = Wanted(hr=True, teacher=settings.teacher > 0)
     loader = Loader(source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part)
     resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(

@@ -16,6 +16,8 @@ class Wanted:
     hr: bool = False
     lr: bool = False
     tokens: bool = False
+    teacher: bool = False
+    """The teacher's picture of the LR variant."""
 
 
 @dataclass(frozen=True)

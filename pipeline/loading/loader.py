@@ -144,6 +144,7 @@ class _Decoded:
     lr: np.ndarray | None
     structure: np.ndarray | None
     codes: np.ndarray | None
+    teacher: np.ndarray | None
 
 
 def _decode_sample(sample: Sample, wanted: Wanted, variant: int) -> _Decoded:
@@ -167,6 +168,7 @@ def _decode_sample(sample: Sample, wanted: Wanted, variant: int) -> _Decoded:
         lr=decoded(f"lr{variant}.png", decode_png) if wanted.lr else None,
         structure=decoded("structure.npy", decode_array) if has_structure else None,
         codes=decoded("codes.npy", decode_array).astype(np.int64) if tokens else None,
+        teacher=decoded(f"teacher{variant}.png", decode_png) if wanted.teacher else None,
     )
 
 
@@ -181,4 +183,5 @@ def _batch(samples: Sequence[_Decoded]) -> Batch:
         lr=stack(lambda sample: sample.lr),
         structure=stack(lambda sample: sample.structure),
         codes=stack(lambda sample: sample.codes),
+        teacher=stack(lambda sample: sample.teacher),
     )

@@ -10,7 +10,7 @@ Each value is rounded as it is drawn and used as rounded, so that the record is 
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ class Degraded:
     """The steps in order, each with everything that was drawn for it."""
     steps: list[np.ndarray] | None
     """With `steps=True`, the float32 image after each step of the record."""
+
+
+def draw_preset(shares: Mapping[str, float], rng: np.random.Generator) -> str:
+    """Name of one of several presets, drawn by their shares; one alone takes no draw."""
+    names = list(shares)
+    return names[0] if len(names) == 1 else _choose(names, list(shares.values()), rng)
 
 
 def degrade(

@@ -21,7 +21,7 @@ from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.run_log import run_log
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
 from pipeline.pairs.crops import capacity, cut
-from pipeline.pairs.degradation import degrade
+from pipeline.pairs.degradation import degrade, draw_preset
 from pipeline.pairs.plan import PlannedSample, plan_samples
 from pipeline.rng import random_stream
 from pipeline.shards.codec import encode_png
@@ -41,6 +41,7 @@ from pipeline.storage.location import (
     resolved,
     write_text,
 )
+from pipeline.teacher import Teach, Teacher
 from tvqrap.runtime.errors import UserError
 
 DECODED_BYTES = 256 * 2**20
@@ -66,7 +67,9 @@ class _SetTask:
     folder: Path
     data: DataSettings
     settings: SetSettings
-    degradation: DegradationSettings
+    degradations: Mapping[str, DegradationSettings]
+    """The presets that the set draws from."""
+    teacher: Teacher | None
     photos: FilesProof
     out: WrittenProof
 
@@ -80,6 +83,7 @@ def make_set(
     *,
     executor: ExecutorKind,
     workers: int,
+    teacher: Teacher | None = None,
     logs: Location | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
@@ -87,6 +91,7 @@ def make_set(
 
     `work` is a folder or a URL. `work/rows/name/` keeps a row for each finished shard: a later call
     with the same settings and photographs makes only what is missing, and leaves the same bytes.
+    `teacher` makes the pictures of a set whose target is not the photograph alone.
     `logs/name` (`work/logs/name` if not given) gets a log of each run. `advance` hears the number
     of samples in each shard as it is finished or found finished.
     UserError where the photographs do not give enough crops, where shards fail, where another
@@ -102,6 +107,7 @@ def make_set(
             work,
             executor,
             workers,
+            teacher,
             resolved(logs or work / "logs"),
             advance,
             check,
@@ -116,6 +122,7 @@ def _make_set(
     work: Location,
     executor: ExecutorKind,
     workers: int,
+    teacher: Teacher | None,
     logs: Location,
     advance: Callable[[int], None],
     check: Check,
@@ -148,7 +155,8 @@ def _make_set(
         Path(data.photos).resolve(),
         data,
         settings,
-        pairs.degradations[settings.degradation],
+        {preset: pairs.degradations[preset] for preset in settings.presets},
+        None if settings.target == "photo" else teacher,
         FilesProof.of(Path(data.photos).resolve(), [entry.photo.name for entry in chosen]),
         WrittenProof.beside(work / name),
     )
@@ -186,7 +194,11 @@ def _make_set(
             "splits": pairs.splits.model_dump(mode="json"),
             "shard_size": pairs.shard_size,
             "settings": settings.model_dump(mode="json"),
-            "degradation": common.degradation.model_dump(mode="json"),
+            "degradations": {
+                preset: chosen.model_dump(mode="json")
+                for preset, chosen in common.degradations.items()
+            },
+            "teacher": common.teacher and common.teacher.fingerprint,
         },
         shards=tuple(rows[name] for name in sorted(rows)),
         lost=tuple(sorted((*survey.lost, *small), key=lambda entry: entry.name)),
@@ -214,7 +226,8 @@ def _shard_tasks(
             common.name,
             common.seed,
             common.settings.model_dump_json(),
-            common.degradation.model_dump_json(),
+            [[name, chosen.model_dump_json()] for name, chosen in common.degradations.items()],
+            common.teacher and common.teacher.fingerprint,
             [asdict(sample) for sample in samples],
         )
         tasks.append(
@@ -257,6 +270,7 @@ def _sweep(folder: Location, rows: Mapping[str, ShardRow]) -> None:
 def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
     common.photos.check()
     common.out.check()
+    teach = common.teacher.load() if common.teacher else None
     decoded: OrderedDict[Photo, np.ndarray] = OrderedDict()
 
     def photograph(photo: Photo, sha256: str) -> np.ndarray:
@@ -279,7 +293,7 @@ def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
         made: dict[str, Sample] = {}
         for planned in sorted(task.samples, key=lambda sample: sample.key):
             pixels = photograph(planned.photo, planned.sha256)
-            made[planned.key] = _make_sample(common, planned, pixels)
+            made[planned.key] = _make_sample(common, planned, pixels, teach)
         row = write_shard(task.path, (made[planned.key] for planned in task.samples))
         write_text(task.row, json.dumps({"plan": task.plan, "row": asdict(row)}))
         return row
@@ -287,17 +301,25 @@ def _shard_maker(common: _SetTask) -> Callable[[_ShardTask], ShardRow]:
     return make
 
 
-def _make_sample(common: _SetTask, planned: PlannedSample, photo: np.ndarray) -> Sample:
+def _make_sample(
+    common: _SetTask, planned: PlannedSample, photo: np.ndarray, teach: Teach | None
+) -> Sample:
     settings = common.settings
     hr = cut(photo, settings.crop_mode, settings.size, planned.crop)
     members = {"hr.png": encode_png(hr)}
     records: list[Any] = []
+    presets: list[str] = []
     for variant in range(settings.variants):
         identity = (common.name, "degrade", planned.photo.key, planned.index, variant)
         rng = random_stream(common.seed, *identity, *(["mirror"] if planned.mirror else []))
-        degraded = degrade(hr, common.degradation, rng)
+        preset = draw_preset(settings.presets, rng)
+        degraded = degrade(hr, common.degradations[preset], rng)
         members[f"lr{variant}.png"] = encode_png(degraded.image)
         records.append(degraded.record)
+        presets.append(preset)
+        if teach is not None:
+            member = "hr.png" if settings.target == "teacher" else f"teacher{variant}.png"
+            members[member] = encode_png(teach(degraded.image))
     about = {
         "photo": planned.photo.name,
         "rule": settings.crop_mode,
@@ -307,5 +329,7 @@ def _make_sample(common: _SetTask, planned: PlannedSample, photo: np.ndarray) ->
         "channels": planned.crop.channels,
         "degradations": records,
     }
+    if len(settings.presets) > 1:
+        about["presets"] = presets
     members["json"] = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
     return Sample(planned.key, members)

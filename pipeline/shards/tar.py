@@ -27,7 +27,7 @@ from pipeline.storage.location import (
 from tvqrap.runtime.errors import UserError
 
 MEMBER = re.compile(
-    r"(?P<key>[A-Za-z0-9_-]{1,80})\.(?P<suffix>hr\.png|lr\d{1,3}\.png|codes\.npy|structure\.npy|json)"
+    r"(?P<key>[A-Za-z0-9_-]{1,80})\.(?P<suffix>(?:hr|lr\d{1,3}|teacher\d{1,3})\.png|codes\.npy|structure\.npy|json)"
 )
 
 _MAX_MEMBER_BYTES = 256 * 2**20

@@ -186,11 +186,16 @@ class _TokenShard:
 def _token_sample(
     pair: Sample, codes: NDArray[np.int64], structure: NDArray[np.float16] | None
 ) -> Sample:
-    members = {suffix: data for suffix, data in pair.members.items() if suffix != "hr.png"}
+    members = {suffix: data for suffix, data in pair.members.items() if is_carried(suffix)}
     members["codes.npy"] = encode_array(codes.astype(np.uint16))
     if structure is not None:
         members["structure.npy"] = encode_array(structure)
     return Sample(pair.key, members)
+
+
+def is_carried(suffix: str) -> bool:
+    """Whether a member of a pair goes into its token sample: all but the HR-sized pictures."""
+    return not suffix.startswith(("hr.", "teacher"))
 
 
 def plan_of(extractor: Extractor, source: ShardRow) -> str:

@@ -80,6 +80,12 @@ def test_disk_is_near_what_shards_of_photographs_take(tmp_path: Path) -> None:
     written = sum(row.bytes for row in manifest.shards)
     assert expected.pairs == pytest.approx(written, rel=0.25)
 
+    both = chosen.model_copy(update={"target": "both", "variants": 2})
+    photo = chosen.model_copy(update={"variants": 2})
+    plain, taught = (footprint("train", each, params.architecture) for each in (photo, both))
+    assert taught.pairs > 2.5 * plain.pairs
+    assert taught.tokens == plain.tokens, "tokens carry no pictures"
+
     def tokens(pair: Sample) -> Sample:
         members = {name: data for name, data in pair.members.items() if name != "hr.png"}
         codes, structure = np.zeros((32, 32), np.uint16), np.zeros((64, 8, 8), np.float16)

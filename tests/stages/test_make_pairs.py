@@ -56,6 +56,17 @@ def test_sets_can_be_stored_elsewhere(stage, tmp_path):
     assert {path.name: path.read_bytes() for path in home.glob("*.tar")} == before
 
 
+def test_a_teacher_that_cannot_be_read_is_refused_before_work(stage, tmp_path, capsys):
+    train = stage.params.pairs.sets["train"].model_copy(update={"target": "both"})
+    (tmp_path / "empty").mkdir()
+    update = {"teacher": str(tmp_path / "empty"), "sets": {"train": train}}
+    pairs = stage.params.pairs.model_copy(update=update)
+    params = SimpleNamespace(data=stage.params.data, pairs=pairs)
+    with pytest.raises(UserError, match="empty: no model there"):
+        make_pairs.make_pairs(replace(stage, params=cast(Params, params)))
+    assert not capsys.readouterr().out
+
+
 def test_too_much_loss_fails_the_stage(stage, tmp_path):
     for number in range(9):
         Path(stage.params.data.photos, f"bad{number}.jpg").write_bytes(b"bad")

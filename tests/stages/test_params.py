@@ -87,6 +87,33 @@ def test_paper_profile_is_the_papers_network() -> None:
             "    curves:\n      split: train",
             ["pairs", "sets.curves", "another name"],
         ),
+        (
+            "      target: photo",
+            "      target: both",
+            ["pairs", "sets.train.target", "'both'", "models/none"],
+        ),
+        ("      target: photo", "      target: phot", ["pairs.sets.train.target", "'phot'"]),
+        (
+            "    pixels: 0.0",
+            "    pixels: 0.5",
+            ["pairs.sets.train.target is 'photo'", "rap.teacher", "both"],
+        ),
+        ("  teacher: 0.0", "  teacher: 0.5", ["target is 'photo'", "tokenizer.teacher", "both"]),
+        (
+            "      degradation: test",
+            "      degradation: {test: 0.5}",
+            ["pairs.sets.train", "degradation", "test 0.5", "sum of 1"],
+        ),
+        (
+            "      degradation: test",
+            "      degradation: 5",
+            ["pairs.sets.train.degradation: found 5"],
+        ),
+        (
+            "      degradation: test",
+            "      degradation: {test: much}",
+            ["pairs.sets.train.degradation.test: found 'much'"],
+        ),
         ("          - 0.2\n          - 3.0", "          - 0.00001\n          - 3.0", ["1e-05"]),
     ],
 )

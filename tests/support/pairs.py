@@ -73,6 +73,7 @@ PAIRS: dict[str, Any] = {
     "splits": {"train": 0.6, "val": 0.2, "test": 0.2},
     "shard_size": 5,
     "storage": None,
+    "teacher": "models/none",
     "sets": {
         "train": {
             "split": "train",
@@ -83,6 +84,7 @@ PAIRS: dict[str, Any] = {
             "flips": "random",
             "channel_shuffle_prob": 0.5,
             "degradation": "train",
+            "target": "photo",
         },
         "test": {
             "split": "test",
@@ -93,6 +95,7 @@ PAIRS: dict[str, Any] = {
             "flips": "none",
             "channel_shuffle_prob": 0.0,
             "degradation": "train",
+            "target": "photo",
         },
     },
     "degradations": {"train": TRAIN},

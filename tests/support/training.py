@@ -66,6 +66,7 @@ def tokenizer_settings(**changes: Any) -> TokenizerTraining:
             },
             "commitment_on": "encoder",
             "texture_dropout": 0.0,
+            "teacher": 0.0,
             "codebook_life": {"vq_warmup_steps": 2, "revive_every": 2},
             "monitoring": MONITORING,
             **changes,
@@ -95,6 +96,7 @@ def rap_settings(**changes: Any) -> RapTraining:
             "train_decoder": False,
             "assignment": "hard",
             "image": image_losses(),
+            "teacher": {"pixels": 0.0, "perceptual": 0.0},
             "loss_weights": {"structure": 1.0, "code": 0.5},
             "monitoring": MONITORING,
             **changes,
@@ -129,6 +131,7 @@ def batch_of(samples: int, number: int, architecture: Architecture = ARCHITECTUR
         lr=image(SIDE // 4),
         structure=structure,
         codes=torch.randint(architecture.codebook, (samples, codes, codes), generator=generator),
+        teacher=image(SIDE),
     )
 
 

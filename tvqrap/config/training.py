@@ -15,6 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+TeacherShare = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -92,6 +93,25 @@ class ImageLosses(Settings):
     adversarial: Adversarial
 
 
+class TeacherShares(Settings):
+    """Shares of the image losses that compare with the teacher's picture in place of HR.
+
+    Between 0 and 1 both targets count, each by its share.
+    """
+
+    pixels: TeacherShare
+    """Share of the losses between pixels: mse, l1, gradient, chroma, grid, contrast."""
+    perceptual: TeacherShare
+
+    @property
+    def any(self) -> bool:
+        """Whether the teacher's picture is read at all."""
+        return self.pixels > 0 or self.perceptual > 0
+
+
+PHOTOS_ALONE = TeacherShares(pixels=0.0, perceptual=0.0)
+
+
 class TokenizerLossWeights(Settings):
     """Weights of the stage-1 terms beside the image losses."""
 
@@ -144,6 +164,8 @@ class TokenizerTraining(Settings):
     texture_dropout: Annotated[float, Field(ge=0, lt=1)]
     """Trailing part of each batch that is decoded from the structure alone: what the structure can
     hold is then not left to the codes. 0 is the paper's; no effect without a structure."""
+    teacher: TeacherShare
+    """Share of the steps that train on the teacher's pictures in place of HR."""
     codebook_life: CodebookLife
     monitoring: Monitoring
 
@@ -206,6 +228,7 @@ class RapTraining(Settings):
     assignment: Assignment
     """What the decoder is given of the codes' scores. The paper's is hard."""
     image: ImageLosses
+    teacher: TeacherShares
     loss_weights: TokenLossWeights
     """Weights of the stage-2 terms; 0 leaves a term out."""
     monitoring: Monitoring

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.config.training import ImageLosses, Perceptual, RapTraining, TokenizerTraining
+from tvqrap.config.training import (
+    PHOTOS_ALONE,
+    ImageLosses,
+    Perceptual,
+    RapTraining,
+    TeacherShares,
+    TokenizerTraining,
+)
 from tvqrap.losses.gan import hinge_discriminator_loss, hinge_generator_loss
 from tvqrap.losses.perceptual import Blur, PerceptualDistance, alex_stages, vgg_stages
 from tvqrap.networks.codebook import Codebook
@@ -131,7 +138,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
         texture = network.straight_through_texture(prediction.logits)
         decoder_input = join(prediction.decoded_structure, texture)
         image = network.decoder(decoder_input)
-    losses = _ImageLosses(settings.image)
+    losses = _ImageLosses(settings.image, settings.teacher)
     losses.judge(meter, image, hr, len(hr))
     gradient = torch.empty_like(image)
     if losses.discriminator is not None and settings.train_decoder:
@@ -193,8 +200,9 @@ class _Meter:
 class _ImageLosses:
     """The perceptual network and the discriminator of the image losses, without content."""
 
-    def __init__(self, settings: ImageLosses) -> None:
+    def __init__(self, settings: ImageLosses, shares: TeacherShares = PHOTOS_ALONE) -> None:
         self.settings = settings
+        self.shares = shares
         self.perceptual = _perceptual(settings.perceptual)
         self.discriminator = None
         if settings.adversarial.weight:
@@ -215,7 +223,8 @@ class _ImageLosses:
         Varied views are counted as whole ones; a sixth less is computed on average.
         """
         with meter.part("perceptual"):
-            ImageLoss(self.settings, self.perceptual).gradients(image, hr, None, judged)
+            loss = ImageLoss(self.settings, self.perceptual, self.shares)
+            loss.gradients(image, hr, None, judged, teacher=hr)
         if self.discriminator is None:
             return
         with meter.part("discriminator"):

@@ -1,13 +1,14 @@
 """The perceptual network that the settings ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tvqrap.config.training import ImageLosses, Perceptual
+from tvqrap.config.training import PHOTOS_ALONE, ImageLosses, Perceptual, TeacherShares
 from tvqrap.losses.augmentation import View, view_of_step
 from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
@@ -34,11 +35,35 @@ class ImageGradient:
     """Each term's value, unweighted and detached."""
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of an image against a target, a scalar."""
+
+
+def _targets(hr: Tensor, teacher: Tensor | None, share: float) -> list[tuple[Tensor, float]]:
+    """The targets of a loss, each with its share; those whose share is 0 are left out."""
+    if not share:
+        return [(hr, 1.0)]
+    assert teacher is not None, "these losses read teacher's pictures, which were not loaded"
+    return [(teacher, share)] if share == 1 else [(hr, 1 - share), (teacher, share)]
+
+
+def _mean(loss: Loss, image: Tensor, targets: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """Mean of a loss over targets, weighted by their shares."""
+    return reduce(torch.add, [share * loss(image, target) for target, share in targets])
+
+
 class ImageLoss(nn.Module):
     """The image losses of stages 1 and 3."""
 
-    def __init__(self, settings: ImageLosses, perceptual: nn.Module | None) -> None:
+    def __init__(
+        self,
+        settings: ImageLosses,
+        perceptual: nn.Module | None,
+        shares: TeacherShares = PHOTOS_ALONE,
+    ) -> None:
+        """`shares`: shares of the losses that compare with a teacher's picture in place of HR."""
         super().__init__()
+        self.shares = shares
         self.settings = settings
         self.perceptual = perceptual
 
@@ -50,8 +75,12 @@ class ImageLoss(nn.Module):
         judged: int | None = None,
         part: Microbatch = WHOLE_BATCH,
         step: int = 0,
+        teacher: Tensor | None = None,
     ) -> ImageGradient:
         """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
+
+        `teacher` is the teacher's picture of the same LR image. Each term is the sum of the losses
+        against both targets, weighted by their shares.
 
         The images are a part of a batch, the losses what they contribute to the batch's. The
         perceptual network and the discriminator see the batch's first `judged` images (none: all),
@@ -63,31 +92,32 @@ class ImageLoss(nn.Module):
         leaf = image.detach().requires_grad_()
         terms: dict[str, Tensor] = {}
         total = leaf.new_zeros(())
+        targets = _targets(target, teacher, self.shares.pixels)
+        pixel_losses: dict[str, tuple[float, Loss]] = {
+            "l1": (settings.l1, F.l1_loss),
+            "gradient": (settings.gradient, gradient_loss),
+            "chroma": (settings.chroma, chroma_loss),
+            "grid": (settings.grid, grid_loss),
+            "contrast": (settings.contrast, contrast_loss),
+        }
         with torch.enable_grad():
-            terms["mse"] = F.mse_loss(leaf, target) / part.of
+            terms["mse"] = _mean(F.mse_loss, leaf, targets) / part.of
             total = total + settings.mse * terms["mse"]
-            if settings.l1:
-                terms["l1"] = F.l1_loss(leaf, target) / part.of
-                total = total + settings.l1 * terms["l1"]
-            if settings.gradient:
-                terms["gradient"] = gradient_loss(leaf, target) / part.of
-                total = total + settings.gradient * terms["gradient"]
-            if settings.chroma:
-                terms["chroma"] = chroma_loss(leaf, target) / part.of
-                total = total + settings.chroma * terms["chroma"]
-            if settings.grid:
-                terms["grid"] = grid_loss(leaf, target) / part.of
-                total = total + settings.grid * terms["grid"]
-            if settings.contrast:
-                terms["contrast"] = contrast_loss(leaf, target) / part.of
-                total = total + settings.contrast * terms["contrast"]
-            if self.perceptual is not None and settings.perceptual.weight:
+            for name, (weight, loss) in pixel_losses.items():
+                if weight:
+                    terms[name] = _mean(loss, leaf, targets) / part.of
+                    total = total + weight * terms[name]
+            if (perceptual := self.perceptual) is not None and settings.perceptual.weight:
                 seen = min(max(1, round(settings.perceptual.share * whole)), judged)
                 terms["perceptual"] = leaf.new_zeros(())
                 if count := part.leading(seen):
                     view = view_of_step(step) if settings.perceptual.augment else View()
-                    distance = self.perceptual(view.of(leaf[:count]), view.of(target[:count]))
-                    terms["perceptual"] = distance.mean() * part.weight(seen)
+                    distance = _mean(
+                        lambda image, target: perceptual(image, view.of(target[:count])).mean(),
+                        view.of(leaf[:count]),
+                        _targets(target, teacher, self.shares.perceptual),
+                    )
+                    terms["perceptual"] = distance * part.weight(seen)
                 total = total + settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None

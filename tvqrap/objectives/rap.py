@@ -6,7 +6,8 @@ structure; what the code head is given of it is detached.
 
 `train_decoder` departs from the paper: the decoder, which has only ever seen the codes of HR
 images, learns from the image losses to draw what is predicted. So does soft `assignment`: the
-decoder is given the mean entry itself, of which the one-hot has but the gradient.
+decoder is given the mean entry itself, of which the one-hot has but the gradient. `teacher` departs
+too: image losses then compare with a teacher's picture of the LR image, beside HR or in its place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ class RapTrainee:
         perceptual = perceptual_for(settings.image.perceptual)
         if perceptual is not None:
             perceptual.to(self.device, self.dtype)
-        self.image_loss = ImageLoss(settings.image, perceptual)
+        self.image_loss = ImageLoss(settings.image, perceptual, settings.teacher)
         self.adversary = adversary_for(
             settings.image.adversarial,
             settings.optimiser,
@@ -111,7 +112,12 @@ class RapTrainee:
         discriminator = None
         if self.adversary is not None and self.adversary.active(step):
             discriminator = self.adversary.discriminator
-        gradient = self.image_loss.gradients(image, hr, discriminator, part=part, step=step)
+        teacher = None
+        if settings.teacher.any:
+            teacher = as_image(batch.teacher, self.device, self.dtype)
+        gradient = self.image_loss.gradients(
+            image, hr, discriminator, part=part, step=step, teacher=teacher
+        )
         terms = dict(gradient.terms)
         if settings.train_decoder:
             end, at_end = image, self._at_image(image, gradient, part, terms)

@@ -4,6 +4,7 @@ Paper, section 3.2: reconstruction, perceptual, adversarial and codebook losses,
 the reduced image, and the alignment of the structure with that autoencoder's features.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ from tvqrap.training.validation import ImageScores, Validation, picture
 KMEANS_ITERATIONS = 12
 KMEANS_VECTORS_PER_ENTRY = 64
 ENTRIES = "codebook.embedding.weight"
+
+
+def takes_teacher(step: int, share: float) -> bool:
+    """Whether a step trains on the teacher's pictures: a `share` of the steps, evenly spread."""
+    return math.floor((step + 1) * share) > math.floor(step * share)
 
 
 class TokenizerTrainee:
@@ -90,8 +96,9 @@ class TokenizerTrainee:
         """One step on HR crops, this worker's samples of the step's batch."""
         settings = self.settings
         set_learning_rate(self.optimiser, settings.optimiser, step, settings.steps)
+        taught = takes_teacher(step, settings.teacher)
         parts = [
-            (part, as_image(samples.hr, self.device, self.dtype))
+            (part, as_image(samples.teacher if taught else samples.hr, self.device, self.dtype))
             for part, samples in batch.parts(self.compute.grad_accum_steps, self.workers.part)
         ]
         if step == self.vq_warmup_steps and self.vq_warmup_steps:

@@ -53,12 +53,14 @@ class Batch:
     """float16 or float32 (N, C, H/s, W/s); none in the vanilla-VQ baseline too."""
     codes: Tensor | None = None
     """int64 (N, H/t, W/t)."""
+    teacher: Tensor | None = None
+    """uint8 (N, H, W, 3): what a teacher makes of the LR images."""
 
     def dealt(self, index: int, of: int) -> "Batch":
         """Samples `index`, `index + of` ... of this batch."""
         if of == 1:
             return self
-        members = (self.hr, self.lr, self.structure, self.codes)
+        members = (self.hr, self.lr, self.structure, self.codes, self.teacher)
         return Batch(
             self.keys[index::of],
             *(None if member is None else member[index::of].contiguous() for member in members),

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,13 +17,14 @@ from tests.support.training import (
     tokenizer_task,
 )
 from tvqrap.architecture import Architecture
-from tvqrap.config.training import ImageLosses
+from tvqrap.config.training import ImageLosses, TeacherShares
 from tvqrap.losses.augmentation import view_of_step
 from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
 from tvqrap.losses.gan import adaptive_weight, hinge_generator_loss
 from tvqrap.losses.image_terms import chroma_loss, gradient_loss
 from tvqrap.objectives.image_loss import ImageLoss
+from tvqrap.objectives.tokenizer import takes_teacher
 from tvqrap.training.batch import as_image
 
 VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
@@ -77,6 +79,53 @@ def test_varied_views_change_with_the_step_and_with_nothing_else() -> None:
         view = view_of_step(step)
         wanted = distance(view.of(image), view.of(target)).mean()
         torch.testing.assert_close(made.terms["perceptual"], wanted)
+
+
+def test_losses_are_shared_out_between_hr_and_the_teachers_picture() -> None:
+    torch.manual_seed(0)
+    settings = ImageLosses.model_validate(image_losses(adversarial=0.0))
+    image, hr, teacher = torch.rand(3, 2, 3, 16, 16, dtype=torch.float64).mul(2).sub(1).unbind(0)
+    perceptual = _Distance(lambda ours, theirs: (ours - theirs).abs().mean((1, 2, 3)))
+
+    def terms(pixels: float, share: float, target: Tensor = hr) -> dict[str, Tensor]:
+        shares = TeacherShares(pixels=pixels, perceptual=share)
+        loss = ImageLoss(settings, perceptual, shares)
+        return loss.gradients(image, target, None, teacher=teacher).terms
+
+    alone, taught = terms(0.0, 0.0), terms(0.0, 0.0, target=teacher)
+    torch.testing.assert_close(terms(1.0, 1.0), taught)
+    mixed = terms(0.25, 1.0)
+    assert set(mixed) == set(alone)
+    for name, value in mixed.items():
+        share = 1.0 if name == "perceptual" else 0.25
+        torch.testing.assert_close(value, (1 - share) * alone[name] + share * taught[name])
+
+
+def test_rap_learns_from_the_teachers_pictures() -> None:
+    given = batch(0)
+    other = replace(given, teacher=given.hr)
+    for shares in ({"pixels": 0.5, "perceptual": 0.0}, {"pixels": 0.0, "perceptual": 0.5}):
+        norms = [
+            rap_task(teacher=shares).update(each, 0)["gradient_norm"] for each in (given, other)
+        ]
+        assert norms[0] != norms[1]
+    alone = [rap_task().update(each, 0)["gradient_norm"] for each in (given, other)]
+    assert alone[0] == alone[1]
+
+
+def test_the_tokenizer_takes_a_share_of_its_steps_on_the_teachers_pictures() -> None:
+    taken = [takes_teacher(step, 0.4) for step in range(10)]
+    assert sum(taken) == 4
+    assert sum(taken[:5]) == 2, "evenly spread"
+    assert not any(takes_teacher(step, 0.0) for step in range(100))
+    assert all(takes_teacher(step, 1.0) for step in range(100))
+    given = batch(0)
+    swapped = replace(given, hr=given.teacher)
+    found = [
+        tokenizer_task(teacher=share).update(each, 0)["mse"]
+        for share, each in ((1.0, given), (0.0, swapped), (0.0, given))
+    ]
+    assert found[0] == found[1] != found[2]
 
 
 class _Distance(nn.Module):
