@@ -1,6 +1,6 @@
-"""A teacher: an upscaler whose pictures of LR images serve a smaller network as targets.
+"""A teacher: an upscaler whose outputs serve a smaller network as targets.
 
-The teacher's picture is a function of the LR image, unlike HR: a network can learn its sharpness
+The teacher's output is a function of the LR image, unlike HR: a network can learn its sharpness
 from plain losses (knowledge distillation, Hinton et al., 2015). Any upscaler can teach: a model
 folder of this project, or another project's file that spandrel reads.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and most sets have no teache
     Network = Callable[[Tensor], Tensor]
 
 Teach = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""uint8 LR image (H, W, 3) RGB to the teacher's picture (4H, 4W, 3)."""
+"""uint8 LR image (H, W, 3) RGB to the teacher's output (4H, 4W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class Teacher:
     """SHA-256 (hex) over its tensors."""
 
     def load(self) -> Teach:
-        """The teacher on the CPU with one arithmetic thread: equal LR images give equal pictures.
+        """The teacher on the CPU with one arithmetic thread: equal LR images give equal outputs.
 
-        It sees whole images, no tiles. Raises UserError where another teacher lies at the path than
-        the one that the driver opened.
+        It sees whole images, no tiles. Raises UserError where the path holds another teacher than
+        the driver opened.
         """
         network, fingerprint = _read(self.path)
         if fingerprint != self.fingerprint:
             raise UserError(
                 f"{self.path}: found a teacher {fingerprint[:12]}, expected "
-                f"{self.fingerprint[:12]}, which it was as make_pairs began"
+                f"{self.fingerprint[:12]}, its fingerprint at the start of make_pairs"
             )
-        return partial(_picture, network)
+        return partial(_taught, network)
 
 
 def teacher_of(pairs: PairsSettings) -> Teacher | None:
-    """The teacher that `pairs.teacher` names; None where no set has use for one.
+    """The teacher that `pairs.teacher` names; None where all sets have `target: photo`.
 
     Raises UserError where it cannot be read or does not enlarge RGB images four times.
     """
@@ -88,11 +88,11 @@ def _upscaled(network: "UpscalerNetwork", lr: "Tensor") -> "Tensor":
     return crop_upscaled(network(padded), *lr.shape[2:]) / 2 + 0.5
 
 
-def _picture(network: "Network", lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _taught(network: "Network", lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import torch
 
     with torch.inference_mode():
         made = network(torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255)[0].float()
     if not made.isfinite().all():
-        raise UserError("pairs.teacher: gives values that are not finite")
+        raise UserError("pairs.teacher: its output has values that are not finite")
     return (made * 255).clamp(0, 255).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -100,7 +100,7 @@ class Params(Settings):
         return self
 
     def _taught(self) -> None:
-        """Raises ValueError where a training asks for teacher's pictures that its set has not."""
+        """Raises ValueError where a training asks for teacher's images that its set has not."""
         asked = {
             "tokenizer": (self.tokenizer.teacher > 0, self.tokenizer.set),
             "rap": (self.rap.teacher.any, self.rap.set),

@@ -161,7 +161,7 @@ def measured_rate(
 HR_PNG = 1.8
 """Bytes a pixel of HR crops: 1.46 to 1.69 for the sets of the profile `paper` cut from the
 photographs of this project, 1.83 to 1.89 from ImageNet's (200 crops of each set). A teacher's
-pictures take as many (Real-ESRGAN x4plus, 800 crops: 1.60 beside 1.60 of HR)."""
+images take as many (Real-ESRGAN x4plus, 800 crops: 1.60 beside 1.60 of HR)."""
 
 LR_PNG = 2.0
 """Bytes a pixel of LR images, which hold noise: 1.73 to 2.14 in the same sets."""
@@ -182,13 +182,13 @@ class Footprint:
 
 def footprint(name: str, settings: SetSettings, architecture: Architecture) -> Footprint:
     """What the set called `name` takes as shards of pairs and of tokens."""
-    pictures = 1 + (settings.variants if settings.target == "both" else 0)
+    images = 1 + (settings.variants if settings.target == "both" else 0)
     hr, lr = settings.size**2, (settings.size // SCALE) ** 2
     carried = settings.variants * _mean_member(LR_PNG * lr)
     carried += _mean_member(_RECORD + _RECORD_OF_VARIANT * settings.variants)
     tokens = Workload(name, settings.samples, settings.size, None).token_bytes(architecture)
     return Footprint(
-        pairs=settings.samples * (pictures * _mean_member(HR_PNG * hr) + carried),
+        pairs=settings.samples * (images * _mean_member(HR_PNG * hr) + carried),
         tokens=settings.samples * (tokens + carried),
     )
 

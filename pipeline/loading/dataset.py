@@ -17,7 +17,7 @@ class Wanted:
     lr: bool = False
     tokens: bool = False
     teacher: bool = False
-    """The teacher's picture of the LR variant."""
+    """The teacher's image of the LR variant."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_disk_is_near_what_shards_of_photographs_take(tmp_path: Path) -> None:
     photo = chosen.model_copy(update={"variants": 2})
     plain, taught = (footprint("train", each, params.architecture) for each in (photo, both))
     assert taught.pairs > 2.5 * plain.pairs
-    assert taught.tokens == plain.tokens, "tokens carry no pictures"
+    assert taught.tokens == plain.tokens, "tokens do not carry the teacher's images"
 
     def tokens(pair: Sample) -> Sample:
         members = {name: data for name, data in pair.members.items() if name != "hr.png"}

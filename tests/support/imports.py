@@ -8,9 +8,7 @@ from ruamel.yaml import YAML
 PACKAGES = ("tvqrap", "pipeline", "stages")
 
 # These cannot change the output of a stage: settings without defaults (a change that matters shows
-# in params.yaml), and the reporting, locking, storage and distribution of the work. A teacher is
-# declared by its weights: the code of all networks behind it would make every set again as the
-# predictor changes, with a teacher or without.
+# in params.yaml), and the reporting, locking, storage and distribution of the work.
 NOT_INPUTS = (
     "tvqrap/config/",
     "tvqrap/runtime/atomic.py",
@@ -21,6 +19,8 @@ NOT_INPUTS = (
     "pipeline/executor/",
     "pipeline/executor/shared_storage.py",
     "pipeline/storage/",
+    # A teacher is declared by its weights. The code of all networks behind it would make every set
+    # again when the predictor changes, with a teacher or without.
     "pipeline/teacher.py",
     "stages/params.py",
     "stages/runner/",

@@ -94,7 +94,7 @@ class ImageLosses(Settings):
 
 
 class TeacherShares(Settings):
-    """Shares of the image losses that compare with the teacher's picture in place of HR.
+    """Shares of the image losses that compare with the teacher's image in place of HR.
 
     Between 0 and 1 both targets count, each by its share.
     """
@@ -105,7 +105,7 @@ class TeacherShares(Settings):
 
     @property
     def any(self) -> bool:
-        """Whether the teacher's picture is read at all."""
+        """Whether the teacher's image is read at all."""
         return self.pixels > 0 or self.perceptual > 0
 
 
@@ -165,7 +165,7 @@ class TokenizerTraining(Settings):
     """Trailing part of each batch that is decoded from the structure alone: what the structure can
     hold is then not left to the codes. 0 is the paper's; no effect without a structure."""
     teacher: TeacherShare
-    """Share of the steps that train on the teacher's pictures in place of HR."""
+    """Share of the steps that train on the teacher's images in place of HR."""
     codebook_life: CodebookLife
     monitoring: Monitoring
 

@@ -43,7 +43,7 @@ def _targets(hr: Tensor, teacher: Tensor | None, share: float) -> list[tuple[Ten
     """The targets of a loss, each with its share; those whose share is 0 are left out."""
     if not share:
         return [(hr, 1.0)]
-    assert teacher is not None, "these losses read teacher's pictures, which were not loaded"
+    assert teacher is not None, "these losses read teacher's images, which were not loaded"
     return [(teacher, share)] if share == 1 else [(hr, 1 - share), (teacher, share)]
 
 
@@ -61,7 +61,7 @@ class ImageLoss(nn.Module):
         perceptual: nn.Module | None,
         shares: TeacherShares = PHOTOS_ALONE,
     ) -> None:
-        """`shares`: shares of the losses that compare with a teacher's picture in place of HR."""
+        """`shares`: shares of the losses that compare with a teacher's image in place of HR."""
         super().__init__()
         self.shares = shares
         self.settings = settings
@@ -79,7 +79,7 @@ class ImageLoss(nn.Module):
     ) -> ImageGradient:
         """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
 
-        `teacher` is the teacher's picture of the same LR image. Each term is the sum of the losses
+        `teacher` is the teacher's image of the same LR image. Each term is the sum of the losses
         against both targets, weighted by their shares.
 
         The images are a part of a batch, the losses what they contribute to the batch's. The

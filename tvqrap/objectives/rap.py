@@ -7,7 +7,7 @@ structure; what the code head is given of it is detached.
 `train_decoder` departs from the paper: the decoder, which has only ever seen the codes of HR
 images, learns from the image losses to draw what is predicted. So does soft `assignment`: the
 decoder is given the mean entry itself, of which the one-hot has but the gradient. `teacher` departs
-too: image losses then compare with a teacher's picture of the LR image, beside HR or in its place.
+too: image losses then compare with a teacher's image of the LR image, beside HR or in its place.
 """
 
 from collections.abc import Mapping, Sequence

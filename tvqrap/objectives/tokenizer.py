@@ -34,7 +34,7 @@ ENTRIES = "codebook.embedding.weight"
 
 
 def takes_teacher(step: int, share: float) -> bool:
-    """Whether a step trains on the teacher's pictures: a `share` of the steps, evenly spread."""
+    """Whether a step trains on the teacher's images: a `share` of the steps, evenly spread."""
     return math.floor((step + 1) * share) > math.floor(step * share)
 
 
