@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
 from stages.runner.launch import run_training
@@ -53,9 +53,9 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
             check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
         source = ShardedDataset.open(*folders)
-        wanted = Wanted(hr=True, lr=True, tokens=code_level, teacher=teacher)
+        wanted = MemberSelection(hr=True, lr=True, tokens=code_level, teacher=teacher)
         return Loader(
-            source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part
+            source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
         )
 
     task = RapTrainee(

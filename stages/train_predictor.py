@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
 from stages.runner.launch import run_training
@@ -53,7 +53,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     """
     params = stage.params
     settings = params.predictor
-    wanted = Wanted(lr=True, tokens=True)
+    wanted = MemberSelection(lr=True, tokens=True)
     torch.manual_seed(params.seed)
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
@@ -64,13 +64,13 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         entropies.append(manifest.extra["code_entropy"])
         source = ShardedDataset.open(TOKENS / phase.set)
         loaders.append(
-            Loader(source, wanted, seed=params.seed, batch=phase.batch_size, part=workers.part)
+            Loader(source, wanted, seed=params.seed, batch_size=phase.batch_size, part=workers.part)
         )
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
-        Wanted(hr=True, lr=True, tokens=True),
+        MemberSelection(hr=True, lr=True, tokens=True),
         seed=params.seed,
-        batch=VALIDATION_SAMPLES,
+        batch_size=VALIDATION_SAMPLES,
     ).all(VALIDATION_SAMPLES)
     task = PredictorTrainee(
         network,

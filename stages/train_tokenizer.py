@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.runner.launch import run_training
@@ -53,9 +53,9 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
                 )
             except ValueError as error:
                 raise UsageError(f"{error}, as it has not the size of that of {given}") from None
-    wanted = Wanted(hr=True)
+    wanted = MemberSelection(hr=True)
     validation = Loader(
-        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch=settings.batch_size
+        ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size
     )
     task = TokenizerTrainee(
         tokenizer,
@@ -67,8 +67,10 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         workers=workers,
     )
     source = ShardedDataset.open(PAIRS / settings.set)
-    wanted = Wanted(hr=True, teacher=settings.teacher > 0)
-    loader = Loader(source, wanted, seed=params.seed, batch=settings.batch_size, part=workers.part)
+    wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
+    loader = Loader(
+        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
+    )
     resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(
         task,

@@ -1,4 +1,4 @@
-"""Work done in the background while its results are being used."""
+"""Work done in background threads before its results are asked for."""
 
 import contextlib
 import queue
@@ -14,10 +14,11 @@ R = TypeVar("R")
 _POLL_SECONDS = 0.2
 
 
-def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """The items in their order; a thread makes up to `depth` of them before they are asked for.
 
-    What the thread raises is raised here. It ends when the generator is closed.
+    An error of the thread is raised here, after the items before it. The thread ends when the
+    generator is closed.
     """
     made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -37,8 +38,11 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
             put(None)
         except BaseException as error:
             put(error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # it may have threads of its own
 
-    thread = threading.Thread(target=fill, daemon=True, name="ahead")
+    thread = threading.Thread(target=fill, daemon=True, name="prefetch")
     thread.start()
     try:
         while (entry := made.get()) is not None:
@@ -53,13 +57,13 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """`function` of each item, in the order of the items, computed by several threads.
 
-    Up to two items per thread are taken before their results are asked for.
+    Takes up to two items per thread before their results are asked for.
     """
-    waiting: deque[Future[R]] = deque()
+    pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

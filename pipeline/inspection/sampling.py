@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipeline.config import TokensSettings
 from pipeline.rng import random_stream
 from pipeline.shards.manifest import Manifest
@@ -11,6 +13,7 @@ from pipeline.shards.tar import Sample, read_shard
 from pipeline.storage.location import Location
 from pipeline.tokens.check import check_tokens
 from pipeline.tokens.encode import Crop, Encoder, batches
+from tvqrap.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,7 @@ class TokenSample:
         device that the tokens were extracted on is missing here.
         """
         manifest = check_tokens(tokens, tokenizer, pairs)
-        made = {key: manifest.extra[key] for key in ("device", "batch", "threads")}
-        made |= {"gpus": 1.0, "storage": None}  # do not matter to what is encoded
-        encoder = Encoder(
-            tokenizer, manifest.extra["tokenizer"], TokensSettings.model_validate(made)
-        )
+        encoder = Encoder(tokenizer, manifest.extra["tokenizer"], _settings(tokens, manifest))
         stream = random_stream("token sample", seed)
         chosen = stream.permutation(manifest.samples)[:count]
         positions: dict[str, list[int]] = {}
@@ -67,11 +66,18 @@ class TokenSample:
         """The batches that hold drawn samples, shard by shard."""
         multiple = self.encoder.architecture.hr_multiple
         size = self.manifest.extra["batch"]
+        variants = int(self.manifest.params["settings"]["variants"])
         for shard, positions in self.positions.items():
             stored = list(read_shard(self.tokens / shard))
             wanted = {stored[position].key: stored[position] for position in positions}
             pairs = read_shard(self.pairs / shard)
-            for crops in batches(pairs, size, multiple, lambda sample, error: None):
+            for crops in batches(
+                pairs,
+                size,
+                multiple=multiple,
+                variants=variants,
+                on_bad=lambda sample, error: None,
+            ):
                 drawn = {
                     index: wanted[crop.sample.key]
                     for index, crop in enumerate(crops)
@@ -79,3 +85,20 @@ class TokenSample:
                 }
                 if drawn:
                     yield DrawnBatch(shard, crops, drawn)
+
+
+def _settings(tokens: Location, manifest: Manifest) -> TokensSettings:
+    """The settings of the extraction, as the manifest of its token set records them."""
+    try:
+        return TokensSettings(
+            device=manifest.extra["device"],
+            batch_size=manifest.extra["batch"],
+            threads=manifest.extra["threads"],
+            gpus=1.0,  # gpus and storage change no token
+            storage=None,
+        )
+    except (KeyError, ValidationError) as error:
+        raise UserError(
+            f"{tokens}: its manifest does not say how the tokens were extracted ({error!r}), "
+            "expected device, batch and threads"
+        ) from None

@@ -10,8 +10,8 @@ from tvqrap.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which members of a sample a stage reads."""
+class MemberSelection:
+    """Which members of a sample are decoded for training."""
 
     hr: bool = False
     lr: bool = False
@@ -30,15 +30,21 @@ class ShardedDataset:
     folders: tuple[Location, ...]
     """Where the shards are, on disk or in a store."""
     shards: tuple[str, ...]
+    """File names of the shards, the same in all folders."""
+    hashes: tuple[tuple[str, ...], ...]
+    """For each folder, the SHA-256 (hex) of each of its shards."""
     counts: tuple[int, ...]
     """Samples in each shard that are in all folders."""
     variants: int
+    """LR images of each sample."""
+    codebook: int | None = None
+    """Entries of the codebook that the codes refer to; none where no folder holds tokens."""
     dropped: frozenset[str] = frozenset()
     """Keys of samples that not all folders have."""
 
     @property
     def samples(self) -> int:
-        """HR crops in the set."""
+        """Samples in the set."""
         return sum(self.counts)
 
     @classmethod
@@ -57,21 +63,31 @@ class ShardedDataset:
                 )
         dropped = {key: shard for each in manifests for key, shard in _dropped(each).items()}
         fewer = Counter(dropped.values())
-        counts = tuple(planned[name] - fewer[name] for name in names)
         if not first.samples:
             raise UserError(f"{folders[0]}: holds no samples")
-        variants = int(first.params["settings"]["variants"])
-        homes = tuple(
-            manifest.home(folder) for folder, manifest in zip(folders, manifests, strict=True)
+        opened = list(zip(folders, manifests, strict=True))
+        codebooks = [_codebook(folder, each) for folder, each in opened if each.kind == "tokens"]
+        return cls(
+            folders=tuple(manifest.home(folder) for folder, manifest in opened),
+            shards=names,
+            hashes=tuple(tuple(row.sha256 for row in each.shards) for each in manifests),
+            counts=tuple(planned[name] - fewer[name] for name in names),
+            variants=int(first.params["settings"]["variants"]),
+            codebook=min(codebooks, default=None),
+            dropped=frozenset(dropped),
         )
-        return cls(homes, names, counts, variants, frozenset(dropped))
 
-    def read(self, shard: int) -> list[Sample]:
-        """Samples of one shard, members of all folders together, counts checked."""
+    def read(self, shard: int, *, check_hash: bool = True) -> list[Sample]:
+        """Samples of one shard, the members of all folders together.
+
+        Raises `UserError` that names the file where the keys or their number are not those of the
+        manifest, or, with `check_hash`, where its SHA-256 is another.
+        """
         name = self.shards[shard]
         merged: list[Sample] | None = None
-        for folder in self.folders:
-            samples = [each for each in read_shard(folder / name) if each.key not in self.dropped]
+        for folder, hashes in zip(self.folders, self.hashes, strict=True):
+            stored = read_shard(folder / name, hashes[shard] if check_hash else None)
+            samples = [sample for sample in stored if sample.key not in self.dropped]
             if len(samples) != self.counts[shard]:
                 raise UserError(
                     f"{folder / name}: {len(samples)} samples, its manifest says "
@@ -81,18 +97,29 @@ class ShardedDataset:
                 merged = samples
                 continue
             if [sample.key for sample in samples] != [sample.key for sample in merged]:
-                raise UserError(f"{folder / name}: its keys differ from those of {merged[0].key}…")
+                raise UserError(
+                    f"{folder / name}: its keys are not those of {self.folders[0] / name}"
+                )
             merged = [
-                Sample(ours.key, {**theirs.members, **ours.members})
-                for ours, theirs in zip(merged, samples, strict=True)
+                Sample(first.key, {**other.members, **first.members})
+                for first, other in zip(merged, samples, strict=True)
             ]
         assert merged is not None
         return merged
 
 
+def _codebook(folder: Location, manifest: Manifest) -> int:
+    """Entries of the codebook of a token set."""
+    architecture = manifest.extra.get("architecture")
+    entries = architecture.get("codebook") if isinstance(architecture, dict) else None
+    if not isinstance(entries, int):
+        raise UserError(f"{folder}: its manifest names no codebook, expected the tokenizer's")
+    return entries
+
+
 def _dropped(manifest: Manifest) -> dict[str, str]:
     """Keys that a manifest says were dropped, and the shard each would be in."""
-    return {lost["key"]: lost["shard"] for lost in manifest.extra.get("dropped", ())}
+    return {row["key"]: row["shard"] for row in manifest.extra.get("dropped", ())}
 
 
 def _planned(manifest: Manifest) -> dict[str, int]:

@@ -1,25 +1,21 @@
-"""Feeding shards to training: an order planned from (seed, epoch), resumable at any sample.
+"""Batches for training, in an order planned from (seed, epoch) and resumable at any step.
 
-The stream of samples is endless: epoch after epoch, each in its own order, with no sample lost or
-doubled at the joints. Within an epoch the shards are shuffled, read in blocks, and the samples
-shuffled within each block, so that storage sees whole files in sequence. A position in the stream
-is (epoch, samples seen in it), which any step of any batch size maps to. Workers that train
-together deal the samples of each batch among them: all take the same steps, together with the same
-batches as one alone. Each reads every shard and decodes its own samples.
+The stream of samples is endless: epoch after epoch, each in its own order, and each sample once an
+epoch. Within an epoch the shards are shuffled and read in blocks, and the samples are shuffled
+within each block, so that storage sees whole files in sequence. Any step of any batch size maps to
+a position in the stream. Workers that train together share each batch: together they see the
+batches that one worker alone would see. Each reads every shard and decodes its own samples.
 """
 
-import contextlib
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.executor.prefetch import in_threads, prefetch
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.order import epoch_order, variant_of
 from pipeline.shards.codec import decode_array, decode_png
 from pipeline.shards.tar import Sample
@@ -27,114 +23,106 @@ from tvqrap.runtime.errors import UserError
 from tvqrap.training.batch import WHOLE_BATCH, Batch, Microbatch
 
 BATCHES_AHEAD = 3
+"""Batches that are decoded before the training asks for them."""
 
 DECODING_THREADS = 2
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Position:
+    """A sample in an epoch."""
+
     epoch: int
     shard: int
-    position: int
+    index: int
+    """In the shard, dropped samples left out."""
 
 
 class Loader:
-    """Batches of one set, or the part of each that is a worker's."""
+    """Batches of one set, or a worker's share of each."""
 
     def __init__(
         self,
-        source: ShardedDataset,
-        wanted: Wanted,
+        dataset: ShardedDataset,
+        members: MemberSelection,
         *,
         seed: int,
-        batch: int,
+        batch_size: int,
         part: Microbatch = WHOLE_BATCH,
     ) -> None:
-        """`batch`: samples of a whole batch, a multiple of the parts."""
-        if batch % part.of:
-            raise ValueError(f"a batch of {batch} cannot be dealt to {part.of} workers")
-        self.source = source
-        self.wanted = wanted
+        """`batch_size`: samples of a whole batch, a multiple of the number of parts."""
+        if batch_size % part.of:
+            raise ValueError(
+                f"found a batch of {batch_size} samples, expected a multiple of {part.of} workers"
+            )
+        self.dataset = dataset
+        self.members = members
         self.seed = seed
-        self.batch = batch
+        self.batch_size = batch_size
         self.part = part
-        self._held: dict[int, list[Sample]] = {}
+        self._in_memory: dict[int, list[Sample]] = {}
+        self._checked: set[int] = set()
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
-        """Endless batches from step `step` on, decoded ahead by a background thread."""
-        ahead: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=BATCHES_AHEAD)
-        stopped = threading.Event()
-
-        def put(item: Batch | BaseException) -> None:
-            while not stopped.is_set():
-                with contextlib.suppress(queue.Full):
-                    ahead.put(item, timeout=0.2)
-                    return
-
-        def fill() -> None:
-            try:
-                with ThreadPoolExecutor(DECODING_THREADS) as pool:
-                    places = self._places(step * self.batch)
-                    while not stopped.is_set():
-                        batch = islice(places, self.batch)
-                        ours = islice(batch, self.part.index, None, self.part.of)
-                        samples = [(place, self._sample(place)) for place in ours]
-                        put(_batch(list(pool.map(self._decode, samples))))
-            except BaseException as error:
-                put(error)
-
-        thread = threading.Thread(target=fill, daemon=True, name="loader")
-        thread.start()
-        try:
-            while True:
-                item = ahead.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stopped.set()
-            thread.join()
+        """Endless batches from step `step` on, decoded ahead by background threads."""
+        return prefetch(self._batches(step), BATCHES_AHEAD)
 
     def all(self, limit: int | None = None) -> list[Batch]:
         """The first `limit` samples (none: all) in stored order with LR variant 0, as batches."""
-        places = [
-            _Place(0, shard, position)
-            for shard, count in enumerate(self.source.counts)
-            for position in range(count)
+        positions = [
+            _Position(0, shard, index)
+            for shard, count in enumerate(self.dataset.counts)
+            for index in range(count)
         ][:limit]
-        decoded = [_decode_sample(self._sample(place), self.wanted, variant=0) for place in places]
-        self._held.clear()
+        decoded = [self._decode(at, self._sample(at), variant=0) for at in positions]
+        self._in_memory.clear()
         return [
-            _batch(decoded[start : start + self.batch])
-            for start in range(0, len(decoded), self.batch)
+            _batch(decoded[start : start + self.batch_size])
+            for start in range(0, len(decoded), self.batch_size)
         ]
 
-    def _places(self, seen: int) -> Iterator[_Place]:
-        epoch, skip = divmod(seen, self.source.samples)
+    def _batches(self, step: int) -> Iterator[Batch]:
+        positions = self._positions(step * self.batch_size)
+        own = islice(positions, self.part.index, None, self.part.of)
+        samples = ((at, self._sample(at)) for at in own)
+        decoded = in_threads(lambda each: self._decode(*each), samples, DECODING_THREADS)
         while True:
-            for block in epoch_order(self.source.counts, self.seed, epoch):
+            yield _batch(list(islice(decoded, self.batch_size // self.part.of)))
+
+    def _positions(self, seen: int) -> Iterator[_Position]:
+        """The endless stream after its first `seen` samples."""
+        epoch, skip = divmod(seen, self.dataset.samples)
+        while True:
+            for block in epoch_order(self.dataset.counts, self.seed, epoch):
                 if skip >= len(block):
                     skip -= len(block)
                     continue
                 needed = {shard for shard, _ in block}
-                # Blocks of the last batch may still be needed beside the new one, no older.
-                self._held = {s: self._held[s] for s in self._held if s in needed}
-                for shard, position in block[skip:]:
-                    yield _Place(epoch, shard, position)
+                self._in_memory = {
+                    shard: samples for shard, samples in self._in_memory.items() if shard in needed
+                }
+                for shard, index in block[skip:]:
+                    yield _Position(epoch, shard, index)
                 skip = 0
             epoch += 1
 
-    def _sample(self, place: _Place) -> Sample:
-        if place.shard not in self._held:
-            self._held[place.shard] = self.source.read(place.shard)
-        return self._held[place.shard][place.position]
+    def _sample(self, at: _Position) -> Sample:
+        if at.shard not in self._in_memory:
+            # Once is enough: hashing at every epoch would read each file's bytes twice for ever.
+            check = at.shard not in self._checked
+            self._in_memory[at.shard] = self.dataset.read(at.shard, check_hash=check)
+            self._checked.add(at.shard)
+        return self._in_memory[at.shard][at.index]
 
-    def _decode(self, item: tuple[_Place, Sample]) -> "_Decoded":
-        place, sample = item
-        variant = variant_of(
-            self.seed, place.epoch, place.shard, place.position, self.source.variants
-        )
-        return _decode_sample(sample, self.wanted, variant)
+    def _decode(self, at: _Position, sample: Sample, variant: int | None = None) -> "_Decoded":
+        if variant is None:
+            variants = self.dataset.variants
+            variant = variant_of(self.seed, at.epoch, at.shard, at.index, variants)
+        try:
+            return _decoded(sample, self.members, variant, self.dataset.codebook)
+        except ValueError as error:
+            shard = self.dataset.shards[at.shard]
+            raise UserError(f"{shard}: sample {sample.key}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -147,29 +135,41 @@ class _Decoded:
     teacher: np.ndarray | None
 
 
-def _decode_sample(sample: Sample, wanted: Wanted, variant: int) -> _Decoded:
-    def member(name: str) -> bytes:
-        try:
-            return sample.members[name]
-        except KeyError:
-            raise UserError(f"sample {sample.key}: member {name} is missing") from None
+def _decoded(
+    sample: Sample, members: MemberSelection, variant: int, codebook: int | None
+) -> _Decoded:
+    """The chosen members. Raises ValueError, without the sample's key, where one is damaged."""
 
     def decoded(name: str, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+        if name not in sample.members:
+            raise ValueError(f"member {name} is missing")
         try:
-            return decode(member(name))
+            return decode(sample.members[name])
         except ValueError as error:
-            raise UserError(f"sample {sample.key}: member {name}: {error}") from None
+            raise ValueError(f"member {name}: {error}") from None
 
-    tokens = wanted.tokens
-    has_structure = tokens and "structure.npy" in sample.members
+    codes = decoded("codes.npy", decode_array) if members.tokens else None
+    if codes is not None:
+        _check_codes(codes, codebook)
+    has_structure = members.tokens and "structure.npy" in sample.members
     return _Decoded(
         key=sample.key,
-        hr=decoded("hr.png", decode_png) if wanted.hr else None,
-        lr=decoded(f"lr{variant}.png", decode_png) if wanted.lr else None,
+        hr=decoded("hr.png", decode_png) if members.hr else None,
+        lr=decoded(f"lr{variant}.png", decode_png) if members.lr else None,
         structure=decoded("structure.npy", decode_array) if has_structure else None,
-        codes=decoded("codes.npy", decode_array).astype(np.int64) if tokens else None,
-        teacher=decoded(f"teacher{variant}.png", decode_png) if wanted.teacher else None,
+        codes=None if codes is None else codes.astype(np.int64),
+        teacher=decoded(f"teacher{variant}.png", decode_png) if members.teacher else None,
     )
+
+
+def _check_codes(codes: np.ndarray, codebook: int | None) -> None:
+    if codes.dtype.kind not in "iu" or codes.ndim != 2:
+        raise ValueError(f"codes: found {codes.dtype} {codes.shape}, expected integers (H, W)")
+    if codebook is not None and codes.size and not 0 <= codes.min() <= codes.max() < codebook:
+        raise ValueError(
+            f"codes: found {codes.min()} to {codes.max()}, expected 0 to {codebook - 1} for a "
+            f"codebook of {codebook}"
+        )
 
 
 def _batch(samples: Sequence[_Decoded]) -> Batch:

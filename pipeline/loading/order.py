@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.rng import random_stream
 
 BLOCK_SHARDS = 8
-"""Shards held in memory and mixed at a time."""
+"""Shards that are in memory and shuffled together."""
 
 
 def epoch_order(
@@ -28,6 +28,6 @@ def epoch_order(
 
 
 def variant_of(seed: int, epoch: int, shard: int, position: int, variants: int) -> int:
-    """Which LR variant a sample shows in an epoch: all of them in turn, from a random start."""
+    """Which LR image of a sample an epoch uses: all of them in turn, from a random start."""
     start = random_stream("variant", seed, shard, position).integers(variants)
     return int((start + epoch) % variants)

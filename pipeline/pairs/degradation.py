@@ -23,11 +23,11 @@ from pipeline.config import (
     DegradationSettings,
     FinalSettings,
     NoiseSettings,
-    ResizeFilter,
     ResizeSettings,
     SharpenSettings,
 )
 from pipeline.pairs.kernels import Shape, gaussian_kernel, sinc_kernel
+from pipeline.pairs.resize import resize
 from tvqrap.architecture import SCALE
 
 # Parallel over samples, never within one; and one thread computes the same sums every time.
@@ -36,11 +36,6 @@ cv2.setNumThreads(1)
 Record = dict[str, Any]
 """What one step drew; `step` names it."""
 
-_INTERPOLATION: dict[ResizeFilter, int] = {
-    "area": cv2.INTER_AREA,
-    "bilinear": cv2.INTER_LINEAR,
-    "bicubic": cv2.INTER_CUBIC,
-}
 _DIGITS = 4
 
 
@@ -92,14 +87,14 @@ def degrade(
     first = settings.first
     if rng.random() < first.blur.prob:
         apply(_blur(image, first.blur, rng))
-    apply(_resize(image, (width, height), first.resize, rng))
+    apply(_resize(image, (width, height), first.resize, rng, by_scale=True))
     apply(_noise(image, first.noise, rng))
     apply(_jpeg(image, first.jpeg, rng))
     second = settings.second
     if second is not None and rng.random() < second.prob:
         if rng.random() < second.blur.prob:
             apply(_blur(image, second.blur, rng))
-        apply(_resize(image, lr_size, second.resize, rng))
+        apply(_resize(image, lr_size, second.resize, rng, by_scale=False))
         apply(_noise(image, second.noise, rng))
     final = settings.final
     if rng.random() < final.jpeg_last_prob:
@@ -138,13 +133,6 @@ def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     if np.abs(np.outer(column, row) - kernel).max() < 1e-12:
         return cv2.sepFilter2D(image, -1, row, column, borderType=border)
     return cv2.filter2D(image, -1, kernel, borderType=border)
-
-
-def resize(image: np.ndarray, size: tuple[int, int], filter: ResizeFilter) -> np.ndarray:
-    """Resize to (width, height) without antialiasing (area averages when it reduces)."""
-    if size == (image.shape[1], image.shape[0]):
-        return image
-    return cv2.resize(image, size, interpolation=_INTERPOLATION[filter])
 
 
 def gaussian_noise(
@@ -225,8 +213,14 @@ def _resize(
     base: tuple[int, int],
     settings: ResizeSettings,
     rng: np.random.Generator,
+    *,
+    by_scale: bool,
 ) -> tuple[np.ndarray, Record]:
-    """Resize to a drawn scale of `base` (width, height)."""
+    """Resize to a drawn scale of `base` (width, height), rounded down.
+
+    The usual implementations give torch the scale in the first round, whose base is the image, and
+    the size in the second.
+    """
     low, high = settings.scale
     mode = _choose(["up", "down", "keep"], [settings.up, settings.down, settings.keep], rng)
     bounds = {"up": (1.0, high), "down": (low, 1.0), "keep": (1.0, 1.0)}[mode]
@@ -234,7 +228,7 @@ def _resize(
     filter = settings.filters[int(rng.integers(len(settings.filters)))]
     width, height = (max(1, int(side * scale)) for side in base)
     record = {"step": "resize", "scale": scale, "size": [width, height], "filter": filter}
-    return resize(image, (width, height), filter), record
+    return resize(image, (width, height), filter, scale if by_scale else None), record
 
 
 def _noise(

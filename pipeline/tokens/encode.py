@@ -1,5 +1,6 @@
-"""HR crops of a pair shard to structure and codes, in batches that follow from the shard alone."""
+"""Encodes the HR crops of a pair shard to structure and codes, in batches."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import in_threads
-from pipeline.shards.codec import decode_png
+from pipeline.shards.codec import decode_png, digest_member
 from pipeline.shards.tar import Sample
 from pipeline.tokens.quarantine import BadSampleError
+from tvqrap.architecture import SCALE
 from tvqrap.pretrained.folder import fingerprint, load_tokenizer
 from tvqrap.runtime.device import on_device, select_device
 from tvqrap.runtime.errors import UserError
@@ -31,27 +33,29 @@ class Crop:
 def batches(
     samples: Iterable[Sample],
     size: int,
+    *,
     multiple: int,
-    on_poison: Callable[[Sample, BadSampleError], None],
+    variants: int,
+    on_bad: Callable[[Sample, BadSampleError], None],
     threads: int = 1,
 ) -> Iterator[list[Crop]]:
     """Crops of one shard in its order, up to `size` of one shape together.
 
-    Samples without an HR crop that decodes and whose sides are multiples of `multiple` go to
-    `on_poison` and into no batch: the others' batches are the same wherever the shard is read.
-    `threads` decode.
+    Samples with a missing or damaged member, or an HR crop whose sides are no multiples of
+    `multiple`, go to `on_bad` and into no batch. So the other samples' batches follow from the
+    shard alone. `variants` is the number of LR images that each sample has. `threads` decode.
     """
 
-    def decoded(sample: Sample) -> Crop | tuple[Sample, BadSampleError]:
+    def checked(sample: Sample) -> Crop | tuple[Sample, BadSampleError]:
         try:
-            return Crop(sample, _hr(sample, multiple))
+            return Crop(sample, checked_hr(sample, multiple, variants))
         except BadSampleError as error:
             return sample, error
 
     batch: list[Crop] = []
-    for crop in in_threads(decoded, samples, threads):
+    for crop in in_threads(checked, samples, threads):
         if not isinstance(crop, Crop):
-            on_poison(*crop)
+            on_bad(*crop)
             continue
         if batch and (len(batch) == size or batch[0].hr.shape != crop.hr.shape):
             yield batch
@@ -61,17 +65,45 @@ def batches(
         yield batch
 
 
-def _hr(sample: Sample, multiple: int) -> NDArray[np.uint8]:
-    try:
-        hr = decode_png(sample.members["hr.png"])
-    except KeyError as error:
-        raise BadSampleError("it has no hr.png") from error
-    except ValueError as error:
-        raise BadSampleError("its hr.png does not decode") from error
+def checked_hr(sample: Sample, multiple: int, variants: int) -> NDArray[np.uint8]:
+    """The HR crop of a pair, uint8 (H, W, 3), after a check of all its members.
+
+    Raises `BadSampleError` where a member is missing or does not decode, where a side of the crop
+    is no multiple of `multiple`, or where an LR image is not a fourth of it.
+    """
+    images = {
+        name: _decoded(sample, name)
+        for name in ("hr.png", *(f"lr{variant}.png" for variant in range(variants)))
+    }
+    for name in sorted(sample.members.keys() - images.keys()):
+        _check_decodes(sample, name)
+    hr = images.pop("hr.png")
     height, width = hr.shape[:2]
     if height % multiple or width % multiple:
         raise BadSampleError(f"its HR crop is {width}x{height}, expected multiples of {multiple}")
+    for name, lr in images.items():
+        if lr.shape[:2] != (height // SCALE, width // SCALE):
+            raise BadSampleError(
+                f"its {name} is {lr.shape[1]}x{lr.shape[0]}, expected "
+                f"{width // SCALE}x{height // SCALE}"
+            )
     return hr
+
+
+def _decoded(sample: Sample, name: str) -> NDArray[np.uint8]:
+    if name not in sample.members:
+        raise BadSampleError(f"it has no {name}")
+    try:
+        return decode_png(sample.members[name])
+    except ValueError as error:
+        raise BadSampleError(f"its {name} does not decode") from error
+
+
+def _check_decodes(sample: Sample, name: str) -> None:
+    try:
+        digest_member(hashlib.sha256(), f"{sample.key}.{name}", sample.members[name])
+    except (ValueError, RecursionError) as error:
+        raise BadSampleError(f"its {name} does not decode") from error
 
 
 class Encoder:
@@ -83,7 +115,7 @@ class Encoder:
         Raises `UserError` where it is another, or where there is no such device.
         """
         torch.set_num_threads(settings.threads)
-        # Codes are choices between near neighbours: formats with fewer digits change some of them.
+        # A code is the nearest of close entries: formats with fewer digits change some codes.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         tokenizer = load_tokenizer(folder)

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import TokensSettings
-from pipeline.executor.prefetch import ahead
+from pipeline.executor.prefetch import prefetch
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
-from pipeline.shards.manifest import SCHEMA, ShardRow, Skipped
+from pipeline.shards.manifest import SCHEMA, Manifest, ShardRow, Skipped
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.storage.location import Location, file_sizes
 from pipeline.tokens.quarantine import BadSampleError, quarantine
@@ -73,18 +73,25 @@ class Extractor:
 
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
-        return partial(self._extract, encoder)
+        variants = int(Manifest.load(self.pairs).params["settings"]["variants"])
+        return partial(self._extract, encoder, variants)
 
-    def _extract(self, encoder: "Encoder", source: ShardRow) -> ExtractedShard:
-        """Encodes here, while threads read and decode what comes and write what is done."""
+    def _extract(self, encoder: "Encoder", variants: int, source: ShardRow) -> ExtractedShard:
+        """Encodes in this thread; others read and decode the next crops and write the tokens."""
         from pipeline.tokens.encode import batches
 
         shard = _TokenShard(self, source, encoder.architecture.codebook, encoder.machine)
         pairs = shard.numbered(read_shard(self.pairs / source.name, source.sha256))
-        multiple, threads = encoder.architecture.hr_multiple, self.settings.threads
-        crops = batches(pairs, self.settings.batch_size, multiple, shard.drop, threads)
+        crops = batches(
+            pairs,
+            self.settings.batch_size,
+            multiple=encoder.architecture.hr_multiple,
+            variants=variants,
+            on_bad=shard.drop,
+            threads=self.settings.threads,
+        )
         encoded: Queue[_Encoded | BaseException | None] = Queue()
-        with closing(ahead(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
+        with closing(prefetch(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
             row = pool.submit(write_shard, self.out / source.name, shard.samples(encoded))
             try:
                 for batch in prepared:
@@ -200,6 +207,6 @@ def is_carried(suffix: str) -> bool:
 
 def plan_of(extractor: Extractor, source: ShardRow) -> str:
     """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
-    settings = extractor.settings.model_dump(include={"device", "batch", "threads"})
+    settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

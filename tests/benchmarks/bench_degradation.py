@@ -15,8 +15,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.config import DataSettings, PairsSettings
+from pipeline.pairs import degradation
 from pipeline.pairs.crops import cut, plan_crop
-from pipeline.pairs.make import degradation
 from pipeline.rng import random_stream
 from pipeline.shards.codec import encode_png
 from pipeline.sources import photos
@@ -40,9 +40,9 @@ def main() -> None:
     def timed(name: str) -> None:
         function: Callable[..., Any] = getattr(degradation, name)
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             start = time.process_time()
-            result = function(*arguments)
+            result = function(*arguments, **options)
             spent[name] += time.process_time() - start
             return result
 

@@ -84,7 +84,7 @@ def make_pairs(folder: Path, photos: Path, size: int, crops: int, shards: int) -
             members = {"hr.png": encode_png(np.asarray(hr)), "lr0.png": lr, "lr1.png": lr}
             samples.append(Sample(f"s{shard}_{crop:05d}", members))
         rows.append(write_shard(folder / shard_name(shard), samples))
-    Manifest("pairs", "bench", {}, tuple(rows)).save(folder)
+    Manifest("pairs", "bench", {"settings": {"variants": 2}}, tuple(rows)).save(folder)
 
 
 def side_by_side(root: Path, settings: TokensSettings, workers: int) -> list[list[Turn]]:
@@ -129,7 +129,15 @@ def work(
     with torch.inference_mode():
         for index, row in enumerate((manifest.shards[0], *manifest.shards)):
             pairs = read_shard(root / "pairs" / row.name)
-            decoded = list(batches(pairs, settings.batch, multiple, lambda sample, error: None))
+            decoded = list(
+                batches(
+                    pairs,
+                    settings.batch_size,
+                    multiple=multiple,
+                    variants=2,
+                    on_bad=lambda sample, error: None,
+                )
+            )
             together.wait()
             start = (time.perf_counter(), time.process_time())
             for batch in decoded:

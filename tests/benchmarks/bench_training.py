@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.pairs.degradation import degrade
 from pipeline.rng import random_stream
@@ -48,7 +48,8 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.open import find_images, read_image
+from tvqrap.images.folder import find_images
+from tvqrap.images.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTrainee
@@ -107,7 +108,8 @@ def write_tokens(
             samples.append(Sample(f"photo_{number:05d}", members))
         rows.append(write_shard(folder / shard_name(shard), samples))
     settings = {"settings": {"variants": 1}}
-    Manifest(kind="tokens", set="train", params=settings, shards=tuple(rows)).save(folder)
+    about = {"architecture": architecture.to_dict()}
+    Manifest("tokens", "train", settings, tuple(rows), extra=about).save(folder)
     return ShardedDataset.open(folder), found
 
 
@@ -212,14 +214,16 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
     phase = params.predictor.phases[0]
     chosen = params.pairs.sets[phase.set]
     source, found = write_tokens(folder, params, chosen.size)
-    loader = Loader(source, Wanted(lr=True, tokens=True), seed=0, batch=phase.batch)
+    loader = Loader(
+        source, MemberSelection(lr=True, tokens=True), seed=0, batch_size=phase.batch_size
+    )
     task = predictor_task(params, compute, [])
     tokenizer = on_device(Tokenizer(architecture).eval(), device)
-    hr = torch.from_numpy(np.stack(found[: phase.batch]))
+    hr = torch.from_numpy(np.stack(found[: phase.batch_size]))
     degradation = params.pairs.degradations[next(iter(chosen.presets))]
 
     def degrade_batch() -> None:
-        for index, crop in enumerate(found[: phase.batch]):
+        for index, crop in enumerate(found[: phase.batch_size]):
             degrade(crop, degradation, random_stream("bench", index))
 
     with closing(loader.batches(0)) as batches:

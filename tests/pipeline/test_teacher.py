@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config import DataSettings, PairsSettings
 from pipeline.inspection.verify import verify_shards
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.pairs.degradation import degrade
 from pipeline.pairs.make import make_set
@@ -165,8 +165,8 @@ def test_a_training_is_given_the_picture_of_its_variant(
 ) -> None:
     build(asking(folder), data, tmp_path)
     kept = samples(tmp_path)
-    wanted = Wanted(lr=True, teacher=True)
-    loader = Loader(ShardedDataset.open(tmp_path / "train"), wanted, seed=0, batch=7)
+    wanted = MemberSelection(lr=True, teacher=True)
+    loader = Loader(ShardedDataset.open(tmp_path / "train"), wanted, seed=0, batch_size=7)
     batch = next(loader.batches(0))
     assert batch.lr is not None and batch.teacher is not None
     shown = set()

@@ -15,6 +15,7 @@ NOT_INPUTS = (
     "tvqrap/runtime/errors.py",
     "tvqrap/runtime/progress.py",
     "tvqrap/runtime/signals.py",
+    "tvqrap/runtime/text.py",
     "pipeline/config.py",
     "pipeline/executor/",
     "pipeline/executor/shared_storage.py",

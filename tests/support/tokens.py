@@ -1,6 +1,10 @@
 """A set of pairs and a tokenizer for the tests of token data sets."""
 
+import io
+import shutil
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +15,7 @@ from pipeline.pairs.make import make_set
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.sources.scan import survey_photos
+from pipeline.storage.location import file_sha256
 from tests.support.pairs import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
@@ -65,3 +70,29 @@ def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample
     fields = {name: getattr(manifest, name) for name in ("kind", "set", "params", "lost", "extra")}
     Manifest(**fields, shards=tuple(rows)).save(out)
     return out
+
+
+def with_member(source: Path, out: Path, name: str, content: bytes | None) -> tuple[Path, str]:
+    """(a copy of a set, the key of its second sample, whose member `name` holds `content`).
+
+    None removes the member. Unlike `write_shard`, this writes content that does not decode; the
+    manifest has the new shard's SHA-256 and size.
+    """
+    manifest = Manifest.load(source)
+    shutil.copytree(source, out)
+    path = out / manifest.shards[0].name
+    samples = list(read_shard(path))
+    key = samples[1].key
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            members = dict(sample.members)
+            if sample.key == key:
+                members.pop(name, None)
+                members |= {} if content is None else {name: content}
+            for suffix, payload in sorted(members.items()):
+                entry = tarfile.TarInfo(f"{sample.key}.{suffix}")
+                entry.size = len(payload)
+                tar.addfile(entry, io.BytesIO(payload))
+    row = replace(manifest.shards[0], bytes=path.stat().st_size, sha256=file_sha256(path))
+    replace(manifest, shards=(row, *manifest.shards[1:])).save(out)
+    return out, key

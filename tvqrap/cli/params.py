@@ -56,3 +56,21 @@ def use(
     load_params(profiles[profile])
     write_atomic(root / "params.yaml", profiles[profile].read_bytes())
     typer.echo(f"params.yaml is now the profile {profile}; `dvc params diff` shows what changed")
+
+
+@app.command()
+def docs(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Markdown file; standard output if not given."),
+    ] = None,
+) -> None:
+    """Print the reference page of all params, or write it to a file."""
+    from stages.params_page import params_page
+    from tvqrap.runtime.atomic import write_atomic
+
+    page = params_page((checkout() / "stages/profiles/laptop.yaml").read_text(encoding="utf-8"))
+    if output is None:
+        typer.echo(page, nl=False)
+    else:
+        write_atomic(output, page)

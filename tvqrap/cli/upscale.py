@@ -13,6 +13,7 @@ from tvqrap.architecture import SCALE
 from tvqrap.cli.checkout import default_model
 from tvqrap.cli.upscale_jobs import STREAM, Job, choose_format, find_jobs, is_folder, is_there
 from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     from tvqrap.photo_io.formats import Format
@@ -61,6 +62,9 @@ def upscale(
         int | None,
         typer.Option(help="Side of tiles in LR pixels; 256, or less where memory is short."),
     ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links that lead out of a folder.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace outputs that are there.")] = False,
 ) -> None:
     """Enlarge photographs of any size, four times if not told otherwise.
@@ -74,18 +78,20 @@ def upscale(
         raise UsageError(f"--quality: found {quality}, expected 1 to 100")
     if not 0 < outscale <= 64:
         raise UsageError(f"--outscale: found {outscale:g}, expected more than 0, at most 64")
-    found, unsearched = find_jobs(inputs, output, form)
+    found = find_jobs(inputs, output, form, follow_links)
+    for line in found.notes:
+        typer.echo(printable(line), err=True)
     run = _Run(form, outscale, quality)
-    jobs = run.to_do(found, overwrite)
+    jobs = run.to_do(found.jobs, overwrite)
     sizes = run.sizes(jobs)
     if sizes:
         run.upscale(sizes, _upscaler(model, device, precision, colour, tile))
-    for line in (*unsearched, *run.failed):
-        typer.echo(line, err=True)
+    for line in (*found.faults, *run.failed):
+        typer.echo(printable(line), err=True)
     if run.failed:
-        raise UserError(f"{len(run.failed)} of {len(found)} images could not be upscaled")
-    if unsearched:
-        raise UserError(f"{len(unsearched)} folders could not be searched")
+        raise UserError(f"{len(run.failed)} of {len(found.jobs)} images could not be upscaled")
+    if found.faults:
+        raise UserError(f"{len(found.faults)} inputs could not be searched")
 
 
 class _Run:

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from tvqrap.architecture import SCALE
-from tvqrap.images.open import find_images
+from tvqrap.images.folder import find_images
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import readable
 

@@ -102,6 +102,7 @@ class TeacherShares(Settings):
     pixels: TeacherShare
     """Share of the losses between pixels: mse, l1, gradient, chroma, grid, contrast."""
     perceptual: TeacherShare
+    """Share of the perceptual distance."""
 
     @property
     def any(self) -> bool:

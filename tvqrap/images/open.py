@@ -1,56 +1,155 @@
-"""Images in and out: any photograph to 8-bit RGB, and to and from tensors in [-1, 1]."""
+"""Opening image files: the one place that hands a file to a decoder."""
 
-import os
-import struct
+import stat
 import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TgaImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from tvqrap.images.high_bit_depth import as_meant, check_readable
 from tvqrap.images.orientation import orientation_of, upright
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.errors import UserError
-
-if TYPE_CHECKING:  # workers that cut and degrade photographs need no torch, which loads in seconds
-    pass
-
+from tvqrap.runtime.text import printable
 
 MAX_PIXELS = 100_000_000
 """Pixels of the largest image that is read unless a caller allows more (0.3 GB as RGB)."""
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-"""Endings (in lower case) of the files that count as images in a folder."""
+_READ = (
+    PngImagePlugin.PngImageFile,
+    JpegImagePlugin.JpegImageFile,
+    WebPImagePlugin.WebPImageFile,
+    TiffImagePlugin.TiffImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    AvifImagePlugin.AvifImageFile,
+    Jpeg2KImagePlugin.Jpeg2KImageFile,
+    PpmImagePlugin.PpmImageFile,
+)
+"""Pillow's readers that may see a file. Others run programs, or serve no photograph."""
+_TGA = TgaImagePlugin.TgaImageFile
+"""Only for files with its ending: the format has no signature."""
 
 
-def find_images(folder: Path, lose: Callable[[str], None] | None = None) -> list[Path]:
-    """The image files below a folder, sorted; what is hidden and links to folders are left out.
+class _Extra(NamedTuple):
+    """A format that an extra of the package reads."""
 
-    `lose` is told in one line of each folder that cannot be searched; without it, the first is a
-    `UserError`.
+    name: str
+    reader: str
+    """Module that registers a reader with Pillow when it is imported."""
+    suffixes: tuple[str, ...]
+
+
+_EXTRAS = {
+    "HEIF": _Extra("heic", "pillow_heif.HeifImagePlugin", (".heic", ".heif", ".hif")),
+    "JXL": _Extra("jxl", "pillow_jxl", (".jxl",)),
+}
+"""By Pillow's name of the format."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are opened; those of extras where they are installed."""
+    names = [reader.format for reader in _READ if reader.format is not None]
+    for name, extra in _EXTRAS.items():
+        with suppress(ImportError):
+            import_module(extra.reader)
+            names.append(name)
+    return tuple(names)
+
+
+@contextmanager
+def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Opens a file, or the content of one, as an image to be decoded within the `with` block.
+
+    Only regular files of known formats are opened. Raises UserError, in one line that names the
+    file ("standard input" for content), where it is missing, no image or larger than `max_pixels`
+    (checked before a pixel is decoded), or where reading it in the block fails in any other way.
+    MemoryError passes.
     """
+    name = printable(source) if isinstance(source, Path) else "standard input"
+    suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    try:
+        with warnings.catch_warnings(), _stream(source) as stream:
+            # Pillow warns of large images, at a size of its own choosing, and of odd metadata.
+            warnings.simplefilter("ignore")
+            if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+                Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow knows no other way to be asked
+            formats = (*_formats(), "TGA") if suffix == ".tga" else _formats()
+            with Image.open(stream, formats=formats) as image:
+                _check_pixels(name, image, max_pixels)
+                check_readable(image)
+                yield image
+    except (UserError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not an image of a known format{_hint(suffix)}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: too large, at most {max_pixels} pixels are read") from None
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise UserError(f"{name}: {_failure(error)}") from None
 
-    def unsearched(error: OSError) -> None:
-        told = f"{error.filename}: cannot be searched ({error.strerror})"
-        if lose is None:
-            raise UserError(told)
-        lose(told)
 
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=unsearched):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(found)
+@contextmanager
+def _stream(source: Path | bytes) -> Iterator[BinaryIO]:
+    if not isinstance(source, Path):
+        yield BytesIO(source)
+        return
+    # Looked at first: merely opening a pipe waits for its other end.
+    mode = source.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{printable(source)}: is a folder, expected an image")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{printable(source)}: is not a regular file, expected an image")
+    with source.open("rb") as file:
+        yield file
+
+
+def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UserError(
+            f"{name}: {width}x{height} is {width * height} pixels, at most {max_pixels} are read"
+        )
+
+
+def _hint(suffix: str) -> str:
+    """The extra to install, for a name with the ending of its format."""
+    for name, extra in _EXTRAS.items():
+        if suffix in extra.suffixes and name not in _formats():
+            return f"; {suffix} needs the extra {extra.name} (pip install 'tvqrap[{extra.name}]')"
+    return ""
+
+
+def _failure(error: Exception) -> str:
+    """An exception of a decoder or of the system, as the rest of a line."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if not isinstance(error, OSError | SyntaxError | ValueError | EOFError):
+        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return f"cannot be read as an image ({printable(reason)})"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -83,48 +182,12 @@ def deep_gray(image: Image.Image) -> NDArray[np.uint16]:
     return values.astype(np.uint16)
 
 
-@contextmanager
-def reading(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
-    """Turns what Pillow raises while it reads the image `name` into a UserError of one line."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images, at a size of its own choosing, and of odd metadata.
-            warnings.simplefilter("ignore")
-            yield
-    except FileNotFoundError:
-        raise UserError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{name}: is a folder, expected an image") from None
-    except UnidentifiedImageError:
-        raise UserError(f"{name}: not an image that Pillow reads") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{name}: too large, at most {max_pixels} pixels are read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise UserError(f"{name}: cannot be read as an image ({error})") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, zlib.error) as error:
-        # Pillow raises these for the oddest files.
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{name}: cannot be read as an image ({reason})") from None
-
-
-def check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
-    """Raises UserError for an image of more pixels, before they are decoded."""
-    width, height = image.size
-    if width * height > max_pixels:
-        raise UserError(
-            f"{name}: {width}x{height} is {width * height} pixels, at most {max_pixels} are read"
-        )
-
-
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads an image file as 8-bit RGB, upright (EXIF orientation applied), as by `to_rgb`.
 
-    Raises UserError, in one line, for a file that is missing, no image, truncated, larger than
-    `max_pixels` (checked before its pixels are decoded) or of pixels without a meaning as RGB.
+    Raises UserError as `open_image` does, and for pixels without a meaning as RGB.
     """
-    with reading(str(path), max_pixels), Image.open(path) as image:
-        check_pixels(str(path), image, max_pixels)
-        check_readable(image)
+    with open_image(path, max_pixels) as image:
         image.load()
         return to_rgb(upright(as_meant(image), orientation_of(image)))
 

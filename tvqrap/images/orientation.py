@@ -18,8 +18,11 @@ _TURNS = {
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation (1 to 8) of an opened image; 1 where none can be read.
 
-    A PNG that is not loaded is not decoded for it.
+    A PNG that is not loaded is not decoded for it. HEIF and JPEG XL keep the orientation beside
+    EXIF, and their readers apply it.
     """
+    if image.format in ("HEIF", "JXL"):
+        return 1
     try:
         # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
         orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)

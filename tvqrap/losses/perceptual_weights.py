@@ -1,7 +1,6 @@
 """Weights of the perceptual distances: where they are found, and how they are checked."""
 
 import os
-import pickle
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from tvqrap.losses.perceptual import SCALE, SHIFT, Blur, PerceptualDistance, alex_stages, vgg_stages
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.state_dict import read_state_dict
 
 Backbone = Literal["alex", "vgg"]
 
@@ -24,17 +24,6 @@ _LINEAR_FILE = "lpips_vgg.pth"
 _LINEAR_HINT = "install the package lpips, or copy its weights/v0.1/vgg.pth under that name"
 
 WEIGHTS_VARIABLE = "TVQRAP_WEIGHTS"
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a readable file of weights ({reason})") from None
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise UserError(f"{path}: expected a dictionary of tensors, found something else")
-    return loaded
 
 
 def _take(weights: dict[str, Tensor], name: str, shape: Sequence[int], path: Path) -> Tensor:
@@ -104,7 +93,7 @@ def stlpips(backbone: Backbone) -> PerceptualDistance:
     Raises UserError where the weights are missing or are not what they should be.
     """
     path = stlpips_weights(backbone)
-    weights = read_state(path)
+    weights = read_state_dict(path)
     stages = alex_stages() if backbone == "alex" else vgg_stages([nn.MaxPool2d(2, 1), Blur()])
     _take_constant(weights, "scaling_layer.shift", torch.tensor(SHIFT).view(1, 3, 1, 1), path)
     _take_constant(weights, "scaling_layer.scale", torch.tensor(SCALE).view(1, 3, 1, 1), path)
@@ -158,14 +147,16 @@ def lpips_vgg(vgg: Path | None = None, linear: Path | None = None) -> Perceptual
     vgg_path = _find(vgg, _VGG_FILE, _VGG_HINT)
     packaged = _package_file("lpips", "lpips/weights/v0.1/vgg.pth")
     linear_path = _find(linear, _LINEAR_FILE, _LINEAR_HINT, packaged)
-    weights = {k: v for k, v in read_state(vgg_path).items() if not k.startswith("classifier.")}
+    weights = {
+        k: v for k, v in read_state_dict(vgg_path).items() if not k.startswith("classifier.")
+    }
     stages = vgg_stages([nn.MaxPool2d(2)])
     layers = [layer for stage in stages for layer in stage]
     for position, layer in enumerate(layers):
         if isinstance(layer, nn.Conv2d):
             _load_conv(layer, weights, f"features.{position}", vgg_path)
     _nothing_left(weights, vgg_path)
-    weights = read_state(linear_path)
+    weights = read_state_dict(linear_path)
     channel_weights = _channel_weights(stages, weights, linear_path)
     _nothing_left(weights, linear_path)
     return PerceptualDistance(stages, channel_weights)

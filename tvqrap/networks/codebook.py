@@ -118,16 +118,31 @@ class Codebook(nn.Module):
 
 
 def _nearest_rows(vectors: Tensor, entries: Tensor) -> Tensor:
+    """Codes (M) of the entries (K, C) nearest to vectors (M, C)."""
     squares = entries.square().sum(1)
     # |v - e|^2 without |v|^2, which no entry changes.
     distances = torch.addmm(squares, vectors, entries.t(), alpha=-2)
     best, codes = distances.min(1)
-    # Ten times the rounding error of such a sum.
+    # Ten times the rounding error of such a sum; TF32 and bfloat16 products round more.
+    rounding = 1e-5 if torch.get_float32_matmul_precision() == "highest" else 2e-2
     largest = squares.max().sqrt()
-    slack = 1e-5 * largest * (2 * vectors.norm(dim=1) + largest)
-    unsure = (distances <= (best + slack)[:, None]).sum(1) > 1
-    rows = unsure.nonzero().squeeze(1)
-    for some in rows.split(max(1, _CHUNK // entries.numel())):
-        apart = vectors[some, None].double() - entries.double()
-        codes[some] = apart.square_().sum(2).argmin(1)
-    return codes
+    slack = rounding * largest * (2 * vectors.norm(dim=1) + largest)
+    close = distances <= (best + slack)[:, None]
+    close[close.sum(1) == 1] = False
+    rows, candidates = close.nonzero(as_tuple=True)
+    if not len(rows):
+        return codes
+    pairs = zip(
+        *(each.split(max(1, _CHUNK // entries.shape[1])) for each in (rows, candidates)),
+        strict=True,
+    )
+    exact = torch.cat(
+        [
+            (vectors[some].double() - entries[others].double()).square_().sum(1)
+            for some, others in pairs
+        ]
+    )
+    least = exact.new_full((len(vectors),), torch.inf).scatter_reduce_(0, rows, exact, "amin")
+    nearest = exact == least[rows]
+    codes[rows] = len(entries)
+    return codes.scatter_reduce_(0, rows[nearest], candidates[nearest], "amin")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tvqrap.architecture import Architecture
 from tvqrap.networks.blocks import Down, Res, SwinGroup, conv3
+from tvqrap.runtime.device import to_float32
 
 
 class Prediction(NamedTuple):
@@ -82,11 +83,16 @@ class CodeHead(nn.Module):
         self.score = nn.Linear(channels, arch.codebook, bias=False)
 
     def forward(self, query: Tensor, decoded_structure: Tensor | None) -> Tensor:
-        """Scores (N, codebook, h, w); no gradient reaches the structure."""
+        """Returns scores (N, codebook, h, w); no gradient reaches the structure.
+
+        The last layer computes in float32 or wider under autocast too: scores rounded to bfloat16
+        tie, and other codes are chosen.
+        """
         if decoded_structure is not None:
             query = torch.cat((decoded_structure.detach(), query), 1)
-        h = self.transformer(self.fuse(query)).permute(0, 2, 3, 1)
-        return self.score(self.norm(h)).permute(0, 3, 1, 2)
+        h = to_float32(self.transformer(self.fuse(query))).permute(0, 2, 3, 1)
+        with torch.autocast(h.device.type, enabled=False):
+            return self.score(self.norm(h)).permute(0, 3, 1, 2)
 
 
 class Predictor(nn.Module):

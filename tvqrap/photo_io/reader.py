@@ -1,20 +1,16 @@
 """Reads a photograph: its pixels, its transparency and its metadata."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from tvqrap.images.high_bit_depth import (
     as_meant,
-    check_readable,
     has_deep_colours,
     has_deep_gray_and_alpha,
     keep_lower_bytes,
 )
-from tvqrap.images.open import MAX_PIXELS, check_pixels, reading
+from tvqrap.images.open import MAX_PIXELS, open_image
 from tvqrap.images.orientation import orientation_of, swaps_sides, upright
 from tvqrap.photo_io.metadata import Metadata, metadata_of
 from tvqrap.photo_io.photo import Photo, deep_photo, photo_of
@@ -45,9 +41,7 @@ class Header(NamedTuple):
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises UserError as `read_photo` does, but for what only decoding shows."""
-    name = str(path)
-    with reading(name, max_pixels), Image.open(path) as image:
-        check_pixels(name, image, max_pixels)
+    with open_image(path, max_pixels) as image:
         width, height = image.size
         deep = image.mode.startswith("I") or has_deep_colours(image)
         if image.format == "PNG" and "exif" not in image.info:
@@ -66,24 +60,17 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
     what is missing, no image, truncated, larger than `max_pixels` (checked before its pixels are
     decoded) or of pixels without a meaning as RGB.
     """
-    name = str(source) if isinstance(source, Path) else "standard input"
-    with reading(name, max_pixels), _opened(source) as image:
-        check_pixels(name, image, max_pixels)
-        check_readable(image)
+    with open_image(source, max_pixels) as image:
         deep, gray = has_deep_colours(image), has_deep_gray_and_alpha(image)
         frames = getattr(image, "n_frames", 1)
         image.load()
         orientation = orientation_of(image)
         turned = upright(as_meant(image), orientation)
         if deep:
-            with _opened(source) as lower:
+            with open_image(source, max_pixels) as lower:
                 keep_lower_bytes(lower)
                 photo = deep_photo(turned, upright(lower, orientation))
         else:
             photo = photo_of(turned, gray)
         metadata, left_out = metadata_of(image, photo.gray)
         return PhotoFile(photo, metadata, frames, tuple(left_out))
-
-
-def _opened(source: Path | bytes) -> Image.Image:
-    return Image.open(source if isinstance(source, Path) else BytesIO(source))

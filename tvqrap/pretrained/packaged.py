@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 """Holds model folders like a run's `models`, in float16; README.md there says how they were made
 and what they reach."""
 

@@ -1,29 +1,106 @@
 """Files that appear whole or not at all."""
 
+import hashlib
 import os
+import platform
+import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.tvqrap\.([0-9a-f]{8})\.(\d+)\.[0-9a-f]{8}\.tmp")
+"""Names of files being written: where the process runs, its number, and a random part."""
+_DAYS_ABANDONED = 7
+"""Age after which a temporary file of another machine counts as left behind."""
+
+_swept: set[str] = set()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path` (made if need be) to write to.
 
-    It takes the place of `path` at the end, and is removed if anything was raised.
+    At the end the file is flushed to the disk and takes the name `path`; it is removed if anything
+    was raised. The first call for a folder removes what dead processes left there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes of two hosts may have the same number, and write to the same folder.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    _sweep_once(path.parent)
+    # Short, so that every name that the disk allows can be written. Processes of two hosts may
+    # have the same number, and threads of one process write at the same time.
+    name = f".tvqrap.{_origin()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = path.with_name(name)
     try:
         yield temporary
+        _flush_to_disk(temporary)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            temporary.unlink()
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes one file (text as UTF-8) whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that `atomic_path` gives."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Removes the temporary files in a folder whose processes are dead.
+
+    Those of other machines are removed when nothing was written to them for a week.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and _is_left_behind(Path(entry.path), match[1], int(match[2])):
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def _sweep_once(folder: Path) -> None:
+    name = os.path.realpath(folder)
+    if name not in _swept:
+        _swept.add(name)
+        sweep_temporaries(folder)
+
+
+def _is_left_behind(path: Path, origin: str, process: int) -> bool:
+    if origin == _origin():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # another user's
+            pass
+        return False
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    return age > _DAYS_ABANDONED * 24 * 3600
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _origin() -> str:
+    """Where process numbers mean the same: this machine since it was started, this container."""
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

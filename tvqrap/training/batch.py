@@ -54,7 +54,7 @@ class Batch:
     codes: Tensor | None = None
     """int64 (N, H/t, W/t)."""
     teacher: Tensor | None = None
-    """uint8 (N, H, W, 3): what a teacher makes of the LR images."""
+    """uint8 (N, H, W, 3): the teacher's images of the LR images."""
 
     def dealt(self, index: int, of: int) -> "Batch":
         """Samples `index`, `index + of` ... of this batch."""

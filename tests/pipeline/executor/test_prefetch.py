@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.executor.prefetch import ahead, in_threads
+from pipeline.executor.prefetch import in_threads, prefetch
 
 
 def test_items_come_in_order_and_are_made_ahead() -> None:
@@ -17,7 +17,7 @@ def test_items_come_in_order_and_are_made_ahead() -> None:
             made.append(number)
             yield number
 
-    stream = ahead(items(), 3)
+    stream = prefetch(items(), 3)
     assert next(stream) == 0
     deadline = time.monotonic() + 10
     while len(made) < 5 and time.monotonic() < deadline:  # one taken, three kept, one in hand
@@ -32,7 +32,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
         yield 1
         raise ZeroDivisionError("in the thread")
 
-    stream = ahead(items(), 2)
+    stream = prefetch(items(), 2)
     assert next(stream) == 1
     with pytest.raises(ZeroDivisionError, match="in the thread"):
         next(stream)
@@ -40,7 +40,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 def test_closing_ends_the_thread() -> None:
     before = threading.active_count()
-    stream = ahead(iter(range(10**9)), 2)
+    stream = prefetch(iter(range(10**9)), 2)
     next(stream)
     assert threading.active_count() == before + 1
     stream.close()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.loading.dataset import ShardedDataset, Wanted
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.loading.order import epoch_order, variant_of
 from pipeline.shards.codec import encode_array, encode_png
@@ -22,6 +23,7 @@ from tvqrap.training.batch import Microbatch
 
 COUNTS = (5, 5, 5, 2)
 VARIANTS = 3
+CODEBOOK = 64
 
 
 def write_set(folder: Path, kind: str = "pairs", counts: tuple[int, ...] = COUNTS) -> Path:
@@ -50,6 +52,7 @@ def write_set(folder: Path, kind: str = "pairs", counts: tuple[int, ...] = COUNT
         set="train",
         params={"settings": {"variants": VARIANTS}},
         shards=tuple(rows),
+        extra={"architecture": {"codebook": CODEBOOK}} if kind == "tokens" else {},
     ).save(folder)
     return folder
 
@@ -92,7 +95,7 @@ def test_the_stream_is_the_same_from_any_step(tmp_path: Path) -> None:
     assert source.samples == 17
 
     def stream(step: int, count: int) -> list[tuple[tuple[str, ...], list[int]]]:
-        loader = Loader(source, Wanted(hr=True, lr=True), seed=3, batch=4)
+        loader = Loader(source, MemberSelection(hr=True, lr=True), seed=3, batch_size=4)
         taken = list(islice(loader.batches(step), count))
         for each in taken:
             assert each.hr is not None and each.lr is not None
@@ -111,10 +114,10 @@ def test_the_stream_is_the_same_from_any_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_share_the_batches_of_one(tmp_path: Path, workers: int) -> None:
     """The same batches whatever the number, from any step: nothing lost, nothing doubled."""
-    source, wanted = ShardedDataset.open(write_set(tmp_path / "pairs")), Wanted(lr=True)
+    source, wanted = ShardedDataset.open(write_set(tmp_path / "pairs")), MemberSelection(lr=True)
 
     def stream(step: int, part: Microbatch) -> list[tuple[str, ...]]:
-        loader = Loader(source, wanted, seed=3, batch=6, part=part)
+        loader = Loader(source, wanted, seed=3, batch_size=6, part=part)
         with closing(loader.batches(step)) as batches:
             return [each.keys for each in islice(batches, 6)]
 
@@ -126,10 +129,10 @@ def test_workers_share_the_batches_of_one(tmp_path: Path, workers: int) -> None:
             assert parts[rank][step] == keys[rank::workers]
 
 
-def test_a_batch_is_dealt_in_equal_parts_or_not_at_all(tmp_path: Path) -> None:
+def test_a_batch_that_workers_cannot_share_equally_is_refused(tmp_path: Path) -> None:
     source = ShardedDataset.open(write_set(tmp_path))
-    with pytest.raises(ValueError, match="a batch of 4 cannot be dealt to 3 workers"):
-        Loader(source, Wanted(lr=True), seed=0, batch=4, part=Microbatch(0, 3))
+    with pytest.raises(ValueError, match="a batch of 4 samples, expected a multiple of 3"):
+        Loader(source, MemberSelection(lr=True), seed=0, batch_size=4, part=Microbatch(0, 3))
 
 
 def test_each_shard_is_read_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,9 +140,11 @@ def test_each_shard_is_read_once_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
     source, read = ShardedDataset.open(write_set(tmp_path, counts=(9,) * 20)), []
     reading = ShardedDataset.read
     monkeypatch.setattr(
-        ShardedDataset, "read", lambda self, shard: read.append(shard) or reading(self, shard)
+        ShardedDataset,
+        "read",
+        lambda self, shard, **options: read.append(shard) or reading(self, shard, **options),
     )
-    loader = Loader(source, Wanted(lr=True), seed=0, batch=10, part=Microbatch(1, 2))
+    loader = Loader(source, MemberSelection(lr=True), seed=0, batch_size=10, part=Microbatch(1, 2))
     with closing(loader.batches(0)) as batches:
         for _ in range(18):  # an epoch of 180
             next(batches)
@@ -150,7 +155,10 @@ def test_each_shard_is_read_once_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
 def test_pairs_and_tokens_are_joined_by_key(tmp_path: Path) -> None:
     folders = write_set(tmp_path / "pairs"), write_set(tmp_path / "tokens", "tokens")
     loader = Loader(
-        ShardedDataset.open(*folders), Wanted(hr=True, lr=True, tokens=True), seed=0, batch=3
+        ShardedDataset.open(*folders),
+        MemberSelection(hr=True, lr=True, tokens=True),
+        seed=0,
+        batch_size=3,
     )
     batch = next(loader.batches(0))
     assert batch.hr is not None and batch.codes is not None and batch.structure is not None
@@ -160,7 +168,9 @@ def test_pairs_and_tokens_are_joined_by_key(tmp_path: Path) -> None:
 
 
 def test_validation_samples_come_in_stored_order(tmp_path: Path) -> None:
-    loader = Loader(ShardedDataset.open(write_set(tmp_path)), Wanted(lr=True), seed=9, batch=4)
+    loader = Loader(
+        ShardedDataset.open(write_set(tmp_path)), MemberSelection(lr=True), seed=9, batch_size=4
+    )
     keys = [key for batch in loader.all(6) for key in batch.keys]
     assert keys == ["p_00000", "p_00001", "p_00002", "p_00003", "p_00004", "p_00010"]
 
@@ -174,13 +184,71 @@ def test_sets_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 def test_a_shard_that_lost_samples_is_refused(tmp_path: Path) -> None:
     folder = write_set(tmp_path)
-    write_shard(folder / shard_name(0), [Sample("p_00000", {"hr.png": b""})][:0])
-    loader = Loader(ShardedDataset.open(folder), Wanted(hr=True), seed=0, batch=17)
+    row = write_shard(folder / shard_name(0), [])
+    manifest = Manifest.load(folder)
+    rows = (replace(row, samples=5), *manifest.shards[1:])
+    replace(manifest, shards=rows).save(folder)
+    loader = Loader(ShardedDataset.open(folder), MemberSelection(hr=True), seed=0, batch_size=17)
     with pytest.raises(UserError, match=r"000000\.tar: 0 samples, its manifest says 5"):
         next(loader.batches(0))
+
+
+@pytest.mark.parametrize("kind", ["pairs", "tokens"])
+def test_a_shard_whose_bytes_changed_is_refused_at_its_first_read(
+    tmp_path: Path, kind: str
+) -> None:
+    folders = {name: write_set(tmp_path / name, name) for name in ("pairs", "tokens")}
+    shard = folders[kind] / shard_name(1)
+    content = bytearray(shard.read_bytes())
+    place = content.index(b"NUMPY" if kind == "tokens" else b"IDAT") + 20
+    content[place] ^= 1
+    shard.write_bytes(content)
+    dataset = ShardedDataset.open(*folders.values())
+    selection = MemberSelection(hr=True, lr=True, tokens=True)
+    loader = Loader(dataset, selection, seed=0, batch_size=17)
+    said = rf"{kind}/000001\.tar: found SHA-256 \w{{12}}, its manifest says"
+    with pytest.raises(UserError, match=said), closing(loader.batches(0)) as batches:
+        next(batches)
+    with pytest.raises(UserError, match=said):
+        loader.all()
+    with pytest.raises(UserError, match=said):
+        dataset.read(1)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        np.full((4, 4), 65535, np.uint16),
+        np.full((4, 4), -1, np.int64),
+        np.zeros((4, 4), np.float32),
+        np.zeros(16, np.uint16),
+    ],
+)
+def test_codes_outside_of_the_codebook_are_refused(tmp_path: Path, codes: np.ndarray) -> None:
+    sample = Sample("p_00000", {"codes.npy": encode_array(codes)})
+    row = write_shard(tmp_path / shard_name(0), [sample])
+    Manifest(
+        kind="tokens",
+        set="train",
+        params={"settings": {"variants": VARIANTS}},
+        shards=(row,),
+        extra={"architecture": {"codebook": 16}},
+    ).save(tmp_path)
+    loader = Loader(
+        ShardedDataset.open(tmp_path), MemberSelection(tokens=True), seed=0, batch_size=1
+    )
+    with pytest.raises(UserError, match=r"000000\.tar: sample p_00000: codes: found .*expected"):
+        next(loader.batches(0))
+    with pytest.raises(UserError, match="names no codebook"):
+        replace(Manifest.load(tmp_path), extra={}).save(tmp_path)
+        ShardedDataset.open(tmp_path)
 
 
 def test_a_missing_member_is_named(tmp_path: Path) -> None:
     folder = write_set(tmp_path, "tokens")
     with pytest.raises(UserError, match=r"p_000\d\d: member hr\.png is missing"):
-        next(Loader(ShardedDataset.open(folder), Wanted(hr=True), seed=0, batch=2).batches(0))
+        next(
+            Loader(
+                ShardedDataset.open(folder), MemberSelection(hr=True), seed=0, batch_size=2
+            ).batches(0)
+        )

@@ -16,7 +16,6 @@ from pipeline.pairs.degradation import (
     gaussian_noise,
     jpeg,
     poisson_noise,
-    resize,
     sharpen,
 )
 from pipeline.pairs.kernels import gaussian_kernel, sinc_kernel
@@ -180,20 +179,6 @@ def test_sharpen_against_the_full_two_dimensional_convolution():
     expected = mask * sharp + (1 - mask) * exact
     assert abs(expected - exact).max() > 0.02
     np.testing.assert_allclose(sharpen(image, settings), expected, atol=1e-4)
-
-
-def test_resize_filters():
-    image = texture(6, 40, 60).astype(np.float32) / 255
-    area = resize(image, (15, 10), "area")
-    expected = image.reshape(10, 4, 15, 4, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(area, expected, atol=1e-6)
-    # Without antialiasing, a reduction by 4 sees the two pixels around each centre only.
-    bilinear = resize(image, (15, 10), "bilinear")
-    middle = image[1::4][:, 1::4], image[2::4][:, 1::4], image[1::4][:, 2::4], image[2::4][:, 2::4]
-    np.testing.assert_allclose(bilinear, sum(middle) / 4, atol=1e-6)
-    assert resize(image, (60, 40), "bicubic") is image
-    constant = np.full((8, 8, 3), 0.3, np.float32)
-    np.testing.assert_allclose(resize(constant, (13, 5), "bicubic"), 0.3, atol=1e-6)
 
 
 @pytest.mark.parametrize("gray", [False, True])

@@ -129,7 +129,9 @@ def test_a_driver_that_was_killed_is_taken_up_again(root: Path) -> None:
     first = root / "driver/train" / row.stem
     assert not (root / "driver/train/manifest.json").exists()
     written = first.stat().st_mtime_ns
-    done = python("for name in ('driver', 'whole'): extract(name, place='here', workers=1)", root)
+    done = python(
+        "for name in ('driver', 'whole'): extract(name, executor='serial', workers=1)", root
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert first.stat().st_mtime_ns == written, "the finished shard was made again"
     assert contents(root / "driver/train") == contents(root / "whole/train")

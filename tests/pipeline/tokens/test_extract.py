@@ -26,7 +26,7 @@ from pipeline.tokens.extract import ShardsFailed, extract_set
 from pipeline.tokens.quarantine import BadSampleError
 from pipeline.tokens.shard import Extractor
 from pipeline.tokens.statistics import save_tables, token_statistics
-from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes
+from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes, with_member
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import Machine
@@ -239,6 +239,34 @@ def test_a_sample_that_was_mended_leaves_the_quarantine(
     assert not list(aside.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("hr.png", None, "it has no hr.png"),
+        ("lr1.png", None, "it has no lr1.png"),
+        ("lr0.png", encode_png(np.zeros((16, 24, 3), np.uint8)), "its lr0.png is 24x16, expected"),
+        ("lr0.png", b"\x89PNG", "its lr0.png does not decode"),
+        ("json", b"{", "its json does not decode"),
+        ("json", b"[" * 100_000, "its json does not decode"),
+        ("structure.npy", b"", "its structure.npy does not decode"),
+    ],
+)
+def test_one_bad_member_sets_its_sample_aside_and_no_other(
+    name: str,
+    content: bytes | None,
+    reason: str,
+    material: tuple[Path, Path],
+    tmp_path: Path,
+) -> None:
+    pairs, key = with_member(material[0], tmp_path / "pairs", name, content)
+    manifest = extract((pairs, material[1]), tmp_path / "out")
+    assert manifest.samples == 6
+    (dropped,) = manifest.extra["dropped"]
+    assert dropped["key"] == key and dropped["reason"].startswith(reason)
+    about = json.loads((tmp_path / f"out/quarantine/train/{key}.error.json").read_text())
+    assert about["reason"] == dropped["reason"]
+
+
 def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
     def without_hr(number: int, sample: Sample) -> Sample:
         left = {name: data for name, data in sample.members.items() if name != "hr.png"}
@@ -346,9 +374,9 @@ def test_workers_of_two_kinds_are_refused_with_both_names(
         return Machine(f"CPU {len(calls)}", "2.0")
 
     class Restarted(Extractor):
-        def _extract(self, encoder: Any, source: Any) -> Any:
+        def _extract(self, encoder: Any, *given: Any) -> Any:
             encoder.machine = Machine.here("cpu")
-            return super()._extract(encoder, source)
+            return super()._extract(encoder, *given)
 
     monkeypatch.setattr(Machine, "here", another_at_every_start)
     monkeypatch.setattr(token_extraction, "Extractor", Restarted)

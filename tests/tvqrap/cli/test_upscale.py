@@ -192,14 +192,62 @@ class TestFiles:
         assert result.exit_code == 0 and "skipped" in result.output
         assert list(Path("in/large").iterdir()) == [Path("in/large/a.png")]
 
+    def test_files_that_are_passed_over_are_counted(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        for name in ("a.png", "b.jfif", "c.gif", "d.ppm"):
+            image(f"in/{name}", format="JPEG" if name == "b.jfif" else None)
+        for name in ("a.xmp", "Thumbs.db", ".DS_Store"):
+            Path("in", name).touch()
+        result = run("in", "-o", "out")
+        assert result.exit_code == 0
+        assert result.output.splitlines()[0] == (
+            "in: passed over: 1 hidden (.DS_Store), 2 not named as images (.db, .xmp)"
+        )
+        assert len(list(Path("out").iterdir())) == 4
+
+    def test_a_pipe_hangs_nothing(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        image("in/a.png")
+        os.mkfifo("in/p.png")
+        result = run("in", "-o", "out")
+        assert result.exit_code == 0 and "1 neither a file nor a folder (p.png)" in result.output
+        result = run("in/p.png", "-o", "b.png")
+        assert result.exit_code == 1 and "is not a regular file" in result.output
+
+    def test_three_files_of_one_stem(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        for name in ("a.jpg", "a.png", "a.jpg.png", "SAME.png", "Same.png"):
+            image(f"in/{name}")
+        result = run("in", "-o", "out")
+        assert result.exit_code == 0, result.output
+        names = sorted(path.name for path in Path("out").iterdir())
+        assert names == ["SAME.png.png", "Same.png.2.png", "a.jpg.2.png", "a.jpg.png", "a.png.png"]
+
+    def test_an_input_that_yields_nothing_does_not_stop_the_rest(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        image("a.png")
+        Path("empty").mkdir()
+        result = run("a.png", "*.bmp", "empty", "-o", "out")
+        assert result.exit_code == 1 and opened("out/a.png").size == (20, 12)
+        for message in ("*.bmp: matches no file", "empty: holds no images", "2 inputs could not"):
+            assert message in result.output
+
     def test_links_out_of_the_folder_are_left_out(self, run: Any) -> None:
         image("in/a.png")
         image("elsewhere/b.png")
         Path("in/b.png").symlink_to(Path("elsewhere/b.png").resolve())
         Path("in/c").symlink_to(Path("elsewhere").resolve())
         Path("in/d.png").symlink_to("a.png")
-        assert run("in", "-o", "out").exit_code == 0
+        result = run("in", "-o", "out")
+        assert result.exit_code == 0
+        assert "2 a link that leads out of the folder (b.png); --follow-links" in result.output
         assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "d.png"]
+        assert run("in", "-o", "all", "--follow-links").exit_code == 0
+        assert opened("all/b.png").size == opened("all/c/b.png").size == (20, 12)
 
     def test_globs_that_the_shell_left(self, run: Any) -> None:
         for name in ("a.png", "b.png", "c.jpg"):

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from tvqrap.images.open import find_images, read_image, save_png, to_rgb
+from tvqrap.images.open import read_image, save_png, to_rgb
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
@@ -114,32 +115,110 @@ def test_a_png_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_images_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a/c.jpg", ".hidden.png", ".trash/d.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_images(tmp_path) == [tmp_path / "a/c.jpg", tmp_path / "b.PNG"]
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks and its end."""
+    packed = [
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in (*chunks, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def test_a_folder_that_cannot_be_searched_is_never_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a.png", "locked/b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    scandir = os.scandir
+class TestHostileFiles:
+    """Files that are no photographs, or broken ones, cost one line."""
 
-    def refuse(path: str) -> object:
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n{} loop\n",
+            b"\xc5\xd0\xd3\xc6" + bytes(40) + b"%!PS-Adobe-3.0 EPSF-3.0\n",
+            b"#define a_width 10\n#define a_height 10\nstatic char a_bits[] = {0};\n",
+            b"\xd7\xcd\xc6\x9a" + bytes(60),
+        ],
+        ids=["eps", "eps with preview", "xbm", "wmf"],
+    )
+    def test_formats_that_run_programs_are_not_opened(
+        self, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def started(*_: object, **__: object) -> None:
+            raise SystemExit("a program was started")
 
-    monkeypatch.setattr("os.scandir", refuse)
-    lost: list[str] = []
-    assert find_images(tmp_path, lost.append) == [tmp_path / "a.png"]
-    assert lost == [f"{tmp_path}/locked: cannot be searched (Permission denied)"]
-    with pytest.raises(UserError, match="locked: cannot be searched"):
-        find_images(tmp_path)
+        monkeypatch.setattr("subprocess.Popen", started)
+        Image.init()  # as a caller may have: all of Pillow's readers are there
+        (tmp_path / "photo.png").write_bytes(content)
+        with pytest.raises(UserError, match="not an image of a known format"):
+            read_image(tmp_path / "photo.png")
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "p.png")
+        for path in (tmp_path / "p.png", Path("/dev/zero")):
+            with pytest.raises(UserError, match="is not a regular file, expected an image"):
+                read_image(path)
+
+    def test_a_palette_that_is_missing(self, tmp_path: Path) -> None:
+        head = struct.pack(">IIBBBBB", 4, 4, 8, 3, 0, 0, 0)
+        rows = zlib.compress(b"\0\1\2\3\4" * 4)
+        (tmp_path / "p.png").write_bytes(png((b"IHDR", head), (b"IDAT", rows)))
+        with pytest.raises(UserError, match=r"p\.png: cannot be read as an image \(\w+"):
+            read_image(tmp_path / "p.png")
+
+    @pytest.mark.parametrize("error", [AssertionError(), RecursionError("deep"), KeyError("x")])
+    def test_whatever_a_decoder_raises_is_one_line(
+        self, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(self: Image.Image) -> None:
+            raise error
+
+        gradient().save(tmp_path / "a.png")
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+        with pytest.raises(UserError, match=rf"a\.png: cannot .* \({type(error).__name__}"):
+            read_image(tmp_path / "a.png")
+
+    def test_memory_that_runs_out_is_no_fault_of_the_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(self: Image.Image) -> None:
+            raise MemoryError
+
+        gradient().save(tmp_path / "a.png")
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+        with pytest.raises(MemoryError):
+            read_image(tmp_path / "a.png")
+
+    def test_a_name_of_control_characters_is_escaped(self, tmp_path: Path) -> None:
+        (tmp_path / "\x1b[2Jx.png").write_text("no image")
+        with pytest.raises(UserError) as error:
+            read_image(tmp_path / "\x1b[2Jx.png")
+        assert str(error.value).endswith(r"\x1b[2Jx.png: not an image of a known format")
+
+    def test_more_pixels_than_pillow_allows_may_be_asked_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        gradient(30, 20).save(tmp_path / "a.png")
+        assert read_image(tmp_path / "a.png", max_pixels=600).size == (20, 30)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.avif", "a.jfif", "a.jpe", "a.gif", "a.jp2", "a.tga", "a.ppm", "a.pgm", "a.webp"]
+)
+def test_formats_that_are_read(name: str, tmp_path: Path) -> None:
+    image = gradient().convert("L") if name == "a.pgm" else gradient()
+    options = {"format": "JPEG"} if name in ("a.jfif", "a.jpe") else {}
+    image.save(tmp_path / name, **options)
+    assert read_image(tmp_path / name).size == (20, 12)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("a.heic", "heic"), ("a.jxl", "jxl")])
+def test_formats_of_extras_name_them(name: str, extra: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(UserError, match="not an image of a known format") as error:
+        read_image(tmp_path / name)
+    installed = find_spec({"heic": "pillow_heif", "jxl": "pillow_jxl"}[extra]) is not None
+    assert installed or f"pip install 'tvqrap[{extra}]'" in str(error.value)
 
 
 def test_odd_exif_costs_no_picture(tmp_path: Path) -> None:

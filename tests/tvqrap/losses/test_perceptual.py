@@ -139,5 +139,5 @@ def test_missing_lpips_weights_are_named(tmp_path: Path, monkeypatch: pytest.Mon
         lpips_vgg(vgg=tmp_path / "nothing.pth")
     (tmp_path / "vgg16-397923af.pth").write_bytes(b"not weights")
     (tmp_path / "lpips_vgg.pth").write_bytes(b"not weights")
-    with pytest.raises(UserError, match="not a readable file of weights"):
+    with pytest.raises(UserError, match="not readable as"):
         lpips_vgg()

@@ -1,10 +1,13 @@
 """Codebook: nearest entries, gradients, k-means and revival."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tvqrap.networks import codebook as module
 from tvqrap.networks.codebook import Codebook
@@ -67,6 +70,41 @@ def test_chunks_autocast_and_layout_change_nothing(monkeypatch: pytest.MonkeyPat
     assert torch.equal(book.nearest(z.contiguous(memory_format=torch.channels_last)), codes)
     monkeypatch.setattr(module, "_CHUNK", 100)
     assert torch.equal(book.nearest(z), codes)
+
+
+@pytest.mark.parametrize("copies", [2, 64])
+def test_entries_that_stand_several_times_are_looked_at_alone(copies: int) -> None:
+    """Float64 decides between the equal entries; the others are not compared again."""
+    torch.manual_seed(0)
+    points = torch.randn(64, 32).repeat_interleave(copies, 0)[torch.randperm(64 * copies)]
+    z = torch.randn(1, 32, 16, 16)
+    compared = 0
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
+            nonlocal compared
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+                compared = max(compared, result.numel())
+            return result
+
+    with Counting():
+        codes = filled(points).nearest(z)
+    np.testing.assert_array_equal(codes.numpy(), brute_force(z, points))
+    assert compared <= copies * z.numel()
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_faster_products_choose_the_same_codes(precision: str) -> None:
+    torch.manual_seed(0)
+    points, z = torch.randn(64, 16) + 1, torch.randn(2, 16, 8, 8) + 1
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        codes = filled(points).nearest(z)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    np.testing.assert_array_equal(codes.numpy(), brute_force(z, points))
 
 
 def test_starts_uniform_within_one_over_entries() -> None:

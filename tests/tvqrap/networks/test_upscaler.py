@@ -142,6 +142,21 @@ def test_the_codes_send_no_gradient_to_the_structure() -> None:
     assert all(p.grad is not None for p in network.predictor.structure_head.parameters())
 
 
+def test_codes_are_scored_in_float32_under_autocast() -> None:
+    """Scores in bfloat16 tie, and the first of the best is another code than in inference."""
+    network = build(UpscalerNetwork, Architecture(TINY, 1024, 4, 16))
+    inside: dict[str, torch.Tensor] = {}
+    head = network.predictor.code_head
+    head.transformer.register_forward_hook(lambda _m, _i, out: inside.update(h=out))
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network.predict(torch.rand(2, 3, 32, 32) * 2 - 1).logits
+        h = inside["h"].float().permute(0, 2, 3, 1)
+        expected = head.score(head.norm(h)).permute(0, 3, 1, 2)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits.argmax(1), expected.argmax(1))
+
+
 @pytest.mark.parametrize("structure", [None, 16])
 def test_straight_through_is_hard_forward_and_soft_backward(structure: int | None) -> None:
     network = build(UpscalerNetwork, tiny(structure=structure)).double()

@@ -1,25 +1,46 @@
 """Files that appear whole or not at all."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tvqrap.runtime.atomic import atomic_path, write_atomic
+from tvqrap.runtime.atomic import atomic_path, is_temporary, sweep_temporaries, write_atomic
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from tvqrap.runtime.atomic import atomic_path
+
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-def test_two_writers_with_one_process_number_do_not_meet(tmp_path: Path) -> None:
-    """As two hosts that share the folder may have."""
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def left_by_a_dead_process(path: Path) -> str:
+    before = set(names(path.parent))
+    subprocess.run([sys.executable, "-c", DIE, str(path)], check=False)
+    (name,) = set(names(path.parent)) - before
+    return name
+
+
+def test_two_writers_of_one_process_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     with atomic_path(path) as first, atomic_path(path) as second:
-        assert first != second
-        for temporary in (first, second):
-            assert temporary.name.startswith(f".a.tar.{os.getpid()}.")
-            assert temporary.suffix == ".tmp"
+        assert first != second and first.parent == second.parent == tmp_path
+        assert is_temporary(first.name) and is_temporary(second.name)
         first.write_bytes(b"one")
         second.write_bytes(b"two")
-    assert [each.name for each in tmp_path.iterdir()] == ["a.tar"]
-    assert path.read_bytes() == b"one", "who is done last has the name"
+    assert names(tmp_path) == ["a.tar"]
+    assert path.read_bytes() == b"one", "the last to end has the name"
 
 
 def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
@@ -27,4 +48,45 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
     with pytest.raises(OSError), atomic_path(tmp_path / "a") as temporary:
         temporary.write_text("half")
         raise OSError("disk full")
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a", "before")]
+    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "before"
+
+
+def test_every_name_that_the_disk_allows_can_be_written(tmp_path: Path) -> None:
+    for name in ("x" * 251 + ".png", "é" * 127):
+        write_atomic(tmp_path / name, name)
+        assert (tmp_path / name).read_text() == name
+
+
+def test_what_a_dead_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    left = left_by_a_dead_process(tmp_path / "a")
+    assert is_temporary(left) and names(tmp_path) == [left]
+    write_atomic(tmp_path / "b", "whole")
+    assert names(tmp_path) == ["b"]
+
+
+def test_only_what_is_left_behind_is_swept(tmp_path: Path) -> None:
+    mine = [".hidden.tmp", ".a.png.4711.tmp", "a.tmp"]
+    elsewhere = [f".tvqrap.00000000.1.0000000{number}.tmp" for number in range(2)]
+    for name in mine + elsewhere:
+        (tmp_path / name).touch()
+    week = time.time() - 8 * 24 * 3600
+    for name in (elsewhere[1], *mine):
+        os.utime(tmp_path / name, (week, week))
+    with atomic_path(tmp_path / "b") as temporary:
+        temporary.touch()
+        left_by_a_dead_process(tmp_path / "a")
+        sweep_temporaries(tmp_path)
+        assert names(tmp_path) == sorted([*mine, elsewhere[0], temporary.name])
+
+
+def test_a_file_that_cannot_be_flushed_does_not_take_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_atomic(tmp_path / "a", "before")
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(tmp_path / "a", "after")
+    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "before"
