@@ -21,6 +21,7 @@ from pipeline.shards.codec import decode_array, decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.tokens.check import check_tokens
 from stages.runner.declared import outs_of, read_pipeline
+from stages.runner.publish import publish
 from stages.runner.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
 from tvqrap.evaluation.baselines import enlarge
@@ -34,7 +35,7 @@ from tvqrap.evaluation.report.table import score_table
 from tvqrap.evaluation.results import Results, check_losses
 from tvqrap.evaluation.statistics.intervals import Resampling
 from tvqrap.evaluation.summary import padding
-from tvqrap.images.open import save_png
+from tvqrap.images.save import save_png
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer
@@ -144,7 +145,7 @@ def evaluate(stage: Stage) -> None:
     write_atomic(out / "timing.json", json.dumps(timing, indent=2) + "\n")
     # One by one: other files in that folder are not this stage's.
     for made in outs_of(read_pipeline()["evaluate"]):
-        stage.publish(out / made.name, made)
+        publish(out / made.name, made)
     Console().print(score_table(summary, "Test set", ceiling=ROW))
     check_losses(summary, OUT)
 

@@ -133,6 +133,15 @@ def test_experiments_rerun_what_depends_on_the_param(road: Checkout) -> None:
 
 
 @pytest.mark.slow
+def test_a_fresh_clone_experiments_with_one_stage(road: Checkout, tmp_path: Path) -> None:
+    """The clone has dvc.lock, but none of the outputs that it lists."""
+    road.run("git", "clone", "-q", str(road.root), str(tmp_path / "clone"))
+    clone = Checkout(tmp_path / "clone")
+    done = clone.dvc("exp", "run", "-S", "pairs.sets.val.count=4", "make_pairs")
+    assert clone.stages_run(done) == ["make_pairs"]
+
+
+@pytest.mark.slow
 def test_a_temporary_copy_runs_its_own_code(road: Checkout) -> None:
     """`exp run --temp` has no virtual environment in its copy and must not import this tree."""
     before = (road.root / "evaluation/metrics.json").read_text()

@@ -131,7 +131,7 @@ def _run(
     from tvqrap.evaluation.report.table import score_table
     from tvqrap.evaluation.results import Results, check_losses
     from tvqrap.evaluation.statistics.intervals import Resampling
-    from tvqrap.images.open import save_png
+    from tvqrap.images.save import save_png
     from tvqrap.runtime.progress import progress
 
     scorer = Scorer(names, weights)

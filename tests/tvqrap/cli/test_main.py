@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tvqrap
+from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 from tvqrap.cli.main import app
 
@@ -78,6 +79,8 @@ class TestParams:
         assert run("params", "use", "laptop").exit_code == 0
         expected = (checkout / "stages" / "profiles" / "laptop.yaml").read_bytes()
         assert (checkout / "params.yaml").read_bytes() == expected
+        assert run("params", "use", "smoke").exit_code == 0
+        assert (checkout / "params.yaml").read_text() == expanded(profile_path("smoke", ROOT))
         result = run("params", "use", "desktop")
         assert result.exit_code == 2 and "'desktop' is not known" in result.output
 
