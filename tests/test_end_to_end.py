@@ -54,7 +54,7 @@ def test_it_ends_with_models_scores_and_a_picture(road: Checkout) -> None:
     assert scores["totals"]["tokenizer"]["code_usage"] > 0
     curve = (road.root / "evaluation/curves/fsim.tsv").read_text()
     assert curve.startswith("percent\tbicubic\ttokenizer\tpredictor\trap\n0\t")
-    assert (road.root / "evaluation/pictures/test.png").stat().st_size > 1000
+    assert (road.root / "evaluation/pictures/sheet.png").stat().st_size > 1000
     timing = json.loads((road.root / "evaluation/timing.json").read_text())
     assert timing["rap"]["parameters"] > 0 and timing["rap"]["seconds_per_image"] > 0
 

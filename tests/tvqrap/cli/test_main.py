@@ -42,7 +42,7 @@ def test_a_file_in_an_outputs_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     packaged = ROOT / "tvqrap/weights/rap"
     for words in (
-        ("halve", packaged, "-o", tmp_path / "file"),
+        ("convert", packaged, "-o", tmp_path / "file", "--dtype", "float16"),
         ("average", packaged, packaged, "-o", tmp_path / "file/x"),
         ("benchmark", "package", "--sides", "16", "-o", tmp_path / "file"),
         ("benchmark", "package", "--sides", "16", "-o", tmp_path),
