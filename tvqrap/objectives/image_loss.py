@@ -1,6 +1,6 @@
 """The perceptual network that the settings ask for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -36,7 +36,7 @@ class ImageGradient:
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of an image against a target, a scalar."""
+"""A scalar loss of an image against a target."""
 
 
 def _targets(hr: Tensor, teacher: Tensor | None, share: float) -> list[tuple[Tensor, float]]:
@@ -86,39 +86,19 @@ class ImageLoss(nn.Module):
         perceptual network and the discriminator see the batch's first `judged` images (none: all),
         the network in the view of `step` where views vary.
         """
-        settings = self.settings
-        whole = len(image) * part.of
-        judged = judged or whole
+        judged = judged or len(image) * part.of
         leaf = image.detach().requires_grad_()
         terms: dict[str, Tensor] = {}
         total = leaf.new_zeros(())
-        targets = _targets(target, teacher, self.shares.pixels)
-        pixel_losses: dict[str, tuple[float, Loss]] = {
-            "l1": (settings.l1, F.l1_loss),
-            "gradient": (settings.gradient, gradient_loss),
-            "chroma": (settings.chroma, chroma_loss),
-            "grid": (settings.grid, grid_loss),
-            "contrast": (settings.contrast, contrast_loss),
-        }
         with torch.enable_grad():
-            terms["mse"] = _mean(F.mse_loss, leaf, targets) / part.of
-            total = total + settings.mse * terms["mse"]
-            for name, (weight, loss) in pixel_losses.items():
-                if weight:
-                    terms[name] = _mean(loss, leaf, targets) / part.of
-                    total = total + weight * terms[name]
-            if (perceptual := self.perceptual) is not None and settings.perceptual.weight:
-                seen = min(max(1, round(settings.perceptual.share * whole)), judged)
-                terms["perceptual"] = leaf.new_zeros(())
-                if count := part.leading(seen):
-                    view = view_of_step(step) if settings.perceptual.augment else View()
-                    distance = _mean(
-                        lambda image, target: perceptual(image, view.of(target[:count])).mean(),
-                        view.of(leaf[:count]),
-                        _targets(target, teacher, self.shares.perceptual),
-                    )
-                    terms["perceptual"] = distance * part.weight(seen)
-                total = total + settings.perceptual.weight * terms["perceptual"]
+            for name, weight, term in self._pixel_terms(leaf, target, teacher):
+                terms[name] = term / part.of
+                total = total + weight * terms[name]
+            if self.perceptual is not None and self.settings.perceptual.weight:
+                terms["perceptual"] = self._perceptual_term(
+                    self.perceptual, leaf, target, teacher, judged, part, step
+                )
+                total = total + self.settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None
             if discriminator is not None:
@@ -128,6 +108,48 @@ class ImageLoss(nn.Module):
         return ImageGradient(
             reconstruction, adversarial, {name: term.detach() for name, term in terms.items()}
         )
+
+    def _pixel_terms(
+        self, image: Tensor, hr: Tensor, teacher: Tensor | None
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """(name, weight, value) of the losses between pixels; MSE is recorded at weight 0 too."""
+        settings = self.settings
+        targets = _targets(hr, teacher, self.shares.pixels)
+        losses: tuple[tuple[str, float, Loss], ...] = (
+            ("mse", settings.mse, F.mse_loss),
+            ("l1", settings.l1, F.l1_loss),
+            ("gradient", settings.gradient, gradient_loss),
+            ("chroma", settings.chroma, chroma_loss),
+            ("grid", settings.grid, grid_loss),
+            ("contrast", settings.contrast, contrast_loss),
+        )
+        for name, weight, loss in losses:
+            if weight or name == "mse":
+                yield name, weight, _mean(loss, image, targets)
+
+    def _perceptual_term(
+        self,
+        perceptual: nn.Module,
+        image: Tensor,
+        hr: Tensor,
+        teacher: Tensor | None,
+        judged: int,
+        part: Microbatch,
+        step: int,
+    ) -> Tensor:
+        """Perceptual distance of the part's images among the leading share of the batch."""
+        settings = self.settings.perceptual
+        seen = min(max(1, round(settings.share * len(image) * part.of)), judged)
+        count = part.leading(seen)
+        if not count:
+            return image.new_zeros(())
+        view = view_of_step(step) if settings.augment else View()
+        distance = _mean(
+            lambda made, target: perceptual(made, view.of(target[:count])).mean(),
+            view.of(image[:count]),
+            _targets(hr, teacher, self.shares.perceptual),
+        )
+        return distance * part.weight(seen)
 
 
 def perceptual_for(settings: Perceptual) -> nn.Module | None:
