@@ -220,7 +220,7 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
     task = predictor_task(params, compute, [])
     tokenizer = on_device(Tokenizer(architecture).eval(), device)
     hr = torch.from_numpy(np.stack(found[: phase.batch_size]))
-    degradation = params.pairs.degradations[chosen.degradation]
+    degradation = params.pairs.degradations[next(iter(chosen.presets))]
 
     def degrade_batch() -> None:
         for index, crop in enumerate(found[: phase.batch_size]):

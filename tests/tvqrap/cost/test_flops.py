@@ -131,6 +131,9 @@ CASES = {
     "rap": lambda: stage_3(ARCHITECTURE),
     "rap, decoder": lambda: stage_3(ARCHITECTURE, train_decoder=True),
     "rap, decoder, no GAN": lambda: stage_3(ARCHITECTURE, train_decoder=True, image=PLAIN),
+    "rap, teacher": lambda: stage_3(
+        ARCHITECTURE, train_decoder=True, teacher={"pixels": 0.5, "perceptual": 0.5}
+    ),
     "rap, soft": lambda: stage_3(ARCHITECTURE, assignment="soft"),
     "rap, plain": lambda: stage_3(
         VANILLA, image=PLAIN, loss_weights={"structure": 0.0, "code": 0.0}
