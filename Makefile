@@ -1,11 +1,11 @@
-# Every target sets up .venv first; `make repro` and `make test` are all a newcomer needs.
+# Every target sets up .venv first. `make repro` runs the pipeline, `make test` the checks.
 SHELL := /bin/sh
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: repro test test-slow lint setup constraints
+.PHONY: repro test test-slow lint setup constraints git
 
-repro: .venv/ready
+repro: git .venv/ready
 	.venv/bin/dvc repro
 
 test: .venv/ready lint
@@ -17,16 +17,23 @@ test-slow: .venv/ready
 lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 
 setup: .venv/ready
 
-# Interrupted or outdated environments are completed, never trusted: the stamp comes last.
+# DVC needs a git repository, which an unpacked archive is not.
+git:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "make repro: this folder is not a git" \
+		"repository, which DVC needs; run: git init && git add -A && git commit -m start" >&2; \
+		exit 1; }
+
+# The stamp comes last, so an interrupted or outdated environment is completed.
 .venv/ready: pyproject.toml constraints.txt overrides.txt $(filter .uv/%,$(UV))
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python --constraints constraints.txt \
 		--overrides overrides.txt \
-		--editable '.[evaluation,export]' --group pipeline --group dev
+		--editable '.[evaluation,export,heic,jxl]' --group pipeline --group dev
 	touch .venv/ready
 
 .uv/bin/uv:
@@ -37,5 +44,5 @@ setup: .venv/ready
 constraints:
 	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --upgrade \
 		--overrides overrides.txt \
-		--python-version 3.11 --extra evaluation --extra export --group pipeline --group dev \
+		--python-version 3.11 --extra evaluation --extra export --extra heic --extra jxl --group pipeline --group dev \
 		pyproject.toml --output-file constraints.txt

@@ -46,8 +46,8 @@ def _ordered(pair: tuple[Number, Number]) -> tuple[Number, Number]:
 Share = Annotated[float, Field(ge=0, le=1)]
 """A probability or a part of a whole, in [0, 1]."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
-"""A name that becomes a folder: letters, digits, `_` and `-`."""
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=80)]
+"""A name that becomes a folder: up to 80 letters, digits, `_` and `-`."""
 
 
 def _absolute(storage: str) -> str:
@@ -62,7 +62,21 @@ def _absolute(storage: str) -> str:
 NO_TEACHER = "models/none"
 """The empty model folder of the checkout."""
 
-_TAKEN = ("curves", "logs", "published", "quarantine")
+_TAKEN = ("curves", "logs", "published", "quarantine", "rows", "tokenizer")
+"""Folders beside the sets."""
+
+
+def _free(name: str) -> str:
+    if name in _TAKEN:
+        raise ValueError(
+            f"found a set called {name!r}, expected another name: stages keep other things in "
+            "folders of that one"
+        )
+    return name
+
+
+SetName = Annotated[Name, AfterValidator(_free)]
+"""A name of a set of shards, which becomes a folder beside `rows`, `logs` and others."""
 
 Storage = Annotated[str, StringConstraints(min_length=1), AfterValidator(_absolute)]
 """An absolute path of a folder, or a URL that fsspec knows."""
@@ -312,11 +326,10 @@ class PairsSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name, chosen in self.sets.items():
-            if name in _TAKEN:
-                raise ValueError(
-                    f"sets.{name}: found a set called {name!r}, expected another name: stages keep "
-                    "other things in folders of that one"
-                )
+            try:
+                _free(name)
+            except ValueError as error:
+                raise ValueError(f"sets.{name}: {error}") from None
             for preset in chosen.presets:
                 if preset not in self.degradations:
                     raise ValueError(

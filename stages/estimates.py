@@ -1,4 +1,4 @@
-"""What a whole run takes: arithmetic, memory and disk, computed from the params alone."""
+"""Estimates the arithmetic, memory and disk of a whole run from the params alone."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -23,33 +23,33 @@ class Training:
     stage: str
     set: str
     side: int
-    """Of the HR crops, in pixels."""
+    """Side of the HR crops, in pixels."""
     batch: int
     steps: int
     crops: int
-    """Of the set."""
+    """Number of HR crops in the set."""
     gan_from: int
-    """First step that has a discriminator, where there is one."""
+    """First step with the discriminator, if there is one."""
     step: StepCost
-    """With the discriminator."""
+    """Cost of a step, the discriminator included."""
     held: int
-    """Bytes of shards that the loader holds in the machine's memory."""
+    """Bytes of shards that the loader keeps in the machine's memory."""
 
     @property
     def passes(self) -> float:
-        """How often each crop of the set is seen."""
+        """Number of times that each crop of the set is seen."""
         return self.steps * self.batch / self.crops
 
     @property
     def operations(self) -> int:
-        """Of all steps."""
+        """Operations of all steps."""
         without = min(self.steps, self.gan_from) * self.step.operations.get("discriminator", 0)
         return self.steps * sum(self.step.operations.values()) - without
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """Tokenizing all crops of all sets."""
+    """Extraction of the tokens of all crops of all sets."""
 
     samples: int
     operations: int
@@ -57,7 +57,7 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run, in the order in which it goes."""
+    """A whole run, in the order of its stages."""
 
     tokenizer: Training
     extraction: Extraction
@@ -65,23 +65,23 @@ class Plan:
     """One for each phase."""
     rap: Training
     disk: dict[str, Footprint]
-    """By set."""
+    """Footprint of each set."""
     checkpoints: int
-    """Bytes of the checkpoints that the largest training keeps, one more while it writes."""
+    """Bytes of the checkpoints of the largest training, while it writes a new one."""
 
     @property
     def trainings(self) -> tuple[Training, ...]:
-        """All of them, in order."""
+        """All trainings, in order."""
         return (self.tokenizer, *self.predictor, self.rap)
 
     @property
     def operations(self) -> int:
-        """Of all trainings and the extraction."""
+        """Operations of all trainings and the extraction."""
         return self.extraction.operations + sum(each.operations for each in self.trainings)
 
 
 def plan(params: Params) -> Plan:
-    """What a run takes. Nothing is read but `params`; takes seconds."""
+    """Estimates a run from its params alone. Takes seconds."""
     architecture, pairs = params.architecture, params.pairs
     disk = {name: footprint(name, settings, architecture) for name, settings in pairs.sets.items()}
     sides = {name: settings.size for name, settings in pairs.sets.items()}

@@ -2,18 +2,17 @@
 
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from pipeline.loading.dataset import ShardedDataset
@@ -21,20 +20,18 @@ from pipeline.shards.codec import decode_array, decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.tokens.check import check_tokens
 from stages.runner.declared import outs_of, read_pipeline
+from stages.runner.publish import publish
 from stages.runner.stage import Stage, run_stage
 from tvqrap.architecture import SCALE
 from tvqrap.evaluation.baselines import enlarge
-from tvqrap.evaluation.cases import Case, score_cases
-from tvqrap.evaluation.image_store import ImageStore
+from tvqrap.evaluation.cases import Case, PendingCase
 from tvqrap.evaluation.metrics.scorer import Scorer
-from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
 from tvqrap.evaluation.report.curves import write_score_curves
-from tvqrap.evaluation.report.page import REPORT, Page, write_report
-from tvqrap.evaluation.report.table import score_table
-from tvqrap.evaluation.results import Results, check_losses
-from tvqrap.evaluation.statistics.intervals import Resampling
+from tvqrap.evaluation.report.page import Page
+from tvqrap.evaluation.results import check_complete
+from tvqrap.evaluation.run import Evaluation, Report, TestSet, write_results
 from tvqrap.evaluation.summary import padding
-from tvqrap.images.open import save_png
+from tvqrap.evaluation.unfinished import UNFINISHED
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer
@@ -42,9 +39,8 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.atomic import write_atomic
-from tvqrap.runtime.device import select_device
+from tvqrap.runtime.device import on_device, select_device
 from tvqrap.runtime.hardware import device_name
-from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs/test")
 TOKENS = Path("data/tokens/test")
@@ -52,12 +48,9 @@ TOKENIZER = Path("models/tokenizer")
 UPSCALERS = {"predictor": Path("models/predictor"), "rap": Path("models/rap")}
 OUT = Path("evaluation")
 ROW = "tokenizer"
-"""The tokenizer's row of the table, which sees HR."""
-PAGE_PICTURES = 12
+"""The tokenizer's row of the table: it decodes the tokens of HR, an upper bound."""
 
 TIMED_RUNS = 3
-
-SHEET = ("LR", "bicubic", "tokenizer", "predictor", "rap", "HR")
 
 
 @dataclass(frozen=True)
@@ -79,78 +72,76 @@ def evaluate(stage: Stage) -> None:
     torch.set_num_threads(stage.params.compute.threads)
     pairs, tokens = Manifest.load(PAIRS), Manifest.load(TOKENS)
     check_tokens(TOKENS, TOKENIZER, pairs=PAIRS)
-    tokenizer = load_tokenizer(TOKENIZER).to(device)
-    networks = {name: load_upscaler(folder).to(device) for name, folder in UPSCALERS.items()}
-    for module in (tokenizer, *networks.values()):
-        module.to(memory_format=torch.channels_last)
-    models = Models(tokenizer, networks, settings.pad_multiple)
+    models = Models(
+        on_device(load_tokenizer(TOKENIZER), device),
+        {name: on_device(load_upscaler(folder), device) for name, folder in UPSCALERS.items()},
+        settings.pad_multiple,
+    )
     samples = ShardedDataset.open(PAIRS, TOKENS)
     images = _test_images(samples)
     first = next(images)
     timing = _timing(models, first)
-
-    sheet: dict[str, SheetRow] = {}
-    cases = (partial(models.case, image) for image in chain([first], images))
-    scorer = Scorer(settings.metrics)
-    resampling = Resampling(settings.bootstrap_samples, settings.confidence, settings.seed)
-    out = stage.scratch / OUT.name
-    with tempfile.TemporaryDirectory() as folder:
-        results = Results(scorer, resampling, ImageStore(Path(folder)))
-        for lost in tokens.extra.get("dropped", ()):
-            results.notes.append(f"{lost['key']}: not scored, without tokens: {lost['reason']}")
-            print(results.notes[-1], flush=True)
-        with progress("evaluate", total=samples.samples, unit="image") as advance:
-            for scored in score_cases(cases, scorer):
-                results.add(scored)
-                if scored.case.photo not in sheet and len(sheet) < settings.pictures:
-                    sheet[scored.case.photo] = _sheet_row(scored.case)
-                advance()
-        summary = results.summary(tokenizer.architecture.codebook)
-        about = results.write(
-            out,
-            summary,
+    notes = tuple(
+        f"{dropped['key']}: not scored, without tokens: {dropped['reason']}"
+        for dropped in tokens.extra.get("dropped", ())
+    )
+    for note in notes:
+        print(note, flush=True)
+    evaluation = Evaluation(
+        TestSet(
+            samples.samples,
+            has_hr=True,
+            cases=(PendingCase(i.key, partial(models.case, i)) for i in chain([first], images)),
             data={"set": "test", "pairs": pairs.root, "images": samples.samples},
-            models={
-                "bicubic": {"kind": "Pillow's bicubic"},
-                ROW: {
-                    "kind": "its own reconstruction",
-                    **_model(TOKENIZER),
-                    "device": device_name(device),
-                },
-                **{
-                    name: {
-                        "kind": "tvqrap",
-                        **_model(folder),
-                        "device": device_name(device),
-                        "padding": padding(settings.pad_multiple),
-                        "tiling": None,
-                    }
-                    for name, folder in UPSCALERS.items()
-                },
-            },
-        )
-        page = Page(
-            "Scores of the test set",
-            f"{summary.images} images of {len({row.photo for row in results.rows})} photographs; "
-            f"SHA-256 of the pairs: {pairs.root[:12]}",
-            focus="rap",
-            ceiling=ROW,
-            pictures=PAGE_PICTURES,
-        )
-        write_report(out / REPORT, page, results, summary, about)
+            notes=notes,
+        ),
+        {
+            "bicubic": {"kind": "Pillow's bicubic"},
+            ROW: tokenizer_protocol(device),
+            **{name: _upscaler_protocol(name, device, models) for name in UPSCALERS},
+        },
+        Scorer(settings.metrics),
+        settings.confidence,
+        codebook=models.tokenizer.architecture.codebook,
+    )
+    # The scratch folder is that of these params, inputs and code, whatever the versions.
+    results = evaluation.score(stage.scratch / UNFINISHED, overwrite=True)
+    out = stage.scratch / OUT.name
+    page = Page(
+        "Scores of the test set",
+        f"{len(results.images)} images of {len({row.photo for row in results.rows})} photographs; "
+        f"SHA-256 of the pairs: {pairs.root[:12]}",
+        focus="rap",
+        ceiling=ROW,
+    )
+    report = Report(page, settings.pictures, "Test set")
+    tests = evaluation.tests
+    summary = write_results(out, results, report, data=tests.data, models=evaluation.models)
     write_score_curves(out / "curves", summary, results.rows)
-    if sheet:
-        save_png(out / "pictures" / "test.png", contact_sheet(SHEET, list(sheet.values())))
     write_atomic(out / "timing.json", json.dumps(timing, indent=2) + "\n")
     # One by one: other files in that folder are not this stage's.
     for made in outs_of(read_pipeline()["evaluate"]):
-        stage.publish(out / made.name, made)
-    Console().print(score_table(summary, "Test set", ceiling=ROW))
-    check_losses(summary, OUT)
+        publish(out / made.name, made)
+    check_complete(summary, OUT)
 
 
-def _model(folder: Path) -> dict[str, str]:
-    return {"fingerprint": read_config(folder).fingerprint}
+def tokenizer_protocol(device: torch.device) -> dict[str, Any]:
+    """The description of the tokenizer's row in the results."""
+    return {
+        "kind": "decoded tokens of HR",
+        "fingerprint": read_config(TOKENIZER).fingerprint,
+        "device": device_name(device),
+    }
+
+
+def _upscaler_protocol(name: str, device: torch.device, models: "Models") -> dict[str, Any]:
+    return {
+        "kind": "tvqrap",
+        "fingerprint": read_config(UPSCALERS[name]).fingerprint,
+        "device": device_name(device),
+        "padding": padding(models.pad_multiple),
+        "tiling": None,
+    }
 
 
 def _test_images(samples: ShardedDataset) -> Iterator[TokenizedPair]:
@@ -170,14 +161,14 @@ def _test_images(samples: ShardedDataset) -> Iterator[TokenizedPair]:
 
 @dataclass(frozen=True)
 class Models:
-    """The rows of the table: what makes an image of an LR image or of tokens."""
+    """The networks behind the rows of the table."""
 
     tokenizer: Tokenizer
     upscalers: dict[str, UpscalerNetwork]
     pad_multiple: int
 
     def case(self, image: TokenizedPair) -> Case:
-        """All that the models make of one pair."""
+        """One pair with the image of each model."""
         made = {
             "bicubic": enlarge(image.lr, "bicubic"),
             "tokenizer": _pixels(self.decode(image.codes, image.structure)),
@@ -220,13 +211,6 @@ def _pixels(image: Tensor) -> NDArray[np.uint8] | str:
         return to_uint8(image[0])
     except ValueError as error:
         return str(error)
-
-
-def _sheet_row(case: Case) -> SheetRow:
-    shown = {"LR": case.lr, "HR": case.hr, **case.made}
-    blank = np.zeros_like(case.hr)
-    cells = [shown[column] for column in SHEET]
-    return SheetRow(case.image, [c if isinstance(c, np.ndarray) else blank for c in cells])
 
 
 def _timing(models: Models, image: TokenizedPair) -> dict[str, dict[str, float]]:

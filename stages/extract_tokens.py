@@ -1,11 +1,13 @@
-"""Extracts structure and codes of every HR crop, on Ray actors if nothing else is asked for."""
+"""Extracts structure and codes of every HR crop, by default on Ray actors."""
 
 from pathlib import Path
 
 from pipeline.executor.run import connected
+from pipeline.executor.shards import ShardsFailed
 from pipeline.shards.manifest import Manifest, sets_in
-from pipeline.tokens.extract import ShardsFailed, extract_set
+from pipeline.tokens.extract import extract_set
 from stages.runner.executor import chosen_executor
+from stages.runner.publish import publish, publish_sets
 from stages.runner.stage import Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
@@ -19,8 +21,8 @@ CURVES = Path("curves/tokens")
 def extract_tokens(stage: Stage) -> None:
     """data/pairs, models/tokenizer -> data/tokens, curves/tokens.
 
-    Samples that cannot be used are left in `.scratch/quarantine`, and what became of each shard in
-    `.scratch/logs`: both outlive the stage; with `tokens.storage` they are beside the data set.
+    Unusable samples go to `.scratch/quarantine`, logs of the shards to `.scratch/logs`. Both
+    outlive the stage; with `tokens.storage` they lie beside the data set.
     """
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sets_in(PAIRS)}
@@ -64,9 +66,9 @@ def extract_tokens(stage: Stage) -> None:
                     print(f"  {lost['key']} ({lost['shard']}): {lost['reason']}", flush=True)
     if failures:
         raise UserError("; ".join(failures))
-    # The tables first: a kill before the sets are moved loses only what is made again at once.
-    stage.publish(curves, CURVES)
-    stage.publish_sets(manifests, TOKENS)
+    for table in sorted(curves.iterdir()):
+        publish(table, CURVES / table.name)
+    publish_sets([stage.scratch / name for name in manifests], TOKENS, {})
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ PREDICTOR = Path("models/predictor")
 
 
 def start_with_decoder(network: UpscalerNetwork, init: str) -> None:
-    """Gives a network whose decoder is to be trained that of `init`'s upscaler, if it has one.
+    """Copies the decoder of `init`'s upscaler, if there is one, to a network that trains it.
 
-    An earlier stage 3 may have trained that one; the tokenizer's would undo it.
+    An earlier stage 3 may have trained that decoder; the tokenizer's would undo this.
     """
     given = starting_weights(init, ("rap",), network.architecture)
     if given is not None:

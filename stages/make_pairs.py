@@ -1,4 +1,4 @@
-"""Cuts photographs into HR crops and degrades them to LR, set by set."""
+"""Cuts HR crops from photographs and degrades them to LR images, set by set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 from pipeline.executor.run import connected
 from pipeline.pairs.index import SETS, pair_sets_text
 from pipeline.pairs.make import make_set
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
+from stages.runner.publish import publish_sets
 from stages.runner.stage import Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
@@ -26,21 +27,21 @@ def make_pairs(stage: Stage) -> None:
 def _make_pairs(stage: Stage, executor: Executor) -> None:
     data, pairs = stage.params.data, stage.params.pairs
     teacher = teacher_of(pairs)
-    survey = survey_photos(data, executor=executor.kind, workers=executor.count)
-    print(f"{data.photos}: {len(survey.usable)} photographs usable, {len(survey.lost)} lost")
-    _list("lost", [f"{lost.name}: {lost.reason}" for lost in survey.lost])
-    if survey.lost_share > data.max_skipped_fraction:
-        first, all_photos = survey.lost[0], len(survey.usable) + len(survey.lost)
+    scan = scan_photos(data, executor=executor.kind, workers=executor.count)
+    print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
+    _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped])
+    if scan.skipped_fraction > data.max_skipped_fraction:
+        first, all_photos = scan.skipped[0], len(scan.usable) + len(scan.skipped)
         raise UserError(
-            f"data.max_skipped_fraction: found {len(survey.lost)} of {all_photos} photographs "
-            f"unusable ({survey.lost_share:.1%}; {first.name}: {first.reason}), "
+            f"data.max_skipped_fraction: found {len(scan.skipped)} of {all_photos} photographs "
+            f"unusable ({scan.skipped_fraction:.1%}; {first.name}: {first.reason}), "
             f"expected at most {data.max_skipped_fraction:.1%}"
         )
     _list(
         "near-duplicates in different splits",
         [
             f"{first} and {second} ({distance} of 64 bits differ)"
-            for first, second, distance in survey.near_duplicates(pairs)
+            for first, second, distance in scan.near_duplicates(pairs)
         ],
     )
     work = stage.work(pairs.storage)
@@ -52,7 +53,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
                 name,
                 pairs,
                 data,
-                survey,
+                scan,
                 work,
                 executor=executor.kind,
                 workers=executor.count,
@@ -67,7 +68,8 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
                 f"in {len(manifest.shards)} shards",
                 flush=True,
             )
-    stage.publish_sets(pairs.sets, PAIRS, beside={SETS: pair_sets_text(manifests)})
+    folders = [stage.scratch / name for name in pairs.sets]
+    publish_sets(folders, PAIRS, {SETS: pair_sets_text(manifests)})
 
 
 def _list(title: str, lines: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
-"""params.yaml: every knob of the pipeline, typed and checked.
+"""Reads and checks params.yaml.
 
-The models are strict and hold no defaults, so this module can refuse a run but never shape one.
+The models are strict and hold no defaults: this module can refuse a run, but it cannot change a
+result.
 """
 
 import re
@@ -9,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.config import DataSettings, PairsSettings, TokensSettings
+from stages.profile import expanded, read_mapping, read_text
 from tvqrap.architecture import SCALE, STRUCTURES, Architecture
 from tvqrap.config.base import Settings
 from tvqrap.config.evaluation import EvaluationSettings
@@ -21,20 +21,39 @@ from tvqrap.objectives.kmeans_init import check_texture_suffices
 from tvqrap.runtime.errors import UsageError
 
 PARAMS = Path("params.yaml")
+
+RENAMED = {
+    "batch": "batch_size",
+    "warmup": "warmup_steps",
+    "decay": "lr_schedule",
+    "clip": "grad_clip_norm",
+    "ema": "ema_decay",
+    "accumulate": "grad_accum_steps",
+    "recolour": "channel_shuffle_prob",
+    "varied": "augment",
+    "unquantized": "vq_warmup_steps",
+    "rule": "crop_mode",
+    "max_lost": "max_skipped_fraction",
+}
+"""Earlier names of keys, and their names now."""
+
+MOVED = ("structure", "code", "codebook", "commitment", "small_autoencoder", "alignment")
+"""Keys that stood in a stage's section and are now in its `loss_weights`."""
+
 Model = TypeVar("Model", bound=Settings)
 
 
 class Params(Settings):
     """All of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)]
-    """Of training: first weights and order of samples. Data has its own seeds."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seed of training: initial weights and order of samples. `pairs` has its own seeds."""
     width: Annotated[float, Field(gt=0, le=1)]
     codebook: int
     texture: int
     structure: int | Literal["none"]
     init: str
-    """Folder of models to start from (`tokenizer/`, `predictor/`), each optional."""
+    """Folder of models to start from: `tokenizer/`, `predictor/` and `rap/`, each optional."""
     compute: Compute
     data: DataSettings
     pairs: PairsSettings
@@ -46,7 +65,7 @@ class Params(Settings):
 
     @property
     def architecture(self) -> Architecture:
-        """The network that the top-level knobs describe."""
+        """The network that the top-level params describe."""
         structure = None if self.structure == "none" else self.structure
         return Architecture(self.width, self.codebook, self.texture, structure)
 
@@ -59,7 +78,7 @@ class Params(Settings):
         return value
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _consistent(self) -> Self:
         multiple = self.architecture.hr_multiple
         named = {
             "tokenizer.set": self.tokenizer.set,
@@ -95,11 +114,11 @@ class Params(Settings):
                 f"structure {self.structure} are multiples of {self.architecture.lr_multiple}"
             )
         self._enough_for_kmeans()
-        self._dealt_out()
+        self._divisible_batches()
         return self
 
-    def _dealt_out(self) -> None:
-        """Raises ValueError where a batch cannot be dealt out in equal parts."""
+    def _divisible_batches(self) -> None:
+        """Raises ValueError where a batch cannot be split into equal microbatches."""
         parts = self.compute.workers * self.compute.grad_accum_steps
         batches = {
             "tokenizer.batch_size": self.tokenizer.batch_size,
@@ -121,7 +140,8 @@ class Params(Settings):
         if textured < parts:
             raise ValueError(
                 f"tokenizer.texture_dropout is {self.tokenizer.texture_dropout:g}; allowed with a "
-                f"batch of {batch} in {parts} parts is what leaves {parts} images their texture"
+                f"batch of {batch} in {parts} parts are values that keep the texture of {parts} "
+                "images"
             )
 
     def _enough_for_kmeans(self) -> None:
@@ -140,22 +160,8 @@ class Params(Settings):
             raise ValueError(f"{error}, or tokenizer.codebook_life.vq_warmup_steps 0") from None
 
 
-def read_mapping(text: str, origin: str) -> dict[str, Any]:
-    """The mapping that a YAML text holds. Raises `UsageError`, a line that starts with `origin`."""
-    try:
-        data = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:  # the latter for a date that does not exist
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UsageError(f"{origin}: {where}not readable as YAML: {problem}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{origin}: holds no keys; expected a mapping of keys to values")
-    return data
-
-
 def checked(model: type[Model], data: Mapping[str, Any], origin: str) -> Model:
-    """Settings of what a mapping holds. Raises `UsageError`, a line that starts with `origin`."""
+    """Checks a mapping of settings. Raises `UsageError`, one line that starts with `origin`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -170,25 +176,34 @@ def parse_params(text: str, origin: str) -> Params:
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Reads and checks a params file. Raises `UsageError`, one line naming key and value."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: not found; expected in the checkout's top folder") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable: {error}") from None
+    """Reads and checks a params file, or a profile (`stages.profile`).
+
+    params.yaml itself has to be complete, because DVC reads it too. Raises `UsageError`, one line
+    that names key and value.
+    """
+    text = read_text(path) if path == PARAMS else expanded(path)
     return parse_params(text, str(path))
 
 
+def renamed(key: str) -> str | None:
+    """The present name of a dotted key that had another one; none for a key that had not."""
+    *parents, name = key.split(".")
+    if name in MOVED and parents in (["tokenizer"], ["predictor"], ["rap"]):
+        return ".".join((*parents, "loss_weights", name))
+    return ".".join((*parents, RENAMED[name])) if name in RENAMED else None
+
+
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint as one line: key, what was found, what is allowed."""
+    """The first fault as one line: key, value found, values allowed."""
     problems = error.errors(include_url=False)
-    # A misspelt key is also a missing one: the misspelling is the one to name.
+    # A misspelt key is also missing; the line names the misspelling.
     first: Any = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"] if not _is_branch_tag(str(part)))
     message = re.sub(r"^(Value|Assertion) error, ", "", first["msg"])
     if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key; allowed are {_siblings(first['loc'], model)}"
+        new = renamed(key)
+        allowed = _siblings(first["loc"], model)
+        text = f"{key}: " + (f"is now {new}" if new else f"unknown key; allowed are {allowed}")
     elif first["type"] == "missing":
         text = f"{key}: missing"
     elif first["type"] == "value_error":
@@ -200,7 +215,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _is_branch_tag(part: str) -> bool:
-    """Whether a part of a location is pydantic's name of a union's branch, not a key."""
+    """Whether a part of a location is pydantic's name of a branch of a union, not a key."""
     return part in ("int", "str", "float", "dict") or part.startswith(("literal[", "function-"))
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 
-from stages.params import Params, read_mapping
+from stages.params import Params
+from stages.profile import read_mapping
 
 _NAME = "NAME"
 """Stands for the keys of a mapping, such as the names of sets."""
@@ -164,13 +165,13 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
     words = []
     for item in flat:
         if isinstance(item, Ge):
-            words.append(f"from {item.ge:g}")
+            words.append(f"from {item.ge}")
         elif isinstance(item, Gt):
-            words.append(f"above {item.gt:g}")
+            words.append(f"above {item.gt}")
         elif isinstance(item, Le):
-            words.append(f"up to {item.le:g}")
+            words.append(f"up to {item.le}")
         elif isinstance(item, Lt):
-            words.append(f"below {item.lt:g}")
+            words.append(f"below {item.lt}")
     return f" {', '.join(words)}" if words else ""
 
 

@@ -35,7 +35,7 @@ TOKENIZER = Path("models/tokenizer")
 
 
 def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNetwork, str | None]:
-    """The upscaler to train in stage 2, and the fingerprint of the weights it starts from."""
+    """(the upscaler to train in stage 2, the fingerprint of its starting weights or None)."""
     given = starting_weights(init, ("rap", "predictor"), architecture)
     network = UpscalerNetwork(architecture)
     if given is None:
@@ -48,8 +48,7 @@ def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNe
 def train_predictor(stage: Stage, workers: Workers) -> None:
     """data/tokens, models/tokenizer -> models/predictor, curves/predictor.
 
-    The HR images of the pairs are looked at for validation alone; of the other sets of pairs it is
-    enough to know which they are.
+    Only validation reads HR images. Of the other sets of pairs, sets.json gives the identity.
     """
     params = stage.params
     settings = params.predictor

@@ -48,7 +48,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
                     params.codebook,
                     vq_warmup_steps=vq_warmup_steps,
                     batch=settings.batch_size,
-                    crop=int(Manifest.load(PAIRS / settings.set).params["settings"]["size"]),
+                    crop=Manifest.load(PAIRS / settings.set).crop_size,
                     texture=params.texture,
                 )
             except ValueError as error:

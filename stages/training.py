@@ -1,4 +1,4 @@
-"""What the training stages share: weights to start from, validation samples, what they publish."""
+"""Parts that the training stages share: starting weights, validation samples, publishing."""
 
 import shutil
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from stages.runner.publish import publish
 from stages.runner.stage import Stage
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.pretrained.folder import Kind, holds_model, read_config, save_model
@@ -19,16 +20,16 @@ CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight
 """Weights with a row for each entry of the codebook."""
 
 VALIDATION_SAMPLES = 32
-"""Samples of the set `val` that a training looks at."""
+"""Samples of the set `val` that a training validates with."""
 PUBLISHED_PICTURES = 4
-"""Of those that a training took of them, how many are published."""
+"""Number of the training's pictures that are published."""
 
 
 def starting_weights(init: str, names: Sequence[str], architecture: Architecture) -> Path | None:
-    """The first of `init`'s model folders that is there; none where `init` holds no models.
+    """The first of the model folders `names` that exists in `init`; None where none does.
 
-    Its codebook may be of another size. Raises `UsageError` where `init` itself is not there,
-    `UserError` where its model has another architecture.
+    Its codebook may have another size. Raises `UsageError` where `init` is no folder, `UserError`
+    where its model has another architecture.
     """
     folder = Path(init)
     if not folder.is_dir():
@@ -45,7 +46,7 @@ def starting_weights(init: str, names: Sequence[str], architecture: Architecture
 
 
 def start_from(given: nn.Module, module: nn.Module, *, same_codebook: bool) -> None:
-    """Gives `module` the weights of `given`; with another codebook, without those it sizes."""
+    """Copies the weights of `given` to `module`, but for `CODEBOOK_SIZED` with another codebook."""
     kept = () if same_codebook else CODEBOOK_SIZED
     own = {name: value for name, value in module.state_dict().items() if name in kept}
     module.load_state_dict({**given.state_dict(), **own})
@@ -63,10 +64,10 @@ def publish_model(
     started_from: str | None,
     assignment: Assignment | None = None,
 ) -> None:
-    """Writes what a training made, and puts it at models/`name` and curves/`name`.
+    """Publishes the results of a training: models/`name`, curves/`name`, curves/pictures/`name`.
 
     `started_from`: fingerprint of the weights that the training began with; none: from scratch.
-    `assignment`: an upscaler's, hard if not given.
+    `assignment`: the assignment of an upscaler; hard if not given.
     """
     about = {
         "stage": stage.name,
@@ -74,27 +75,29 @@ def publish_model(
         "run": stage.fingerprint,
         "started_from": started_from,
     }
-    model, curves = stage.scratch / "model", stage.scratch / "curves"
+    model, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))
     save_model(model, kind, module.float(), architecture, about, assignment)
     history.write(curves)
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir()
     for picture in _spread(sorted((stage.scratch / PICTURES).glob("*.png"))):
-        (curves / PICTURES).mkdir(exist_ok=True)
-        shutil.copy(picture, curves / PICTURES)
-    stage.publish(model, Path("models") / name)
-    stage.publish(curves, Path("curves") / name)
+        shutil.copy(picture, pictures)
+    publish(model, Path("models") / name)
+    publish(curves, Path("curves") / name)
+    publish(pictures, Path("curves/pictures") / name)
 
 
 def _spread(pictures: Sequence[Path]) -> list[Path]:
-    """Some of the pictures: the first, the last and what lies evenly between."""
+    """`PUBLISHED_PICTURES` of the pictures, evenly spaced, the first and the last among them."""
     last = len(pictures) - 1
     chosen = {round(last * n / (PUBLISHED_PICTURES - 1)) for n in range(PUBLISHED_PICTURES)}
     return [pictures[index] for index in sorted(chosen) if index >= 0]
 
 
 def from_other_photos(batches: Sequence[Batch]) -> list[Batch]:
-    """The batches with each LR image taken from the next sample of another photograph.
+    """The batches with each LR image replaced by that of the next sample of another photograph.
 
-    Where a batch shows one photograph only, its LR images stay their own.
+    The LR images of a batch with a single photograph stay.
     """
     others = []
     for batch in batches:

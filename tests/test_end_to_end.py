@@ -54,7 +54,7 @@ def test_it_ends_with_models_scores_and_a_picture(road: Checkout) -> None:
     assert scores["totals"]["tokenizer"]["code_usage"] > 0
     curve = (road.root / "evaluation/curves/fsim.tsv").read_text()
     assert curve.startswith("percent\tbicubic\ttokenizer\tpredictor\trap\n0\t")
-    assert (road.root / "evaluation/pictures/test.png").stat().st_size > 1000
+    assert (road.root / "evaluation/pictures/sheet.png").stat().st_size > 1000
     timing = json.loads((road.root / "evaluation/timing.json").read_text())
     assert timing["rap"]["parameters"] > 0 and timing["rap"]["seconds_per_image"] > 0
 
@@ -130,6 +130,15 @@ def test_experiments_rerun_what_depends_on_the_param(road: Checkout) -> None:
     road.run("git", "checkout", "-q", ".")
     road.dvc("checkout")
     assert road.stages_run(road.dvc("repro")) == []
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_experiments_with_one_stage(road: Checkout, tmp_path: Path) -> None:
+    """The clone has dvc.lock, but none of the outputs that it lists."""
+    road.run("git", "clone", "-q", str(road.root), str(tmp_path / "clone"))
+    clone = Checkout(tmp_path / "clone")
+    done = clone.dvc("exp", "run", "-S", "pairs.sets.val.count=4", "make_pairs")
+    assert clone.stages_run(done) == ["make_pairs"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The code that workers run, held against the driver's."""
+"""A digest of the code, by which a worker is compared with its driver."""
 
 import functools
 import hashlib
@@ -10,9 +10,9 @@ _PACKAGES = ("tvqrap", "pipeline")
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 over the Python files of the packages that workers run, as this process met them.
+    """SHA-256 (hex) over the Python files of the packages that workers run.
 
-    Read once: a run goes on with the code that it began with, whatever is edited meanwhile.
+    Computed once per process, so that edits during a run do not change it.
     """
     digest = hashlib.sha256()
     for folder in package_folders():
@@ -24,6 +24,6 @@ def code_digest() -> str:
 
 def package_folders() -> list[Path]:
     """Folders of the packages that workers import."""
-    # By import: on a cluster, each package that was shipped lies in a folder of its own.
+    # On a cluster, Ray puts each package into a folder of its own: only the import knows where.
     files = (importlib.import_module(name).__file__ for name in _PACKAGES)
     return [Path(file).parent for file in files if file is not None]

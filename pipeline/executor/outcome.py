@@ -1,4 +1,4 @@
-"""What becomes of a task: one attempt, and all of them."""
+"""Attempts of tasks, their outcomes and the failures that are left."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ class Failure:
     """A task that failed twice."""
 
     index: int
-    """Its place in the tasks."""
+    """Position of the task among all tasks."""
     error: str
     """The last error in one line."""
     traceback: str
@@ -20,34 +20,36 @@ class Failure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a task, as a log tells of it."""
+    """One attempt of a task, as a log records it."""
 
     index: int
-    """Its place in the tasks."""
+    """Position of the task among all tasks."""
     number: int
-    """1 for the first. One that went with its node counts like the one after it."""
+    """1 for the first. An attempt that ended with its node and the next one share a number."""
     host: str
-    """Empty, as `pid` is 0 and `seconds` are, where the worker could not tell any more."""
+    """Empty where the worker died before it reported; `pid` and `seconds` are 0 then."""
     pid: int
     seconds: float
     error: str | None = None
-    """In one line; none where it succeeded."""
+    """In one line; none where the attempt succeeded."""
     traceback: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """What one attempt came to: a result, a failure, or a worker that cannot be set up."""
+    """The outcome of one attempt: a result, a failure or an error that ends the run."""
 
     result: R | None = None
     failure: tuple[str, str] | None = None
+    """The error in one line, and its traceback."""
     fatal: BaseException | None = None
+    """The worker could not be set up: no other task would succeed."""
     host: str = ""
     pid: int = 0
     seconds: float = 0.0
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
+    """The type of an error and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine."""
+"""Runs tasks in processes of this machine."""
 
 import contextlib
 import multiprocessing
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome
-from pipeline.executor.queue import Queue
+from pipeline.executor.queue import TaskQueue
 from pipeline.executor.worker import Worker
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 def run_in_processes(
-    worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: Queue[R], workers: int
+    worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: TaskQueue[R], workers: int
 ) -> None:
     """Empties the queue with up to `workers` processes; one that dies is replaced."""
     # Spawned, not forked: a fork copies the locks of the threads that torch and OpenCV started.
@@ -30,16 +30,16 @@ def run_in_processes(
     busy: dict[Connection, tuple[BaseProcess, int]] = {}
 
     def start() -> tuple[BaseProcess, Connection]:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(worker, digest, theirs), daemon=True)
+        driver_end, worker_end = context.Pipe()
+        process = context.Process(target=_serve, args=(worker, digest, worker_end), daemon=True)
         processes.append(process)
         process.start()
-        theirs.close()
-        return process, ours
+        worker_end.close()
+        return process, driver_end
 
     def give(process: BaseProcess, pipe: Connection, index: int) -> None:
         busy[pipe] = (process, index)
-        with contextlib.suppress(BrokenPipeError):  # it died: reading from it will tell
+        with contextlib.suppress(BrokenPipeError):  # it died, which the next read reports
             pipe.send(tasks[index])
 
     try:
@@ -55,9 +55,9 @@ def run_in_processes(
                 except (EOFError, ConnectionResetError):
                     died = True
                     process.join()
-                    said = f"worker died (exit code {process.exitcode})"
+                    error = f"worker died (exit code {process.exitcode})"
                     outcome = Outcome(
-                        failure=(said, ""), host=socket.gethostname(), pid=process.pid or 0
+                        failure=(error, ""), host=socket.gethostname(), pid=process.pid or 0
                     )
                 queue.settle(index, outcome)
                 if not queue.waiting:
@@ -76,15 +76,15 @@ def run_in_processes(
 
 
 def _serve(factory: Callable[[], Callable[[T], R]], digest: str, pipe: Connection) -> None:
-    """Body of a worker process: answers tasks until the driver closes the pipe or is gone."""
+    """Body of a worker process: runs tasks until the driver closes the pipe or ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     runner = Worker(factory, digest)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:

@@ -1,4 +1,4 @@
-"""Tasks that wait for a worker, and what became of the others."""
+"""A queue of tasks with a limited number of attempts each."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from pipeline.executor.outcome import Attempt, Failure, Outcome
 R = TypeVar("R")
 
 ATTEMPTS = 2
-"""A task that fails as often as this has failed."""
+"""Attempts of a task before it counts as failed."""
 
 
-class Queue(Generic[R]):
-    """Indices still to run, attempts made and failures so far."""
+class TaskQueue(Generic[R]):
+    """The tasks of a run by index: those that wait, the attempts made and the failures."""
 
     def __init__(
         self,
@@ -28,10 +28,10 @@ class Queue(Generic[R]):
         self._on_attempt = on_attempt
 
     def settle(self, index: int, outcome: Outcome[R]) -> None:
-        """Hand on a result; put a failed task at the end of the queue once, then record it."""
+        """Passes a result on, or lets a failed task wait again until its attempts are used up."""
         if outcome.fatal is not None:
             raise outcome.fatal
-        self._tell(index, outcome)
+        self._report(index, outcome)
         if outcome.failure is None:
             self._on_result(index, outcome.result)  # type: ignore[arg-type]  # R may be None
             return
@@ -42,11 +42,20 @@ class Queue(Generic[R]):
             self.failures.append(Failure(index, *outcome.failure))
 
     def put_back(self, index: int, outcome: Outcome[R]) -> None:
-        """Put a task at the end of the queue that failed by no fault of its own."""
-        self._tell(index, outcome)
+        """Puts back a task whose node failed, without counting the attempt."""
+        self._report(index, outcome)
         self.waiting.append(index)
 
-    def _tell(self, index: int, outcome: Outcome[R]) -> None:
-        who = (outcome.host, outcome.pid, round(outcome.seconds, 3))
+    def _report(self, index: int, outcome: Outcome[R]) -> None:
         error, trace = outcome.failure or (None, "")
-        self._on_attempt(Attempt(index, self._attempts[index] + 1, *who, error, trace))
+        self._on_attempt(
+            Attempt(
+                index=index,
+                number=self._attempts[index] + 1,
+                host=outcome.host,
+                pid=outcome.pid,
+                seconds=round(outcome.seconds, 3),
+                error=error,
+                traceback=trace,
+            )
+        )

@@ -1,12 +1,13 @@
-"""Tasks on actors of a Ray cluster, whose nodes may come and go."""
+"""Runs tasks on actors of a Ray cluster, whose nodes may come and go."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome, one_line
-from pipeline.executor.queue import ATTEMPTS, Queue
+from pipeline.executor.queue import ATTEMPTS, TaskQueue
 from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
@@ -16,90 +17,149 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 NO_WORKER_SECONDS = 120.0
-"""A run whose last worker is gone waits this long for a cluster to make room again."""
-_RELEASE_SECONDS = 5.0
+"""A run without a worker waits this long for the cluster to have room for one."""
 _CHECK_SECONDS = 10.0
+"""How often a run looks for new nodes while no task ends."""
 
 
 def run_on_ray(
     worker: Callable[[], Callable[[T], R]],
     tasks: Sequence[T],
-    queue: Queue[R],
+    queue: TaskQueue[R],
     workers: int,
     cpus: float,
     gpus: float,
 ) -> None:
-    """Empties the queue with up to `workers` actors, on the nodes that are there."""
+    """Empties the queue with up to `workers` actors of `cpus` and `gpus` each.
+
+    Raises `UserError` where no node is large enough for one actor, or where the cluster has no room
+    for any during `NO_WORKER_SECONDS`.
+    """
     with ray_cluster() as ray:
-        fitting = actors_that_fit(ray, workers, 0, cpus, gpus, _RELEASE_SECONDS)
-        if fitting == 0:
+        nodes = alive_nodes(ray).values()
+        if not actors_that_fit(nodes, cpus, gpus):
+            found = ", ".join(f"{n.get('CPU', 0):g} and {n.get('GPU', 0):g}" for n in nodes)
             raise UserError(
-                f"Ray: no node has {cpus:g} cpus and {gpus:g} gpus free, expected at least one; "
-                f"found {ray.available_resources()}"
+                f"Ray: no node has {cpus:g} cpus and {gpus:g} gpus, expected at least one; "
+                f"found {found}"
             )
-        # Ray restarts nothing: an actor that waits for room again would keep its task with it.
+        # Ray restarts no actor: one that waits for room again would keep its task meanwhile.
         remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_RayWorker)
         digest = code_digest()
-        # Actors that are not up yet hold no task: what never finds room delays nothing.
-        starting: dict[Any, Any] = {}
-        busy: dict[Any, tuple[Any, int, frozenset[str]]] = {}
-        idle: list[Any] = []
-        lost_at_start = 0
-        last_working = time.monotonic()
-
-        def start(count: int) -> None:
-            for _ in range(count):
-                actor = remote.remote(worker, digest)
-                starting[actor.ready.remote()] = actor
-
+        pool = _Pool(ray, lambda: remote.remote(worker, digest), tasks, queue, workers)
         try:
-            start(fitting)
-            while busy or queue.waiting:
-                while idle and queue.waiting:
-                    actor, index = idle.pop(), queue.waiting.popleft()
-                    busy[actor.run.remote(tasks[index])] = (actor, index, alive_nodes(ray))
-                died = False
-                pending = [*busy, *starting]
-                if not pending:
-                    time.sleep(1)  # every node is gone: another may come
-                for reference in ray.wait(pending, timeout=_CHECK_SECONDS)[0] if pending else []:
-                    try:
-                        outcome = ray.get(reference)
-                    except ray.exceptions.RayError as error:
-                        actor_lost = isinstance(error, ray.exceptions.RayActorError)
-                        outcome = Outcome(failure=(one_line(error), ""))
-                        died = died or actor_lost
-                    else:
-                        actor_lost = False
-                    if reference in starting:
-                        actor = starting.pop(reference)
-                        lost_at_start += actor_lost
-                        if lost_at_start > ATTEMPTS * workers:
-                            raise UserError(f"Ray: workers die as they start: {outcome.failure}")
-                    else:
-                        actor, index, nodes = busy.pop(reference)
-                        if actor_lost and nodes - alive_nodes(ray):
-                            queue.put_back(index, outcome)  # its end says nothing of the task
-                        else:
-                            queue.settle(index, outcome)
-                    if not actor_lost:
-                        idle.append(actor)
-                if busy or idle:
-                    last_working = time.monotonic()
-                elif time.monotonic() - last_working > NO_WORKER_SECONDS:
-                    raise UserError(
-                        f"Ray: no worker for {NO_WORKER_SECONDS:.0f} s with {len(queue.waiting)} "
-                        f"tasks left, expected a node with {cpus:g} cpus and {gpus:g} gpus"
-                    )
-                held = len(busy) + len(starting) + len(idle)
-                wanted = min(workers, len(busy) + len(queue.waiting)) - held
-                if wanted > 0:
-                    patience = _RELEASE_SECONDS if died else 0
-                    start(actors_that_fit(ray, wanted, held, cpus, gpus, patience))
+            while pool.busy or queue.waiting:
+                pool.start_actors(actors_that_fit(alive_nodes(ray).values(), cpus, gpus))
+                pool.hand_out_tasks()
+                pool.collect_outcomes()
+                pool.check_has_workers(f"a node with {cpus:g} cpus and {gpus:g} gpus")
         finally:
-            for actor in [*starting.values(), *idle, *(entry[0] for entry in busy.values())]:
-                ray.kill(actor)
+            pool.kill()
 
 
 class _RayWorker(Worker[T, R]):
     """The actor, under a name of its own in Ray's lists."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A task that an actor runs."""
+
+    actor: Any
+    index: int
+    nodes: frozenset[str]
+    """IDs of the nodes that were alive when it began."""
+
+
+class _Pool(Generic[T, R]):
+    """The actors of one run.
+
+    An actor that has not started yet holds no task, so one that never finds room delays nothing.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        make_actor: Callable[[], Any],
+        tasks: Sequence[T],
+        queue: TaskQueue[R],
+        workers: int,
+    ) -> None:
+        self.busy: dict[Any, _Run] = {}
+        """Running tasks, by the reference to their outcome."""
+        self._starting: dict[Any, Any] = {}
+        """Actors without an answer yet, by the reference to it."""
+        self._idle: list[Any] = []
+        self._ray = ray
+        self._make_actor = make_actor
+        self._tasks = tasks
+        self._queue = queue
+        self._workers = workers
+        self._died_at_start = 0
+        self._last_working = time.monotonic()
+
+    def start_actors(self, room: int) -> None:
+        """Starts as many actors as the tasks need and a cluster with `room` for so many takes."""
+        present = len(self.busy) + len(self._starting) + len(self._idle)
+        needed = min(self._workers, room, len(self.busy) + len(self._queue.waiting))
+        for _ in range(needed - present):
+            actor = self._make_actor()
+            self._starting[actor.ready.remote()] = actor
+
+    def hand_out_tasks(self) -> None:
+        """Gives each idle actor a task."""
+        while self._idle and self._queue.waiting:
+            actor, index = self._idle.pop(), self._queue.waiting.popleft()
+            reference = actor.run.remote(self._tasks[index])
+            self.busy[reference] = _Run(actor, index, frozenset(alive_nodes(self._ray)))
+
+    def collect_outcomes(self) -> None:
+        """Waits until something ends, up to `_CHECK_SECONDS`, and settles it."""
+        pending = [*self.busy, *self._starting]
+        if not pending:
+            time.sleep(1)  # every node is gone: another may come
+            return
+        for reference in self._ray.wait(pending, timeout=_CHECK_SECONDS)[0]:
+            error: Exception | None = None
+            try:
+                outcome = self._ray.get(reference)
+            except self._ray.exceptions.RayError as raised:
+                error, outcome = raised, Outcome(failure=(one_line(raised), ""))
+            if reference in self._starting:
+                self._settle_start(self._starting.pop(reference), error)
+            else:
+                died = isinstance(error, self._ray.exceptions.RayActorError)
+                self._settle_task(self.busy.pop(reference), outcome, died)
+
+    def check_has_workers(self, needed: str) -> None:
+        """Raises `UserError` where no actor has been up for `NO_WORKER_SECONDS`."""
+        if self.busy or self._idle:
+            self._last_working = time.monotonic()
+        elif time.monotonic() - self._last_working > NO_WORKER_SECONDS:
+            raise UserError(
+                f"Ray: no worker for {NO_WORKER_SECONDS:.0f} s with {len(self._queue.waiting)} "
+                f"tasks left, expected room on {needed}"
+            )
+
+    def kill(self) -> None:
+        """Ends all actors."""
+        running = (run.actor for run in self.busy.values())
+        for actor in [*self._starting.values(), *self._idle, *running]:
+            self._ray.kill(actor)
+
+    def _settle_start(self, actor: Any, error: Exception | None) -> None:
+        if error is None:
+            self._idle.append(actor)
+            return
+        self._died_at_start += 1
+        if self._died_at_start > ATTEMPTS * self._workers:
+            raise UserError(f"Ray: workers die as they start: {one_line(error)}")
+
+    def _settle_task(self, run: _Run, outcome: Outcome[R], died: bool) -> None:
+        if died and run.nodes - alive_nodes(self._ray).keys():
+            # A node is gone: the end of the actor says nothing about the task.
+            self._queue.put_back(run.index, outcome)
+        else:
+            self._queue.settle(run.index, outcome)
+        if not died:
+            self._idle.append(run.actor)

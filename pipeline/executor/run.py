@@ -1,4 +1,4 @@
-"""Running tasks: the one way in, whatever the place."""
+"""Runs independent tasks with one of three executors."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Attempt, Failure
 from pipeline.executor.processes import run_in_processes
-from pipeline.executor.queue import Queue
+from pipeline.executor.queue import TaskQueue
 from pipeline.executor.ray_actors import run_on_ray
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
@@ -28,26 +28,28 @@ def run_tasks(
     cpus: float = 1,
     gpus: float = 0,
 ) -> list[Failure]:
-    """Run every task; hand each result to `on_result(index, result)` as it arrives, in any order.
+    """Runs every task and calls `on_result(index, result)` as each result arrives, in any order.
 
-    `worker` is a factory called once in each process or actor (there it loads the model); it
-    returns the function that is applied to one task after another. Factory, tasks and results must
-    be picklable. A task that raises, or whose worker dies, is tried once more; the second time it
-    becomes a Failure and the others go on. An error of the factory, or of `on_result`, ends the
-    run. Failures come back in the order of the tasks. `on_attempt` hears of every try.
+    `worker` is a factory that is called once in each process or actor, where it loads the model. It
+    returns the function that is applied to each task. Factory, tasks and results must be
+    picklable. A task that raises, or whose worker dies, is tried once more. After the second time
+    it is a `Failure`, and the other tasks go on. An error of the factory or of `on_result` ends the
+    run. Returns the failures in the order of the tasks. `on_attempt` is called after every attempt.
 
-    "processes" starts up to `workers` fresh processes. "ray" starts up to `workers` actors of
-    `cpus` and `gpus` each, never more than fit the cluster: the one at RAY_ADDRESS, else a local
-    one for this run. Nodes may come and go: a task whose node is gone is run elsewhere, without
-    counting as tried. UserError where not even one actor fits, or none for `NO_WORKER_SECONDS`.
+    "serial" runs the tasks in this process. "processes" starts up to `workers` new processes. "ray"
+    starts up to `workers` actors of `cpus` and `gpus` each, no more than the cluster's nodes have
+    room for: on the cluster at RAY_ADDRESS, else on a local one for this run. Nodes may come and
+    go: a task whose node is gone runs again without counting as tried. Raises `UserError` where no
+    node is large enough for one actor, or where the cluster has no room for one for
+    `NO_WORKER_SECONDS`.
     """
     if workers < 1:
         raise ValueError(f"found {workers} workers, expected at least 1")
-    queue: Queue[R] = Queue(len(tasks), on_result, on_attempt)
+    queue: TaskQueue[R] = TaskQueue(len(tasks), on_result, on_attempt)
     if tasks:
         workers = min(workers, len(tasks))
         if executor == "serial":
-            _run_here(worker, tasks, queue)
+            _run_serially(worker, tasks, queue)
         elif executor == "processes":
             run_in_processes(worker, tasks, queue, workers)
         else:
@@ -55,7 +57,9 @@ def run_tasks(
     return sorted(queue.failures, key=lambda failure: failure.index)
 
 
-def _run_here(worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: Queue[R]) -> None:
+def _run_serially(
+    worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue: TaskQueue[R]
+) -> None:
     runner = Worker(worker, code_digest())
     while queue.waiting:
         index = queue.waiting.popleft()
@@ -63,5 +67,5 @@ def _run_here(worker: Callable[[], Callable[[T], R]], tasks: Sequence[T], queue:
 
 
 def connected(executor: ExecutorKind) -> contextlib.AbstractContextManager[Any]:
-    """What several runs at a place share while the block runs: on Ray, one cluster."""
+    """Keeps one Ray cluster for all runs within the block; other executors share nothing."""
     return ray_cluster() if executor == "ray" else contextlib.nullcontext()

@@ -1,6 +1,6 @@
-"""The log of a run over the shards of a set: where each was tried, how long it took, what failed.
+"""The log of a run over the shards of a set: host, seconds and error of each attempt.
 
-It lies outside of the set: what is in it differs between runs that make the same bytes.
+The log lies outside of the set, because it differs between runs that make the same bytes.
 """
 
 import json
@@ -16,23 +16,24 @@ from pipeline.executor.outcome import Attempt, Failure
 from pipeline.storage.location import Location, make_folder, write_text
 
 STORE_SECONDS = 30.0
-"""A log in a store, where nothing can be appended, is put there anew this often."""
+"""How often a log in a store is written anew: nothing can be appended to an object."""
 NAMED = 5
-"""Failed shards that an error names."""
+"""How many failed shards an error names."""
 
 
 class RunLog:
-    """JSON lines, one for each try of a shard."""
+    """JSON lines, one for each attempt of a shard."""
 
-    def __init__(self, place: Location) -> None:
-        self.place = place
+    def __init__(self, file: Location) -> None:
+        self.file = file
         self._lines: list[str] = []
-        self._put = time.monotonic()
+        self._written_at = time.monotonic()
 
     def add(self, shard: str, attempt: Attempt) -> None:
-        """Tells of one try: shard, host, pid, attempt, seconds; error and traceback if it failed.
+        """Adds the shard, host, pid, number and seconds of an attempt, and the error if it failed.
 
-        A store is told at once of failures alone.
+        A file has the line at once. A store has a failure at once, other lines every
+        `STORE_SECONDS`.
         """
         about = asdict(attempt)
         del about["index"]
@@ -40,38 +41,38 @@ class RunLog:
         if attempt.error is None:
             del about["error"], about["traceback"]
         line = json.dumps({"shard": shard, **about}, ensure_ascii=False) + "\n"
-        if isinstance(self.place, Path):
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            with self.place.open("a", encoding="utf-8") as file:
-                file.write(line)
+        if isinstance(self.file, Path):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a", encoding="utf-8") as opened:
+                opened.write(line)
             return
         self._lines.append(line)
-        if attempt.error is not None or time.monotonic() - self._put > STORE_SECONDS:
+        if attempt.error is not None or time.monotonic() - self._written_at > STORE_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Puts what a store has not been told yet."""
-        if self._lines and not isinstance(self.place, Path):
-            write_text(self.place, "".join(self._lines))
-            self._put = time.monotonic()
+        """Writes the lines that a store does not have yet."""
+        if self._lines and not isinstance(self.file, Path):
+            write_text(self.file, "".join(self._lines))
+            self._written_at = time.monotonic()
 
     def failed(self, failures: Sequence[Failure], names: Sequence[str], among: int) -> str:
-        """Names shards that failed, up to `NAMED`, with their errors, and this log.
+        """The message that names failed shards, up to `NAMED`, with their errors, and this log.
 
-        `names` are those of all tasks, by the failures' index.
+        `names` are the names of all tasks; a failure's index refers to them.
         """
         named = [f"{names[each.index]}: {each.error}" for each in failures[:NAMED]]
         if len(failures) > NAMED:
             named.append(f"and {len(failures) - NAMED} more")
         return (
             f"{len(failures)} of {among} shards failed: {'; '.join(named)}; tracebacks in "
-            f"{self.place}"
+            f"{self.file}"
         )
 
 
 @contextmanager
 def run_log(folder: Location) -> Iterator[RunLog]:
-    """A log of this run in a folder that keeps those of former ones."""
+    """A new log in a folder that keeps the logs of former runs."""
     now = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     make_folder(folder)
     log = RunLog(folder / f"{now}-{socket.gethostname()}-{os.getpid()}.jsonl")

@@ -1,4 +1,4 @@
-"""Proofs that a worker's node sees the storage that the driver sees, checked before it works."""
+"""Proofs that a worker's node sees the driver's storage; each worker checks them at its start."""
 
 import socket
 import uuid
@@ -11,18 +11,18 @@ from pipeline.storage.location import Location, file_sha256, write_text
 from tvqrap.runtime.errors import UserError
 
 SPOT_CHECKS = 3
-"""Files of a folder that are compared: the first, the last and some between."""
+"""How many files of a folder are compared: the first, the last and some between."""
 
 _EXPECTED = "expected storage that all nodes share, at the same path"
 
 
 @dataclass(frozen=True)
 class WrittenProof:
-    """A file that the driver wrote a moment ago, where workers are to write."""
+    """A file that the driver has just written beside the folder where workers write."""
 
     file: Location
     mark: str
-    """What it holds: never twice the same."""
+    """Its content, another for each run."""
 
     @classmethod
     def beside(cls, out: Location) -> "WrittenProof":
@@ -32,7 +32,7 @@ class WrittenProof:
         return proof
 
     def check(self) -> None:
-        """Raises `UserError` where this node finds something else there."""
+        """Raises `UserError` where the file on this node has other content or is missing."""
         try:
             found = self.file.read_bytes().decode(errors="replace")
         except OSError as error:
@@ -46,7 +46,7 @@ class WrittenProof:
 
 @dataclass(frozen=True)
 class FilesProof:
-    """Some files of a folder that the driver has read, where workers are to read."""
+    """The hashes of some files in a folder that workers read, as the driver found them."""
 
     folder: Path
     hashes: tuple[tuple[str, str], ...]
@@ -54,14 +54,14 @@ class FilesProof:
 
     @classmethod
     def of(cls, folder: Path, names: Sequence[str]) -> "FilesProof":
-        """Reads `SPOT_CHECKS` of the files, spread over all; those that cannot be read are none."""
+        """Hashes `SPOT_CHECKS` of the files, spread over all; leaves unreadable ones out."""
         last = len(names) - 1
-        places = {last * step // (SPOT_CHECKS - 1) for step in range(SPOT_CHECKS)} if names else ()
-        found = [(names[place], _sha256(folder / names[place])) for place in sorted(places)]
+        chosen = {last * step // (SPOT_CHECKS - 1) for step in range(SPOT_CHECKS)} if names else ()
+        found = [(names[index], _sha256(folder / names[index])) for index in sorted(chosen)]
         return cls(folder, tuple((name, sha256) for name, sha256 in found if sha256))
 
     def check(self) -> None:
-        """Raises `UserError` where this node has other files or none."""
+        """Raises `UserError` where a file on this node differs or is missing."""
         for name, expected in self.hashes:
             found = _sha256(self.folder / name)
             if found != expected:
@@ -73,13 +73,13 @@ class FilesProof:
 
 @dataclass(frozen=True)
 class ManifestProof:
-    """A set of shards that the driver has read the manifest of, where workers are to read."""
+    """The root of a set of shards that workers read, as the driver found it."""
 
     folder: Location
     root: str
 
     def check(self) -> None:
-        """Raises `UserError` where this node sees another set or none."""
+        """Raises `UserError` where the set on this node has another root or is missing."""
         host = socket.gethostname()
         try:
             root = Manifest.load(self.folder).root

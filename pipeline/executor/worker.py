@@ -1,4 +1,4 @@
-"""What runs in every process and actor: it does one task after another."""
+"""The worker of a process or actor, which runs one task after another."""
 
 import os
 import socket
@@ -17,10 +17,10 @@ R = TypeVar("R")
 
 
 class Worker(Generic[T, R]):
-    """Calls the factory at the first task, and the function it returned for every task.
+    """Calls the factory at the first task, then applies the function it returned to every task.
 
-    Refuses all tasks where it does not run the driver's code. What it runs is settled once, as it
-    starts: files that are edited later on change nothing in it.
+    Refuses all tasks where its code is not the driver's. The digest is computed at its start, so
+    that later edits of files change nothing.
     """
 
     def __init__(self, factory: Callable[[], Callable[[T], R]], driver_digest: str) -> None:
@@ -30,9 +30,10 @@ class Worker(Generic[T, R]):
         self._digest = code_digest()
 
     def ready(self) -> None:
-        """Answers once a Ray actor has found its place."""
+        """Returns once a Ray actor runs."""
 
     def run(self, task: T) -> Outcome[R]:
+        """Runs a task; errors of the task and of the factory are part of the outcome."""
         if self._digest != self._driver_digest:
             return Outcome(
                 fatal=UserError(
@@ -44,7 +45,7 @@ class Worker(Generic[T, R]):
             if self._function is None:
                 self._function = self._factory()
         except Exception as error:
-            # A UserError stays one; others need not survive the way to the driver.
+            # Other errors may not be picklable.
             fatal = error if isinstance(error, UserError) else RuntimeError(traceback.format_exc())
             return Outcome(fatal=fatal)
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""Two token sets compared: which samples' codes differ, and by how much."""
+"""Compares two token sets: which samples' codes differ, and by how much."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,22 +14,23 @@ from tvqrap.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class SampleDifference:
-    """One sample that is in both sets and not equal."""
+    """The difference of one sample that both sets hold."""
 
     key: str
     codes: int
+    """Number of codes in the first set."""
     codes_differing: int
-    """All of them where the code maps have different shapes."""
+    """Equal to `codes` where the code maps have different shapes."""
     structure_distance: float | None
-    """Largest difference of the structures; none where they cannot be compared."""
+    """Largest absolute difference of the structures; None where they cannot be compared."""
 
 
 @dataclass(frozen=True)
 class TokenDifference:
-    """How two token sets differ."""
+    """The differences of two token sets."""
 
     common: int
-    """Samples with the same key in both."""
+    """Number of samples whose key is in both sets."""
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     codes: int
@@ -48,14 +49,14 @@ class TokenDifference:
 
 
 def token_difference(first: Location, second: Location) -> TokenDifference:
-    """Compares two token sets by key, however their samples are spread over shards.
+    """Compares two token sets by key; their samples may be spread over different shards.
 
-    Raises `UserError` where one is no token set or damaged.
+    Raises `UserError` where one is no token set or is damaged.
     """
-    ours, theirs = _shards(first), _shards(second)
-    where = {sample.key: path for path in theirs for sample in read_shard(path)}
+    first_shards, second_shards = _shards(first), _shards(second)
+    where = {sample.key: path for path in second_shards for sample in read_shard(path)}
 
-    # Two sets of the same pairs have the same shards: each is then read once.
+    # Two sets of the same pairs have the same shards: each then fits the cache.
     @lru_cache(maxsize=2)
     def shard_of_second(path: Location) -> dict[str, Sample]:
         return {sample.key: sample for sample in read_shard(path)}
@@ -63,7 +64,7 @@ def token_difference(first: Location, second: Location) -> TokenDifference:
     only_first, differing = [], []
     seen: set[str] = set()
     codes = 0
-    for path in ours:
+    for path in first_shards:
         for sample in read_shard(path):
             if sample.key not in where:
                 only_first.append(sample.key)
@@ -89,15 +90,15 @@ def _compare(first: Sample, second: Sample) -> SampleDifference:
     def member(sample: Sample, name: str) -> np.ndarray | None:
         return decode_array(sample.members[name]) if name in sample.members else None
 
-    ours, theirs = (member(sample, "codes.npy") for sample in (first, second))
-    if ours is None or theirs is None:
-        raise UserError(f"sample {first.key}: it has no codes")
-    same_shape = ours.shape == theirs.shape
-    differing = int((ours != theirs).sum()) if same_shape else ours.size
+    codes, other_codes = (member(sample, "codes.npy") for sample in (first, second))
+    if codes is None or other_codes is None:
+        raise UserError(f"sample {first.key}: member codes.npy is missing")
+    same_shape = codes.shape == other_codes.shape
+    differing = int((codes != other_codes).sum()) if same_shape else codes.size
     one, other = (member(sample, "structure.npy") for sample in (first, second))
     distance: float | None = None
     if one is None and other is None:
         distance = 0.0
     elif one is not None and other is not None and one.shape == other.shape:
         distance = float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0))
-    return SampleDifference(first.key, ours.size, differing, distance)
+    return SampleDifference(first.key, codes.size, differing, distance)

@@ -1,4 +1,4 @@
-"""What an extraction will take: samples, bytes and hours, before it is started."""
+"""Estimates of an extraction before it starts: samples, bytes and hours."""
 
 import time
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ from tvqrap.runtime.device import on_device, select_device
 from tvqrap.runtime.errors import UsageError, UserError
 
 _BLOCK = 512
-"""Bytes of a tar header, and what a member's content is filled up to."""
+"""Bytes of a tar header; the content of a member is padded to a multiple of it."""
 _ARRAY_HEADER = 128
 """Bytes before the values of a `.npy`."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Samples of one HR size that are to be extracted."""
+    """A set of samples to extract, all of one HR size."""
 
     name: str
     samples: int
     size: int
     """Side of the HR crop."""
     carried: int | None
-    """Bytes per sample that come along from the pairs (LR variants, record), as members of a tar;
-    none where there are no pairs yet to measure them on."""
+    """Bytes per sample that are copied from the pairs (LR images, record), as members of a tar;
+    None where there are no pairs yet to measure them on."""
     shards: int | None = None
-    """In which they lie; none where there are no pairs yet. A worker has one at a time."""
+    """Number of pair shards, each the task of one worker; None where there are no pairs yet."""
 
     def token_bytes(self, architecture: Architecture) -> int:
         """Bytes per sample of codes and structure, as members of a tar."""
@@ -48,29 +48,29 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What extracting one workload takes."""
+class Estimate:
+    """The bytes and hours of one workload."""
 
     name: str
     samples: int
     size: int
     token_bytes: int
-    """Codes and structures of all samples."""
+    """Bytes of the codes and structures of all samples."""
     carried_bytes: int | None
-    """LR variants and records of all samples; none where it is not known."""
+    """Bytes of the LR images and records of all samples; None where not known."""
     rate: float
     """Samples per second of one worker."""
     workers: int
-    """As many as have a shard to work on, of those that there are."""
+    """The workers that have a shard to work on."""
     hours: float
 
 
 def workloads(source: Location, size: int | None, crops: int | None) -> list[Workload]:
-    """What there is to extract: a manifest, a set of pairs, a folder of sets or of photographs.
+    """The workloads of a manifest, a set of pairs, or a folder of sets or of photographs.
 
-    Photographs count `crops` (1 if not given) samples each, of `size`, and only they take these.
-    What samples carry along is measured on the first shard of each set. Raises `UserError` where
-    `source` is nothing of all that.
+    Each photograph counts as `crops` samples (1 if not given) of side `size`; pairs take neither
+    option. The bytes copied from pairs are measured on the first shard of each set. Raises
+    `UserError` where `source` is none of these.
     """
     folder = source.parent if source.name == MANIFEST else source
     if sets := sets_in(folder):
@@ -99,7 +99,7 @@ def _of_pairs(folder: Location) -> Workload:
             carried += sum(
                 _member(len(data)) for name, data in sample.members.items() if is_carried(name)
             )
-    size = int(manifest.params["settings"]["size"])
+    size = manifest.crop_size
     each = round(carried / max(1, count))
     return Workload(manifest.set, manifest.samples, size, each, len(manifest.shards))
 
@@ -108,16 +108,16 @@ def _member(content: int) -> int:
     return _BLOCK + -(-content // _BLOCK) * _BLOCK
 
 
-def plan(workload: Workload, architecture: Architecture, rate: float, workers: int) -> Plan:
-    """What a workload takes at `rate` samples per second and worker.
+def estimate(workload: Workload, architecture: Architecture, rate: float, workers: int) -> Estimate:
+    """The bytes and hours of a workload at `rate` samples per second and worker.
 
-    Raises `UserError` where the network takes no crops of its size.
+    Raises `UserError` where the network does not take crops of its size.
     """
     check_size(workload.size, architecture)
     samples, carried = workload.samples, workload.carried
     if workload.shards is not None:
         workers = max(1, min(workers, workload.shards))
-    return Plan(
+    return Estimate(
         name=workload.name,
         samples=samples,
         size=workload.size,
@@ -130,7 +130,7 @@ def plan(workload: Workload, architecture: Architecture, rate: float, workers: i
 
 
 def check_size(size: int, architecture: Architecture) -> None:
-    """Raises `UserError` where the network takes no HR crops of this size."""
+    """Raises `UserError` where the network does not take HR crops of this size."""
     multiple = architecture.hr_multiple
     if size % multiple:
         raise UserError(f"HR crops of {size}: expected a multiple of {multiple} for this network")
@@ -140,10 +140,11 @@ def check_size(size: int, architecture: Architecture) -> None:
 def measured_rate(
     architecture: Architecture, settings: TokensSettings, size: int, seconds: float
 ) -> float:
-    """Samples per second that one worker encodes here, after one batch to warm up.
+    """Samples per second that one worker encodes on this machine, after one warm-up batch.
 
-    The weights are random: the speed does not depend on them. Reading and writing shards is not
-    in it. Raises `UserError` where `tokens.device` is missing here or no crop can have this size.
+    The weights are random, because the speed does not depend on them. Reading and writing shards is
+    not measured. Raises `UserError` where this machine has no `tokens.device`, or where the network
+    does not take crops of this size.
     """
     check_size(size, architecture)
     torch.set_num_threads(settings.threads)
@@ -167,21 +168,19 @@ LR_PNG = 2.0
 """Bytes a pixel of LR images, which hold noise: 1.73 to 2.14 in the same sets."""
 
 _RECORD, _RECORD_OF_VARIANT = 80, 440
-_BLOCK = 512
-"""Bytes of a tar header, and what a member's content is filled up to."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one set; the PNGs in them are an estimate from what such crops have taken."""
+    """Estimated bytes of one set, from the mean sizes `HR_PNG` and `LR_PNG`."""
 
     pairs: int
     tokens: int
-    """With the LR images, which come along."""
+    """Includes the LR images, which token shards hold too."""
 
 
 def footprint(name: str, settings: SetSettings, architecture: Architecture) -> Footprint:
-    """What the set called `name` takes as shards of pairs and of tokens."""
+    """The bytes of the set `name` as shards of pairs and of tokens."""
     images = 1 + (settings.variants if settings.target == "both" else 0)
     hr, lr = settings.size**2, (settings.size // SCALE) ** 2
     carried = settings.variants * _mean_member(LR_PNG * lr)
@@ -194,5 +193,5 @@ def footprint(name: str, settings: SetSettings, architecture: Architecture) -> F
 
 
 def _mean_member(content: float) -> int:
-    """Bytes of a file in a tar: on average half a block is filled up."""
+    """Bytes of a file in a tar: on average half a block of padding."""
     return round(_BLOCK + content + _BLOCK / 2)

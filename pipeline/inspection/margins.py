@@ -1,4 +1,4 @@
-"""How clear the choice of codes is: distances to the nearest and to the second nearest entry."""
+"""Margins of the choice of codes: distances to the nearest and second nearest entry."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pipeline.inspection.sampling import TokenSample
 from tvqrap.runtime.atomic import write_atomic
 
 CLOSE = 0.01
-"""A choice between entries whose distances differ by less than this part of the second one."""
+"""A margin below this is close: another device may choose the second nearest entry."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Margins:
     median: float
     p90: float
     close_share: float
-    """Part of the vectors with a margin below `CLOSE`: codes that another device may change."""
+    """Fraction of the vectors with a margin below `CLOSE`."""
     distance: float
     """Median distance to the nearest entry."""
     quantiles: tuple[float, ...]
-    """Margins below which 0, 1, ... 100 percent of the vectors lie."""
+    """Percentiles 0, 1, ... 100 of the margins."""
 
 
 def save_margins(found: Margins, folder: Path, name: str) -> None:
@@ -49,8 +49,8 @@ def margins(sample: TokenSample) -> Margins:
         texture = tokenizer.encode(sample.encoder.images(batch.crops)).texture
         for index in batch.drawn:
             vectors = texture[index].flatten(1).t().double()
-            apart = torch.cdist(vectors, entries, compute_mode="donot_use_mm_for_euclid_dist")
-            two = apart.topk(2, dim=1, largest=False).values.cpu().numpy()
+            distances = torch.cdist(vectors, entries, compute_mode="donot_use_mm_for_euclid_dist")
+            two = distances.topk(2, dim=1, largest=False).values.cpu().numpy()
             nearest.append(two[:, 0])
             second.append(two[:, 1])
             samples += 1

@@ -1,4 +1,4 @@
-"""Samples of a token data set made visible: what is decoded from their tokens, beside LR and HR."""
+"""A contact sheet of token samples: the image decoded from their tokens beside LR and HR."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path

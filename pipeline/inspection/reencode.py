@@ -1,4 +1,4 @@
-"""Stored tokens against the tokens that their tokenizer gives now."""
+"""Compares stored tokens with those that their tokenizer gives now."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from tvqrap.runtime.hardware import Machine
 
 
 def other_sources(tokens: Location, pairs: Location) -> list[str]:
-    """Shards of tokens that were not made from the pair shards of their names, one line each.
+    """Token shards that were not made from the pair shards of their names, one line each.
 
-    Those that do not say what they were made from count for nothing.
+    Shards that do not record their source are left out.
     """
     sources = {row.name: row.sha256 for row in Manifest.load(pairs).shards}
     manifest = Manifest.load(tokens)
@@ -28,9 +28,9 @@ def other_sources(tokens: Location, pairs: Location) -> list[str]:
 
 
 def another_machine(sample: TokenSample) -> str | None:
-    """On which machine tokens were made and on which they are encoded anew, where it is another.
+    """A line that names both machines where the tokens were made on another kind than this one.
 
-    None where they are of one kind, and of tokens that do not say it.
+    None where the kinds are equal, or where the manifest records no machine.
     """
     made = sample.manifest.extra.get("machine")
     here = sample.encoder.machine
@@ -41,18 +41,18 @@ def another_machine(sample: TokenSample) -> str | None:
 
 @dataclass(frozen=True)
 class Reencoded:
-    """One sample, stored and encoded anew."""
+    """The comparison of one stored sample with its crop encoded again."""
 
     shard: str
     key: str
     codes: int
     codes_differing: int
     structure_differing: int
-    """Values of the structure that differ by more than one step of float16."""
+    """Number of structure values that differ by more than one step of float16."""
 
     @property
     def problem(self) -> str | None:
-        """What is wrong in one line; none if nothing is."""
+        """The difference in one line; None where there is none."""
         if self.codes_differing:
             return (
                 f"{self.shard}: {self.key}: {self.codes_differing} of {self.codes} codes differ "
@@ -67,7 +67,7 @@ class Reencoded:
 
 
 def reencode(sample: TokenSample) -> list[Reencoded]:
-    """Encodes the drawn samples and compares: codes exactly, structure within float16."""
+    """Encodes the drawn samples again; compares codes exactly and structures within float16."""
     found = []
     for batch in sample.batches():
         structures, codes = sample.encoder(batch.crops)
@@ -79,7 +79,7 @@ def reencode(sample: TokenSample) -> list[Reencoded]:
             if structures is not None:
                 half = decode_array(stored.members["structure.npy"])
                 step = np.spacing(np.abs(half)).astype(np.float32)
-                apart = np.abs(half.astype(np.float32) - structures[index])
-                outside = int((apart > step).sum())
+                error = np.abs(half.astype(np.float32) - structures[index])
+                outside = int((error > step).sum())
             found.append(Reencoded(batch.shard, stored.key, kept.size, differing, outside))
     return found

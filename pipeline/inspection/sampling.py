@@ -1,4 +1,4 @@
-"""Samples of a token data set, encoded anew in the batches in which they were extracted."""
+"""Draws samples of a token data set and the batches in which they were extracted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from tvqrap.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class DrawnBatch:
-    """A batch of the extraction that holds drawn samples."""
+    """A batch of the extraction with at least one drawn sample."""
 
     shard: str
     crops: list[Crop]
     drawn: dict[int, Sample]
-    """Position in the batch and stored token sample of each drawn one."""
+    """The stored token sample of each drawn crop, by the crop's position in the batch."""
 
 
 @dataclass(frozen=True)
 class TokenSample:
-    """Random samples of a token data set, and what encodes them as they were encoded."""
+    """Random samples of a token data set, and the encoder with the settings of their extraction."""
 
     encoder: Encoder
     manifest: Manifest
@@ -43,10 +43,10 @@ class TokenSample:
     def draw(
         cls, tokens: Location, pairs: Location, tokenizer: Path, count: int, seed: int
     ) -> "TokenSample":
-        """Draws up to `count` samples without replacement; equal seeds draw the same ones.
+        """Draws up to `count` samples without replacement; equal seeds draw the same samples.
 
-        Raises `UserError` where tokens, pairs and tokenizer do not belong together, or where the
-        device that the tokens were extracted on is missing here.
+        Raises `UserError` where tokens, pairs and tokenizer do not belong together, or where this
+        machine does not have the device of the extraction.
         """
         manifest = check_tokens(tokens, tokenizer, pairs)
         encoder = Encoder(tokenizer, manifest.extra["tokenizer"], _settings(tokens, manifest))
@@ -63,13 +63,13 @@ class TokenSample:
         return cls(encoder, manifest, *homes, positions)
 
     def batches(self) -> Iterator[DrawnBatch]:
-        """The batches that hold drawn samples, shard by shard."""
+        """The batches with drawn samples, shard by shard."""
         multiple = self.encoder.architecture.hr_multiple
         size = self.manifest.extra["batch"]
-        variants = int(self.manifest.params["settings"]["variants"])
+        variants = self.manifest.variants
         for shard, positions in self.positions.items():
             stored = list(read_shard(self.tokens / shard))
-            wanted = {stored[position].key: stored[position] for position in positions}
+            chosen = {stored[position].key: stored[position] for position in positions}
             pairs = read_shard(self.pairs / shard)
             for crops in batches(
                 pairs,
@@ -79,9 +79,9 @@ class TokenSample:
                 on_bad=lambda sample, error: None,
             ):
                 drawn = {
-                    index: wanted[crop.sample.key]
+                    index: chosen[crop.sample.key]
                     for index, crop in enumerate(crops)
-                    if crop.sample.key in wanted
+                    if crop.sample.key in chosen
                 }
                 if drawn:
                     yield DrawnBatch(shard, crops, drawn)

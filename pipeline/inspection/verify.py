@@ -5,19 +5,16 @@ import hashlib
 from pipeline.shards.codec import digest_member
 from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.shards.tar import read_shard
-from pipeline.storage.location import (
-    Location,
-    file_sha256,
-    file_sizes,
-)
+from pipeline.storage.location import Location, file_sizes
 from tvqrap.runtime.errors import UserError
 
 
 def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
     """Problems of a set of shards against the manifest in `folder`, one line each; none if sound.
 
-    Checks that each shard is there with its size and that no other shard is; with `hashes` also
-    every file's SHA-256, sample count and decoded content. UserError where there is no manifest.
+    Checks that each shard is there with its size and that there is no other shard. With `hashes`,
+    also checks every file's SHA-256, number of samples and decoded content. Raises `UserError`
+    where there is no manifest.
     """
     manifest = Manifest.load(folder)
     home = manifest.home(folder)
@@ -41,19 +38,22 @@ def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
 
 
 def _verify_content(path: Location, row: ShardRow) -> list[str]:
+    """Problems of one shard, read once: in a store each read is a transfer."""
     content, samples = hashlib.sha256(), 0
+    problems = []
     try:
-        sha256 = file_sha256(path)
-        for sample in read_shard(path):
+        for sample in read_shard(path, row.sha256):
             samples += 1
             for suffix, payload in sorted(sample.members.items()):
                 digest_member(content, f"{sample.key}.{suffix}", payload)
-    except (UserError, ValueError) as error:
-        return [str(error) if isinstance(error, UserError) else f"{path}: {error}"]
-    found = {"SHA-256": sha256, "samples": samples, "content digest": content.hexdigest()}
-    expected = {"SHA-256": row.sha256, "samples": row.samples, "content digest": row.content}
-    return [
-        f"{path}: {what} {found[what]}, expected {expected[what]}"
-        for what in found
-        if found[what] != expected[what]
+    except (UserError, ValueError, RecursionError) as error:
+        problems.append(str(error) if isinstance(error, UserError) else f"{path}: {error}")
+        if samples != row.samples:
+            return problems  # it ends too early: its digest says nothing more
+    found = {"samples": samples, "content digest": content.hexdigest()}
+    expected = {"samples": row.samples, "content digest": row.content}
+    return problems + [
+        f"{path}: {name} {found[name]}, expected {expected[name]}"
+        for name in found
+        if found[name] != expected[name]
     ]

@@ -70,7 +70,7 @@ class ShardedDataset:
             shards=names,
             hashes=tuple(tuple(row.sha256 for row in each.shards) for each in manifests),
             counts=tuple(planned[name] - fewer[name] for name in names),
-            variants=int(first.params["settings"]["variants"]),
+            variants=first.variants,
             codebook=min(codebooks, default=None),
             dropped=frozenset(dropped),
         )

@@ -6,28 +6,36 @@ depending on the pair shards, which may be a thousand times larger and elsewhere
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import Annotated
 
-from pipeline.shards.manifest import Manifest
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from pipeline.config import Name
+from pipeline.shards.manifest import STRICT, Manifest, Sha256, first_line
 from pipeline.storage.location import Location, StorageError
 from tvqrap.runtime.errors import UserError
 
 SETS = "sets.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class PairSet:
-    """What tokens of a set of pairs have to have been made from."""
+    """The identity of a set of pairs, which its tokens have to agree with."""
 
-    root: str
+    root: Sha256
     """Of the pairs' manifest."""
-    size: int
+    size: Annotated[int, Field(ge=1)]
     """Side of the HR crops in pixels."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> "PairSet":
         """That of the set that a manifest describes."""
-        return cls(manifest.root, int(manifest.params["settings"]["size"]))
+        return cls(manifest.root, manifest.crop_size)
+
+
+_LISTED = TypeAdapter(dict[Name, PairSet])
 
 
 def pair_sets_text(manifests: Iterable[Manifest]) -> str:
@@ -40,10 +48,12 @@ def listed_pair_set(folder: Location, name: str) -> PairSet:
     """What `sets.json` in a folder says of a set. Raises `UserError` where it says nothing."""
     path = folder / SETS
     try:
-        return PairSet(**json.loads(path.read_bytes())[name])
+        return _LISTED.validate_json(path.read_bytes())[name]
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected the list of the sets of pairs") from None
     except StorageError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: found no root and size of the set {name} ({error!r})") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a list of sets of pairs ({first_line(error)})") from None
+    except KeyError:
+        raise UserError(f"{path}: found no set called {name}") from None

@@ -4,69 +4,126 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal, NotRequired
 
+import pydantic_core
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
+
+from pipeline.config import SetName
 from pipeline.storage.location import (
     Location,
     StorageError,
     file_sha256,
     folder_names,
     location,
+    resolved,
     write_text,
 )
 from tvqrap.runtime.errors import UserError
 
-SCHEMA = 1
+SCHEMA: Final = 2
 
 MANIFEST = "manifest.json"
 
 Kind = Literal["pairs", "tokens"]
 
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""Documents are read without conversions, and have no unknown keys."""
 
-@dataclass(frozen=True)
+_SHARD = re.compile(r"\d{6}\.tar")
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Skipped:
-    """Something that could not be used, and why."""
+    """A photograph or sample that is not in the set, and why."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ShardRow:
-    """What the manifest says of one shard."""
+    """The manifest's entry of one shard."""
 
     name: str
     """File name, `000000.tar`."""
-    samples: int
-    bytes: int
-    sha256: str
+    samples: Count
+    bytes: Count
+    sha256: Sha256
     """Of the file."""
-    content: str
+    content: Sha256
     """SHA-256 over keys and decoded members (pixels, arrays, JSON values): equal on machines whose
     libraries compress differently."""
-    source: str | None = None
+    source: Sha256 | None = None
     """Of a shard of tokens: SHA-256 of the shard of pairs that it was made from."""
-    plan: str | None = None
-    """Of a shard of tokens: SHA-256 over the source's row, the tokenizer's fingerprint and all
-    params that can change its bytes; the manifest has them in words."""
+    plan: Sha256 | None = None
+    """SHA-256 over all that decides the shard's bytes, code and machine aside. The manifest has it
+    in words."""
 
 
-@dataclass(frozen=True)
+class _Dropped(TypedDict):
+    shard: str
+    key: str
+    reason: str
+
+
+class _Extra(TypedDict):
+    """The keys of `Manifest.extra` that other code reads."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
+
+    tokenizer: NotRequired[Sha256]
+    pairs: NotRequired[Sha256]
+    architecture: NotRequired[dict[str, Any]]
+    dropped: NotRequired[list[_Dropped]]
+
+
+_EXTRA = TypeAdapter(_Extra)
+
+
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+def _known_keys(extra: dict[str, Any]) -> dict[str, Any]:
+    _EXTRA.validate_python(extra)
+    return extra
+
+
+def _sound_rows(rows: tuple[ShardRow, ...]) -> tuple[ShardRow, ...]:
+    for row in rows:
+        if not _SHARD.fullmatch(row.name):
+            raise ValueError(f"found shard name {row.name!r}, expected 000000.tar, ...")
+    if len({row.name for row in rows}) != len(rows):
+        raise ValueError("found a shard twice")
+    return rows
+
+
+Finite = Annotated[dict[str, Any], AfterValidator(_finite)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Manifest:
-    """What a folder of shards holds. Nothing in it differs between equal runs."""
+    """The description of a set of shards. Equal runs give equal manifests."""
 
     kind: Kind
-    set: str
-    params: dict[str, Any]
+    set: SetName
+    params: Finite
     """The params that made the shards."""
-    shards: tuple[ShardRow, ...]
-    lost: tuple[Skipped, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
+    shards: Annotated[tuple[ShardRow, ...], AfterValidator(_sound_rows)]
+    skipped: tuple[Skipped, ...] = ()
+    extra: Annotated[Finite, AfterValidator(_known_keys)] = field(default_factory=dict)
     location: str | None = None
-    """Folder or URL where the shards are; none where they lie beside the manifest."""
-    schema: int = SCHEMA
+    """Folder or URL of the shards; None where they lie beside the manifest."""
+    schema: Literal[2] = SCHEMA
 
     @property
     def samples(self) -> int:
@@ -79,9 +136,42 @@ class Manifest:
         lines = (f"{row.name} {row.sha256}\n" for row in self.shards)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    @property
+    def crop_size(self) -> int:
+        """Side of the HR crops in pixels. UserError where the params lack it."""
+        return self._setting("size")
+
+    @property
+    def variants(self) -> int:
+        """LR images of each HR crop. UserError where the params lack it."""
+        return self._setting("variants")
+
+    def _setting(self, key: str) -> int:
+        settings = self.params.get("settings")
+        value = settings.get(key) if isinstance(settings, dict) else None
+        if type(value) is not int or value < 1:
+            raise UserError(
+                f"{MANIFEST} of the set {self.set}: found {value!r} as params.settings.{key}, "
+                "expected a whole number from 1 on"
+            )
+        return value
+
     def home(self, folder: Location) -> Location:
-        """Where the shards are of the manifest that was read from `folder`."""
-        return folder if self.location is None else location(self.location)
+        """Folder of the shards, for a manifest that was read from `folder`.
+
+        Raises UserError where `location` is neither below `folder` nor below a trusted storage: a
+        manifest that came from elsewhere could name any URL, read with this user's credentials.
+        """
+        if self.location is None:
+            return folder
+        home = location(self.location)
+        if not any(_lies_in(home, trusted) for trusted in (folder, *_trusted)):
+            raise UserError(
+                f"{folder / MANIFEST}: its shards are in {self.location}, which no `storage` of "
+                "params.yaml holds, expected the set there to be named itself, or that storage in "
+                "params.yaml"
+            )
+        return home
 
     def save(self, folder: Location) -> None:
         """Write `manifest.json` into the folder, whole or not at all."""
@@ -96,10 +186,13 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Location) -> "Manifest":
-        """Read `manifest.json`. UserError where it is missing, damaged or of another schema."""
+        """Read `manifest.json`.
+
+        UserError where it is missing, damaged or of another schema.
+        """
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_bytes())
+            content = pydantic_core.from_json(path.read_bytes(), allow_inf_nan=False)
             schema, root, samples = (content.pop(key) for key in ("schema", "root", "samples"))
         except FileNotFoundError:
             raise UserError(
@@ -110,25 +203,44 @@ class Manifest:
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error!r})") from None
         if schema != SCHEMA:
-            raise UserError(f"{path}: found schema {schema!r}, expected {SCHEMA}")
-        try:
-            manifest = cls(
-                **content
-                | {
-                    "shards": tuple(ShardRow(**row) for row in content["shards"]),
-                    "lost": tuple(Skipped(**row) for row in content["lost"]),
-                }
+            raise UserError(
+                f"{path}: found schema {schema!r}, expected {SCHEMA}: make the set again"
             )
+        try:
+            manifest = _MANIFEST.validate_json(pydantic_core.to_json(content))
             if (manifest.root, manifest.samples) != (root, samples):
                 raise ValueError("its root and rows disagree")
-            if not isinstance(manifest.location, str | None):
-                raise ValueError(f"location is {manifest.location!r}, expected a text")
-        except (TypeError, KeyError, ValueError) as error:
-            raise UserError(f"{path}: not a manifest of shards ({error})") from None
-        for row in manifest.shards:
-            if not re.fullmatch(r"\d{6}\.tar", row.name):
-                raise UserError(f"{path}: found shard name {row.name!r}, expected 000000.tar, ...")
+        except ValueError as error:
+            raise UserError(f"{path}: not a manifest of shards ({first_line(error)})") from None
         return manifest
+
+
+_MANIFEST = TypeAdapter(Manifest)
+
+_trusted: list[Location] = []
+
+
+def trust_storage(storage: str | None) -> None:
+    """Lets manifests that this process reads name shards below a folder or URL of the params."""
+    if storage is not None and (place := resolved(location(storage))) not in _trusted:
+        _trusted.append(place)
+
+
+def _lies_in(place: Location, folder: Location) -> bool:
+    place, folder = resolved(place), resolved(folder)
+    if isinstance(place, Path) or isinstance(folder, Path):
+        return isinstance(place, Path) and isinstance(folder, Path) and place.is_relative_to(folder)
+    inside = str(place) == str(folder) or str(place).startswith(f"{folder}/")
+    return inside and ".." not in str(place).split("/")
+
+
+def first_line(error: Exception) -> str:
+    """One line of an error, of pydantic's with the key."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}" if key else str(first["msg"])
 
 
 def sets_in(folder: Location) -> list[Location]:
@@ -144,10 +256,10 @@ def shard_name(index: int) -> str:
 
 
 def is_intact(path: Location, row: ShardRow, sizes: Mapping[str, int]) -> bool:
-    """Whether a finished shard is still what its row says, `sizes` being those of its folder.
+    """Whether a finished shard still agrees with its row, `sizes` being those of its folder.
 
-    By its hash on disk; by its size in a store, which would have to send it, and holds no file but
-    whole ones.
+    On disk its hash is compared. In a store only its size is: a hash would have to fetch it, and
+    files of a store appear whole.
     """
     if sizes.get(row.name) != row.bytes:
         return False

@@ -1,9 +1,8 @@
-"""Shards: tar files of samples in the WebDataset layout, and the manifest that vouches for them.
+"""Shards: tar files of samples in the WebDataset layout.
 
 A sample is a key and its members; member `hr.png` of sample `fig_00003` is stored as
 `fig_00003.hr.png`. Equal samples give equal bytes: members are sorted, times and owners are
-constants. A file with a shard's name is a whole shard; the manifest is written last. Sets lie in
-folders or in object stores; the manifest that a checkout has of a set stored elsewhere says where.
+constants. A file with a shard's name is a whole shard. Sets lie in folders or in object stores.
 """
 
 import hashlib
@@ -71,7 +70,7 @@ def write_shard(path: Location, samples: Iterable[Sample]) -> ShardRow:
 
 
 class _Hashed(io.RawIOBase):
-    """A file that is written from start to end, with the SHA-256 of what was."""
+    """A file that is written from start to end, and the SHA-256 of its content."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()
@@ -105,49 +104,62 @@ def read_shard(path: Location, sha256: str | None = None) -> Iterator[Sample]:
             tarfile.open(fileobj=file, mode="r:") as tar,
         ):
             found = pool.submit(_sha256_aside, file) if sha256 is not None else None
-            seen: set[str] = set()
-            key, members = "", dict[str, bytes]()
-            end = 0
-            for member in tar:
-                matched = MEMBER.fullmatch(member.name)
-                if matched is None or not member.isreg() or member.issparse():
-                    raise UserError(f"{path}: found member {member.name!r}, which no shard holds")
-                if member.size > _MAX_MEMBER_BYTES:
-                    raise UserError(
-                        f"{path}: member {member.name} has {member.size} bytes, "
-                        f"expected at most {_MAX_MEMBER_BYTES}"
-                    )
-                if matched["key"] != key:
-                    if key:
-                        yield Sample(key, members)
-                    key, members = matched["key"], {}
-                    if key in seen:
-                        raise UserError(f"{path}: key {key} is used twice")
-                    seen.add(key)
-                if matched["suffix"] in members:
-                    raise UserError(f"{path}: member {member.name} is there twice")
-                extracted = tar.extractfile(member)
-                payload = extracted.read() if extracted else b""
-                if len(payload) != member.size:
-                    raise UserError(f"{path}: cut short in member {member.name}")
-                members[matched["suffix"]] = payload
-                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            # tarfile takes a file that ends between two members for a whole one: a whole one ends
-            # with zero blocks, filled up to a full record.
-            file.seek(end)
-            rest = file.read(2 * _RECORD)
-            if (end + len(rest)) % _RECORD or len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):
-                raise UserError(f"{path}: cut short or damaged after {len(seen)} samples")
-            if key:
-                yield Sample(key, members)
+            yield from _samples(path, file, tar)
             if found is not None and sha256 is not None and found.result() != sha256:
                 raise UserError(
                     f"{path}: found SHA-256 {found.result()[:12]}, its manifest says {sha256[:12]}"
                 )
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected a shard") from None
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not a readable shard ({error})") from None
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # tarfile raises many kinds for a damaged or hostile file
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: not a readable shard ({reason})") from None
+
+
+def _samples(path: Location, file: BinaryIO, tar: tarfile.TarFile) -> Iterator[Sample]:
+    seen: set[str] = set()
+    sample: Sample | None = None
+    end = 0
+    for member in tar:
+        key, suffix = _key_and_suffix(path, member)
+        if sample is None or key != sample.key:
+            if sample is not None:
+                yield sample
+            sample = Sample(key, {})
+            if key in seen:
+                raise UserError(f"{path}: key {key} is used twice")
+            seen.add(key)
+        if suffix in sample.members:
+            raise UserError(f"{path}: member {member.name} is there twice")
+        extracted = tar.extractfile(member)
+        payload = extracted.read() if extracted else b""
+        if len(payload) != member.size:
+            raise UserError(f"{path}: cut short in member {member.name}")
+        sample.members[suffix] = payload
+        end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    # tarfile takes a file that ends between two members for a whole one. A whole one ends with zero
+    # blocks that fill up the last record.
+    file.seek(end)
+    rest = file.read(2 * _RECORD)
+    if (end + len(rest)) % _RECORD or len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):
+        raise UserError(f"{path}: cut short or damaged after {len(seen)} samples")
+    if sample is not None:
+        yield sample
+
+
+def _key_and_suffix(path: Location, member: tarfile.TarInfo) -> tuple[str, str]:
+    """Of a member that a shard may hold. Raises UserError for all others."""
+    matched = MEMBER.fullmatch(member.name)
+    if matched is None or not member.isreg() or member.issparse():
+        raise UserError(f"{path}: found member {member.name!r}, which no shard holds")
+    if member.size > _MAX_MEMBER_BYTES:
+        raise UserError(
+            f"{path}: member {member.name} has {member.size} bytes, expected at most "
+            f"{_MAX_MEMBER_BYTES}"
+        )
+    return matched["key"], matched["suffix"]
 
 
 def _sha256_aside(file: BinaryIO) -> str:

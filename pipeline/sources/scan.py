@@ -1,7 +1,8 @@
 """What a folder of photographs holds: every one decoded once, before any crop is planned."""
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,12 @@ class PhotoScan:
     """What a folder of photographs holds."""
 
     usable: tuple[ScannedPhoto, ...]
-    lost: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...]
 
     @property
-    def lost_share(self) -> float:
+    def skipped_fraction(self) -> float:
         """Part of all photographs that cannot be used."""
-        return len(self.lost) / max(1, len(self.lost) + len(self.usable))
+        return len(self.skipped) / max(1, len(self.skipped) + len(self.usable))
 
     def near_duplicates(self, pairs: PairsSettings) -> list[tuple[str, str, int]]:
         """Names of photographs in different splits that look alike, with the bits between them."""
@@ -51,7 +52,7 @@ class PhotoScan:
         ]
 
 
-def survey_photos(
+def scan_photos(
     data: DataSettings,
     *,
     executor: ExecutorKind,
@@ -60,34 +61,47 @@ def survey_photos(
 ) -> PhotoScan:
     """Decode every photograph once, to learn which are usable. UserError where there is none."""
     folder = Path(data.photos).resolve()
-    photos, lost = discover(folder)
+    photos, skipped = discover(folder)
     usable: list[ScannedPhoto] = []
 
     def keep(index: int, result: ScannedPhoto | Skipped) -> None:
         if isinstance(result, Skipped):
-            lost.append(result)
+            skipped.append(result)
         else:
             usable.append(result)
         advance(1)
 
     proof = FilesProof.of(folder, [photo.name for photo in photos])
-    worker = functools.partial(_surveyor, proof, data)
+    worker = functools.partial(_scanner, proof, data)
     failures = run_tasks(worker, photos, executor=executor, workers=workers, on_result=keep)
     # A photograph that brings its decoder down is lost like any other.
-    lost += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
+    skipped += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
     if not usable:
-        raise UserError(f"{data.photos}: found no usable photograph among {len(lost)} files")
+        reasons = counted_reasons(skipped) if skipped else "the folder holds no image"
+        raise UserError(f"{data.photos}: found no usable photograph: {reasons}")
     return PhotoScan(
         tuple(sorted(usable, key=lambda entry: entry.photo.key)),
-        tuple(sorted(lost, key=lambda entry: entry.name)),
+        tuple(sorted(skipped, key=lambda entry: entry.name)),
     )
 
 
-def _surveyor(proof: FilesProof, data: DataSettings) -> Callable[[Photo], ScannedPhoto | Skipped]:
+def counted_reasons(skipped: Sequence[Skipped]) -> str:
+    """The reasons in one line, each with its count and the first file, the most frequent first.
+
+    Reasons that differ in numbers alone, such as sizes, count as one.
+    """
+    alike: dict[str, list[Skipped]] = {}
+    for entry in skipped:
+        alike.setdefault(re.sub(r"\d+", "0", entry.reason), []).append(entry)
+    groups = sorted(alike.values(), key=len, reverse=True)
+    return "; ".join(f"{len(group)} such as {group[0].name}: {group[0].reason}" for group in groups)
+
+
+def _scanner(proof: FilesProof, data: DataSettings) -> Callable[[Photo], ScannedPhoto | Skipped]:
     proof.check()
     folder = proof.folder
 
-    def survey(photo: Photo) -> ScannedPhoto | Skipped:
+    def scan(photo: Photo) -> ScannedPhoto | Skipped:
         try:
             image = decode(folder, photo, data)
         except UnusableError as error:
@@ -96,4 +110,4 @@ def _surveyor(proof: FilesProof, data: DataSettings) -> Callable[[Photo], Scanne
         height, width = image.shape[:2]
         return ScannedPhoto(photo, width, height, sha256, perceptual_hash(image))
 
-    return survey
+    return scan

@@ -1,20 +1,23 @@
 """One driver at a time on a data set, in a folder or in an object store.
 
-Stores have no locks that end with their process, but some put an object only where its name is
-free. A lease is a log of such objects, numbered: to take it, to renew it and to give it back each
-add the next number, which only one process can. A lease that nobody renews ends. No two machines'
-clocks are compared: who waits for a lease to end watches it for as long as it lasts.
+A store has no locks that end with their process, but some stores put an object only where its name
+is free. A lease is a log of numbered objects. To take, to renew and to give back the lease, a
+driver adds the object of the next number, which only one driver can. A lease that is not renewed
+expires. Clocks of two machines are never compared: a driver that waits for a lease to expire
+watches it for as long as a lease lasts.
 """
 
-import json
 import logging
+import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pipeline.storage.location import Location, Url, file_sizes
 from pipeline.storage.lock import already_running, file_lock, this_process
@@ -23,20 +26,21 @@ from tvqrap.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 SECONDS = 30.0
-"""How long a lease lasts that is not renewed. It is renewed three times as often."""
+"""How long a lease lasts without a renewal. It is renewed three times as often."""
 _POLLS = 30
-"""Looks at another's lease while it lasts."""
+"""How often a waiting driver reads another's lease while that lasts."""
 
 Check = Callable[[], None]
-"""Raises `UserError` where what it stands for is no longer held."""
+"""Raises `UserError` where this driver no longer holds the lock or lease."""
 
 
 def only_driver(place: Location, what: str) -> AbstractContextManager[Check]:
-    """Keeps other drivers from a data set while the block runs: `place.lock` on disk, else a lease.
+    """Keeps other drivers from a data set while the block runs: by a lock on disk, else by a lease.
 
-    Yields a check for long work to call before it records anything: a lease, unlike a lock, can be
-    lost. Raises `UserError` that names the process that has it, or where the storage has neither
-    locks nor conditional puts.
+    The lock is the file `place.lock`, the lease the folder `place.lease`. Yields a check that long
+    work calls before it records anything, because a lease, unlike a lock, can be lost. Raises
+    `UserError` that names the process that holds it, or where the storage has neither locks nor
+    conditional puts.
     """
     if isinstance(place, Path):
         return _locked(place.with_name(f"{place.name}.lock"), what)
@@ -71,7 +75,7 @@ def _leased(folder: Url, what: str) -> Iterator[Check]:
 
 
 def _check_store(folder: Url) -> None:
-    """Raises `UserError` where the store has no conditional puts, or takes them for plain ones."""
+    """Raises `UserError` where the store has no conditional puts, or treats them as plain ones."""
     ignored = False
     if folder.can_create:
         probe = folder / f"probe-{uuid.uuid4().hex}"
@@ -87,13 +91,19 @@ def _check_store(folder: Url) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(BaseModel):
     """One object of the log."""
 
-    number: int
-    holder: str
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    holder: Annotated[str, StringConstraints(pattern=r"^(\d+ on [^\s\x00-\x1f\x7f-\x9f]+)?$")]
     """`PID on HOST`; empty where the lease was given back."""
+    mark: str
+    """Tells drivers of one PID and host apart."""
+
+
+_UNREADABLE = _Entry.model_construct(holder="unknown", mark="")
+"""Stands for an object that is no entry: some driver may hold the lease."""
 
 
 class _Lease:
@@ -102,100 +112,121 @@ class _Lease:
         self._what = what
         self._mark = uuid.uuid4().hex
         self._number = 0
-        self._lost: str | None = None
+        self._lost: UserError | None = None
         self._renewed = 0.0
+        """When the last entry that counts was about to be added."""
 
     def take(self) -> None:
-        """Waits while the lease of another may still be alive; refuses where it is renewed."""
-        watched = self._latest()
-        ends = time.monotonic() + SECONDS
-        if watched.holder:
+        """Waits while another's lease may still be valid; raises `UserError` if it is renewed."""
+        number, entry = self._latest()
+        expires = time.monotonic() + SECONDS
+        if entry.holder:
             log.warning(
-                "%s: process %s has had it; waiting up to %.0f s to see whether it is still there",
+                "%s: process %s held it last; waiting up to %.0f s to see whether it still runs",
                 self._folder,
-                watched.holder,
+                entry.holder,
                 SECONDS,
             )
-        while watched.holder and time.monotonic() < ends:
+        while entry.holder and time.monotonic() < expires:
             time.sleep(SECONDS / _POLLS)
-            latest = self._latest()
-            if latest != watched:
-                if latest.holder:
-                    raise already_running(self._what, latest.holder)
-                watched = latest
+            latest, now = self._latest()
+            if latest != number:
+                if now.holder:
+                    raise already_running(self._what, now.holder)
+                number, entry = latest, now
         started = time.monotonic()
-        taken = self._add(watched.number + 1, this_process())
-        latest = self._latest()
-        if not taken or latest.number != watched.number + 1:
-            # Another one was faster, perhaps by so much that it has removed our number since.
-            raise already_running(self._what, latest.holder or "unknown")
-        self._number, self._renewed = latest.number, started
+        if not self._add(number + 1, this_process()) or self._highest() != number + 1:
+            # Another driver was faster, perhaps by so much that it has removed this number since.
+            raise already_running(self._what, self._latest()[1].holder or "unknown")
+        self._number, self._renewed = number + 1, started
         self._remove_older()
 
     def renew(self) -> None:
-        """Makes it last from now on. A store that does not answer is asked again the next time."""
+        """Extends the lease. Where the store does not answer, the next call tries again."""
         started = time.monotonic()
+        if self._lost is not None or self._expired():
+            return
         try:
-            if self._lost is None and not self._add(self._number + 1, this_process()):
-                self._lost = self._latest().holder or "unknown"
-            if self._lost is None:
-                self._number += 1
-                self._renewed = started
-                if self._remove_older() > self._number:
-                    self._lost = self._latest().holder or "unknown"
+            # The number may be free because another driver has taken over and removed it. So the
+            # new entry counts only once it is seen to be the highest.
+            if (
+                not self._add(self._number + 1, this_process())
+                or self._highest() != self._number + 1
+            ):
+                holder = self._latest()[1].holder
+                self._lost = already_running(self._what, holder or "unknown")
+                return
+            self._number += 1
+            self._renewed = started
+            self._remove_older()
         except OSError as error:
             log.warning("%s: the lease could not be renewed: %s", self._folder, error)
 
     def check(self) -> None:
-        """Raises `UserError` where another process may have taken over."""
+        """Raises `UserError` where another driver may hold the lease by now."""
+        if self._lost is None:
+            self._expired()
         if self._lost is not None:
-            raise already_running(self._what, self._lost)
-        age = time.monotonic() - self._renewed
-        if age > SECONDS:
-            raise UserError(
-                f"{self._folder}: the lease could not be renewed for {age:.0f} s, expected a store "
-                f"that answers within {SECONDS:.0f}; another driver may be at work by now"
-            )
+            raise self._lost
 
     def give_back(self) -> None:
-        """Lets the next one have it at once."""
+        """Lets the next driver take the lease at once."""
+        if self._lost is not None or self._expired():
+            return
         with suppress(OSError):
-            while self._lost is None and self._add(self._number + 1, ""):
+            while self._add(self._number + 1, ""):
                 self._number += 1
-                if not self._latest().holder:  # else it was a renewal whose answer got lost
+                if not self._latest()[1].holder:  # else it was a renewal whose answer got lost
                     self._remove_older()
                     break
 
+    def _expired(self) -> bool:
+        """Whether the lease was not renewed in time. An expired lease is lost for good."""
+        age = time.monotonic() - self._renewed
+        if age > SECONDS:
+            self._lost = UserError(
+                f"{self._folder}: the lease could not be renewed for {age:.0f} s, expected a store "
+                f"that answers within {SECONDS:.0f}; another driver may have taken over"
+            )
+        return age > SECONDS
+
     def _add(self, number: int, holder: str) -> bool:
-        """Whether this process is the one that added that number."""
-        place = self._folder / f"{number:012d}"
+        """Whether this driver is the one that added that number."""
+        entry = _Entry(holder=holder, mark=self._mark)
         try:
-            place.create(json.dumps({"holder": holder, "mark": self._mark}).encode())
+            (self._folder / _name(number)).create(entry.model_dump_json().encode())
         except FileExistsError:
-            # A put whose answer got lost is met by the next one, or by itself, sent again.
+            # A put whose answer got lost is met by its own repetition.
             with suppress(FileNotFoundError):
-                return bool(json.loads(place.read_bytes())["mark"] == self._mark)
+                return self._read(number).mark == self._mark
             return False
         return True
 
-    def _latest(self) -> _Entry:
-        while True:
-            number = max((int(name) for name in self._names()), default=0)
-            if not number:
-                return _Entry(0, "")
-            try:
-                content = json.loads((self._folder / f"{number:012d}").read_bytes())
-                return _Entry(number, str(content["holder"]))
-            except FileNotFoundError:  # a newer one has taken its place
-                continue
+    def _latest(self) -> tuple[int, _Entry]:
+        """The highest number and its entry; 0 and an entry without a holder in an empty log."""
+        while number := self._highest():
+            with suppress(FileNotFoundError):  # removed meanwhile: there is a higher number
+                return number, self._read(number)
+        return 0, _Entry(holder="", mark="")
 
-    def _remove_older(self) -> int:
-        """Removes numbers below the own; returns the highest there is."""
-        names = self._names()
-        for name in names:
-            if int(name) < self._number:
-                (self._folder / name).remove()
-        return max(map(int, names), default=0)
+    def _read(self, number: int) -> _Entry:
+        try:
+            return _Entry.model_validate_json((self._folder / _name(number)).read_bytes())
+        except ValidationError:
+            return _UNREADABLE
 
-    def _names(self) -> list[str]:
-        return [name for name in file_sizes(self._folder) if name.isdecimal()]
+    def _remove_older(self) -> None:
+        for number in self._numbers():
+            if number < self._number:
+                (self._folder / _name(number)).remove()
+
+    def _highest(self) -> int:
+        return max(self._numbers(), default=0)
+
+    def _numbers(self) -> list[int]:
+        names = file_sizes(self._folder)
+        return [int(name) for name in names if re.fullmatch("[0-9]{12}", name)]
+
+
+def _name(number: int) -> str:
+    return f"{number:012d}"

@@ -1,7 +1,7 @@
-"""Where data sets lie: folders on disk, or URLs of object stores that fsspec reaches.
+"""Locations of data sets: folders on disk, or URLs of object stores that fsspec reaches.
 
-`Url` has the part of `pathlib.Path` that data sets need, so that most code takes either. A file
-appears whole or not at all in both: on disk it is written under a temporary name and renamed, in a
+`Url` has the methods of `pathlib.Path` that data sets need, so that most code takes either. In both
+a file appears whole or not at all: on disk it is written under a temporary name and renamed, in a
 store it is one put.
 """
 
@@ -24,20 +24,20 @@ from tvqrap.runtime.errors import UserError
 
 
 class StorageError(UserError, OSError):
-    """A store that cannot be reached, or that refuses what was asked of it."""
+    """A store that cannot be reached, or that refuses a request."""
 
 
 @dataclass(frozen=True)
 class Url:
     """A file or folder of an object store, such as `s3://bucket/folder`.
 
-    Credentials and endpoints come from the environment or from fsspec's own configuration files,
-    in every process anew; a `Url` holds none. Methods raise `FileNotFoundError` as those of a path
-    do, and `StorageError` for all else.
+    Each process takes credentials and endpoints from its environment or from fsspec's own
+    configuration files; a `Url` holds none. Methods raise `FileNotFoundError` as those of a path
+    do, and `StorageError` for all other errors.
     """
 
     text: str
-    """Without a slash at the end."""
+    """The URL, without a slash at the end."""
 
     def __str__(self) -> str:
         return self.text
@@ -61,17 +61,17 @@ class Url:
             return bool(store.isfile(path))
 
     def read_bytes(self) -> bytes:
-        """The whole content, in one go."""
+        """The whole content, by one request."""
         with self._store() as (store, path):
             return bytes(store.cat_file(path))
 
     def write_bytes(self, content: bytes) -> None:
-        """Puts the content there, in place of what may be there."""
+        """Puts the content there and replaces a file of this name."""
         with self._store() as (store, path), _no_bucket(self):
             store.pipe_file(path, content)
 
     def create(self, content: bytes) -> None:
-        """Puts the content there if the name is free, at once: of several, one succeeds.
+        """Puts the content there if the name is free; of several callers at once, one succeeds.
 
         Raises `FileExistsError` where the name is taken. Only for stores that `can_create`.
         """
@@ -82,11 +82,12 @@ class Url:
     def can_create(self) -> bool:
         """Whether its file system has conditional puts of its own.
 
-        What fsspec does for those without is to look first and write then, which two can do.
+        For others, fsspec looks first and writes then, which two callers can do at once.
         """
         with self._store() as (store, _):
-            kind = type(store)
-            put = kind._pipe_file if isinstance(store, AsyncFileSystem) else kind.pipe_file
+            store_type = type(store)
+            is_async = isinstance(store, AsyncFileSystem)
+            put = store_type._pipe_file if is_async else store_type.pipe_file
             return put is not AbstractFileSystem.pipe_file and "mode" in signature(put).parameters
 
     def remove(self) -> None:
@@ -95,7 +96,7 @@ class Url:
             store.rm_file(path)
 
     def entries(self) -> list[dict[str, Any]]:
-        """What fsspec says of each thing in the folder; of an empty or missing one, nothing."""
+        """fsspec's description of each entry of the folder; none for an empty or missing folder."""
         with self._store() as (store, path):
             store.invalidate_cache()
             try:
@@ -106,7 +107,7 @@ class Url:
 
     @contextmanager
     def _store(self) -> Iterator[tuple[Any, str]]:
-        """(file system, path in it); what libraries raise of their own becomes `StorageError`."""
+        """(file system, path in it); turns errors of other libraries into `StorageError`."""
         try:
             yield url_to_fs(self.text)
         except (FileNotFoundError, FileExistsError, StorageError):
@@ -119,19 +120,19 @@ class Url:
 
 
 @contextmanager
-def _no_bucket(place: Url) -> Iterator[None]:
-    """Where nothing can be found that is written to, it is the bucket that is missing."""
+def _no_bucket(url: Url) -> Iterator[None]:
+    """Turns a `FileNotFoundError` of a write into an error: it means that the bucket is missing."""
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"{place}: cannot be written ({error})") from error
+        raise StorageError(f"{url}: cannot be written ({error})") from error
 
 
 Location = Path | Url
 
 
 def location(given: str | Path) -> Location:
-    """A path, or what a URL names. Raises `UserError` where nothing here can reach that."""
+    """A path or a `Url`. Raises `UserError` for a URL that fsspec cannot use."""
     text = str(given)
     if "://" not in text:
         return Path(given)
@@ -147,12 +148,12 @@ def location(given: str | Path) -> Location:
 
 
 def resolved(place: Location) -> Location:
-    """The same from any working directory."""
+    """The location as it is named from any working directory."""
     return place.resolve() if isinstance(place, Path) else place
 
 
 def make_folder(place: Location) -> None:
-    """Makes a folder with its parents; an object store needs none."""
+    """Makes a folder with its parents; does nothing in an object store, which has none."""
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
 
@@ -188,7 +189,7 @@ def remove(place: Location) -> None:
 
 @contextmanager
 def opened(place: Location) -> Iterator[BinaryIO]:
-    """A file to read and seek in; one of a store is fetched whole, in one go."""
+    """A file to read and seek in; one of a store is fetched whole, by one request."""
     if isinstance(place, Path):
         with place.open("rb") as file:
             yield file
@@ -198,9 +199,9 @@ def opened(place: Location) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written(place: Location) -> Iterator[BinaryIO]:
-    """A file to write from its start; it appears at the end, whole, or not if anything raised.
+    """A new file to write; it appears whole at the end of the block, or not if the block raised.
 
-    One of a store is kept in memory until then.
+    The content of a file of a store is kept in memory until then.
     """
     if isinstance(place, Path):
         with atomic_path(place) as temporary, temporary.open("wb") as file:
@@ -220,7 +221,7 @@ def write_text(place: Location, text: str) -> None:
 
 
 def file_sha256(path: Location) -> str:
-    """SHA-256 (hex) of a file. OSError where it cannot be read."""
+    """SHA-256 (hex) of a file. Raises OSError where it cannot be read."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a file, in which its holder leaves its name."""
+"""A lock on a file that one process at a time holds; the file names the holder."""
 
 import fcntl
 import os
@@ -16,10 +16,10 @@ _POLL_SECONDS = 0.1
 
 @contextmanager
 def file_lock(lock: Path, what: str, *, patience: float = 0.0) -> Iterator[None]:
-    """Holds a lock file for as long as the block runs; it ends with its process, however that ends.
+    """Holds a lock file while the block runs; the lock ends with its process in any case.
 
-    Waits up to `patience` seconds for another holder. Raises `UserError` that says of `what` that
-    it is running already and names the process, or where the file system has no locks.
+    Waits up to `patience` seconds for another holder. Raises `UserError` that says that `what` is
+    already running and names the process, or where the file system has no locks.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as file:
@@ -34,14 +34,14 @@ def file_lock(lock: Path, what: str, *, patience: float = 0.0) -> Iterator[None]
         try:
             yield
         finally:
-            # The file stays: whoever removed it could take it from under one who waits for it.
+            # The file stays: a waiting process has it open and would lock a removed file.
             file.truncate(0)
 
 
 def holder(lock: Path) -> str:
-    """The process that holds a lock, `PID on HOST`; `unknown` where it has not said so yet.
+    """The process that holds a lock, `PID on HOST`; `unknown` while the file names none.
 
-    A process that was killed leaves its name behind, but not the lock.
+    A process that was killed leaves its name in the file, but not the lock.
     """
     try:
         return lock.read_text().strip() or "unknown"
@@ -50,7 +50,7 @@ def holder(lock: Path) -> str:
 
 
 def wait_until_free(lock: Path, on_wait: Callable[[str], None]) -> None:
-    """Returns once no process holds the lock; `on_wait` first hears who does, if any."""
+    """Returns once no process holds the lock; calls `on_wait` with the holder first, if any."""
     with lock.open("a+") as file:
         if not _taken(file, lock):
             on_wait(holder(lock))
@@ -59,12 +59,12 @@ def wait_until_free(lock: Path, on_wait: Callable[[str], None]) -> None:
 
 
 def this_process() -> str:
-    """This process as a holder names itself: `PID on HOST`."""
+    """The name of this process as a holder: `PID on HOST`."""
     return f"{os.getpid()} on {socket.gethostname()}"
 
 
 def already_running(what: str, who: str) -> UserError:
-    """The error that tells a second one of the first, `who` being `PID on HOST`."""
+    """The error for a second process; `who` is the first one, `PID on HOST`."""
     return UserError(
         f"{what} is already running here (process {who}); wait for it or stop it first"
     )

@@ -1,7 +1,4 @@
-"""Token data sets: ground-truth structure and codes of every HR crop, extracted once.
-
-What a reader of one needs; `pipeline/tokens/extract.py` makes them.
-"""
+"""Checks that a token data set belongs to a tokenizer and to pairs, and counts its codes."""
 
 from pathlib import Path
 from typing import Any
@@ -34,28 +31,27 @@ def check_tokens(
     *,
     pairs_listed_in: Location | None = None,
 ) -> Manifest:
-    """The manifest of a token dataset.
+    """The manifest of a token data set that the tokenizer in the folder `tokenizer` made.
 
-    Raises `UserError`, a sentence that names both sides, where it is one of pairs or of another
-    schema, where another tokenizer or codebook made it, or where it was made from other pairs than
-    those in the folder `pairs`, or than those of its name that `sets.json` in `pairs_listed_in`
-    tells of.
+    Raises `UserError` that names both sides where it holds pairs or has another schema, where
+    another tokenizer or codebook made it, or where it was made from other pairs than those in the
+    folder `pairs`, or than those of its name that `sets.json` in `pairs_listed_in` lists.
     """
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":
         raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
-    card = read_config(tokenizer)
+    config = read_config(tokenizer)
     found, codebook = (manifest.extra.get(key) for key in ("tokenizer", "architecture"))
     entries = (codebook or {}).get("codebook")
-    if entries != card.architecture.codebook:
+    if entries != config.architecture.codebook:
         raise UserError(
             f"{tokens}: holds codes of a codebook of {entries}, but that of {tokenizer} has "
-            f"{card.architecture.codebook} entries: extract the tokens again"
+            f"{config.architecture.codebook} entries: extract the tokens again"
         )
-    if found != card.fingerprint:
+    if found != config.fingerprint:
         raise UserError(
             f"{tokens}: made by tokenizer {str(found)[:12]}, but {tokenizer} is "
-            f"{card.fingerprint[:12]}: extract the tokens again"
+            f"{config.fingerprint[:12]}: extract the tokens again"
         )
     if pairs is not None:
         _check_origin(tokens, manifest, pairs, PairSet.of(Manifest.load(pairs)))
@@ -66,7 +62,7 @@ def check_tokens(
 
 
 def _check_origin(tokens: Location, manifest: Manifest, pairs: Location, expected: PairSet) -> None:
-    size = manifest.params["settings"]["size"]
+    size = manifest.crop_size
     if size != expected.size:
         raise UserError(
             f"{tokens}: made from crops of {size}x{size}, but {pairs} holds crops of "

@@ -107,12 +107,13 @@ def _check_decodes(sample: Sample, name: str) -> None:
 
 
 class Encoder:
-    """A tokenizer on its device, for batches of HR crops, in float32."""
+    """Encodes batches of HR crops with a tokenizer, in float32 on its device."""
 
     def __init__(self, folder: Path, expected: str, settings: TokensSettings) -> None:
-        """Loads the tokenizer of a model folder, whose fingerprint has to be `expected`.
+        """Loads the tokenizer of a model folder.
 
-        Raises `UserError` where it is another, or where there is no such device.
+        Raises `UserError` where its fingerprint is not `expected`, or where this machine does not
+        have the device.
         """
         torch.set_num_threads(settings.threads)
         # A code is the nearest of close entries: formats with fewer digits change some codes.
@@ -133,13 +134,13 @@ class Encoder:
         return images.div_(127.5).sub_(1)
 
     def __call__(self, batch: list[Crop]) -> tuple[NDArray[np.float32] | None, NDArray[np.int64]]:
-        """(structure (N, C, h, w), none without a structure branch; codes (N, h', w'))."""
+        """(structure (N, C, h, w), None without a structure branch; codes (N, h', w'))."""
         structure, codes = self.tokenizer.tokenize(self.images(batch))
         return None if structure is None else structure.cpu().numpy(), codes.cpu().numpy()
 
 
 def half_structure(structure: NDArray[np.float32]) -> NDArray[np.float16]:
-    """A structure as it is stored. Raises `BadSampleError` where it does not fit 16 bits."""
+    """A structure in float16, as shards store it. Raises `BadSampleError` where it does not fit."""
     if not np.isfinite(structure).all() or np.abs(structure).max() > np.finfo(np.float16).max:
         raise BadSampleError("its structure does not fit 16 bits")
     return structure.astype(np.float16)

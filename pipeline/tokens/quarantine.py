@@ -1,4 +1,4 @@
-"""Samples that could not be used, kept with what went wrong, outside of any data set."""
+"""The quarantine: a folder of the samples that could not be used, each with the reason."""
 
 import json
 import traceback
@@ -11,12 +11,12 @@ from pipeline.storage.location import Location, file_sizes, remove, write_text, 
 class BadSampleError(Exception):
     """A sample that cannot be used.
 
-    The message is the reason alone and the same on every machine; what led to it is its cause.
+    The message is the reason, the same on every machine; `__cause__` is the error behind it.
     """
 
 
 def sweep_quarantine(folder: Location, kept: Collection[str]) -> None:
-    """Removes what is there of samples whose keys are not `kept`: they were of use since."""
+    """Removes the files of samples whose keys are not `kept`: those samples were used since."""
     for name in file_sizes(folder):
         if name.lstrip(".").partition(".")[0] not in kept:
             remove(folder / name)
@@ -25,7 +25,7 @@ def sweep_quarantine(folder: Location, kept: Collection[str]) -> None:
 def quarantine(folder: Location, shard: str, sample: Sample, error: BadSampleError) -> None:
     """Writes a sample's members to `folder` under their names in the shard, then `KEY.error.json`.
 
-    That holds key, shard, reason, the error behind it and its traceback.
+    The JSON file holds key, shard, reason, the error behind it and its traceback.
     """
     for suffix, payload in sorted(sample.members.items()):
         with written(folder / f"{sample.key}.{suffix}") as file:

@@ -1,4 +1,4 @@
-"""One token shard, as a worker makes it of a pair shard: read, encoded and written side by side."""
+"""Turns one pair shard into one token shard: threads read and write while the worker encodes."""
 
 import hashlib
 import json
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as document
 
 from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import prefetch
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
-from pipeline.shards.manifest import SCHEMA, Manifest, ShardRow, Skipped
+from pipeline.shards.manifest import SCHEMA, STRICT, Manifest, ShardRow, Skipped
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.storage.location import Location, file_sizes
 from pipeline.tokens.quarantine import BadSampleError, quarantine
@@ -33,17 +34,17 @@ BATCHES_AHEAD = 2
 """Batches that are read and decoded before the encoder asks for them."""
 
 
-@dataclass(frozen=True)
+@document(frozen=True, config=STRICT)
 class ExtractedShard:
     """A finished token shard."""
 
     row: ShardRow
     code_counts: tuple[int, ...]
-    """How often each code occurs in it."""
+    """How often each code occurs in the shard."""
     dropped: tuple[Skipped, ...]
-    """Samples of the pair shard that are not in it: key and reason."""
+    """Samples of the pair shard that could not be used: key and reason."""
     machine: Machine
-    """On which it was made."""
+    """The machine that made the shard."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,18 @@ class Extractor:
     tokenizer: Location
     """Its model folder."""
     fingerprint: str
-    """Of the tokenizer that the driver read: a worker that reads another one refuses."""
+    """The fingerprint of the driver's tokenizer; a worker with another one raises `UserError`."""
     pairs: Location
     """Where the pair shards are, with their manifest."""
     pairs_root: str
-    """Of the manifest that the driver read."""
+    """The root of the manifest that the driver read."""
     out: Location
+    """Folder of the token shards."""
     quarantine: Location
     """Folder for samples that cannot be used."""
     settings: TokensSettings
     storage: WrittenProof
-    """That workers write where the driver does."""
+    """Proof that workers write to the driver's storage."""
 
     def __call__(self) -> Callable[[ShardRow], ExtractedShard]:
         """Loads the tokenizer, once per worker."""
@@ -73,7 +75,7 @@ class Extractor:
 
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
-        variants = int(Manifest.load(self.pairs).params["settings"]["variants"])
+        variants = Manifest.load(self.pairs).variants
         return partial(self._extract, encoder, variants)
 
     def _extract(self, encoder: "Encoder", variants: int, source: ShardRow) -> ExtractedShard:
@@ -96,7 +98,7 @@ class Extractor:
             try:
                 for batch in prepared:
                     if row.done():
-                        break  # it cannot be written
+                        break  # the writing thread failed
                     encoded.put(_Encoded([crop.sample for crop in batch], *encoder(batch)))
             except BaseException as error:
                 encoded.put(error)
@@ -108,7 +110,7 @@ class Extractor:
 
 @contextmanager
 def _on_disk(folder: Location) -> Iterator[Path]:
-    """A model folder as a path; one in a store is fetched for as long as the block runs."""
+    """A model folder as a path; a folder in a store is copied to disk while the block runs."""
     if isinstance(folder, Path):
         yield folder
         return
@@ -128,7 +130,7 @@ class _Encoded:
 
 
 class _TokenShard:
-    """One token shard while it is made, by a thread that reads and one that writes."""
+    """The state of a token shard in progress, shared by the reading and writing threads."""
 
     def __init__(
         self, extractor: Extractor, source: ShardRow, codebook: int, machine: Machine
@@ -136,23 +138,23 @@ class _TokenShard:
         self._extractor = extractor
         self._source = source
         self._counts = np.zeros(codebook, dtype=np.int64)
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
         self._dropped: list[Skipped] = []
         self._machine = machine
 
     def numbered(self, pairs: Iterable[Sample]) -> Iterator[Sample]:
-        """The samples, whose places in the shard are kept in mind."""
-        for place, sample in enumerate(pairs):
-            self._places[sample.key] = place
+        """The samples; records the position of each in the pair shard."""
+        for position, sample in enumerate(pairs):
+            self._positions[sample.key] = position
             yield sample
 
     def drop(self, sample: Sample, error: BadSampleError) -> None:
-        """Sets aside a sample that cannot be used."""
+        """Puts a sample that cannot be used into the quarantine."""
         quarantine(self._extractor.quarantine, self._source.name, sample, error)
         self._dropped.append(Skipped(sample.key, str(error)))
 
     def samples(self, encoded: "Queue[_Encoded | BaseException | None]") -> Iterator[Sample]:
-        """Token samples of what comes in, until none comes; an error that comes in is raised."""
+        """Token samples of the encoded batches, up to None; raises an error that comes instead."""
         from pipeline.tokens.encode import half_structure
 
         made = 0
@@ -162,11 +164,8 @@ class _TokenShard:
             for index, pair in enumerate(batch.pairs):
                 codes = batch.codes[index]
                 try:
-                    half = (
-                        None
-                        if batch.structures is None
-                        else half_structure(batch.structures[index])
-                    )
+                    structures = batch.structures
+                    half = None if structures is None else half_structure(structures[index])
                 except BadSampleError as error:
                     self.drop(pair, error)
                     continue
@@ -181,13 +180,13 @@ class _TokenShard:
             )
 
     def finished(self, row: ShardRow) -> ExtractedShard:
-        """What became of it, once it is written."""
+        """The finished shard, once it is written as `row`."""
         counts = tuple(self._counts.tolist())
         return ExtractedShard(row, counts, self._in_order(), self._machine)
 
     def _in_order(self) -> tuple[Skipped, ...]:
-        """Dropped samples as they stand in the pair shard: two threads drop them."""
-        return tuple(sorted(self._dropped, key=lambda lost: self._places[lost.name]))
+        """Dropped samples in the order of the pair shard: two threads drop them in any order."""
+        return tuple(sorted(self._dropped, key=lambda skipped: self._positions[skipped.name]))
 
 
 def _token_sample(
@@ -206,7 +205,7 @@ def is_carried(suffix: str) -> bool:
 
 
 def plan_of(extractor: Extractor, source: ShardRow) -> str:
-    """SHA-256 (hex) over all that decides a token shard's bytes, the code aside."""
+    """SHA-256 (hex) over everything but the code that decides a token shard's bytes."""
     settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""How the codes of a token data set spread over the codebook and over its shards."""
+"""Statistics of a token data set: use of the codebook, and drift between shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tvqrap.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class ShardDrift:
-    """How far one shard's codes are from those of all other shards."""
+    """The distance of one shard's code histogram from that of all other shards."""
 
     shard: str
     samples: int
@@ -28,7 +28,7 @@ class ShardDrift:
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Codes of one token set."""
+    """The code histogram of one token set and the drift of its shards."""
 
     samples: int
     counts: NDArray[np.int64]
@@ -43,17 +43,17 @@ class TokenStatistics:
 
     @property
     def usage(self) -> float:
-        """Share of the codebook that occurs."""
+        """Fraction of the codebook that occurs."""
         return float((self.counts > 0).mean())
 
     @property
     def perplexity(self) -> float:
-        """exp of the entropy: entries in use, were all used equally."""
+        """exp(entropy): the number of equally frequent codes of the same entropy."""
         return float(code_statistics(self.counts)["code_perplexity"])
 
 
 def token_statistics(tokens: Location) -> TokenStatistics:
-    """Reads all codes of a token set. Raises `UserError` for a set of pairs or a damaged one."""
+    """Reads all codes of a token set. Raises `UserError` for a set of pairs or a damaged set."""
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":
         raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
@@ -74,7 +74,7 @@ def token_statistics(tokens: Location) -> TokenStatistics:
 
 
 def statistics_of(shards: Sequence[ShardRow], histograms: NDArray[np.int64]) -> TokenStatistics:
-    """Statistics of shards whose codes were counted, (shards, codebook)."""
+    """Statistics of shards from their code histograms, (shards, codebook)."""
     total = histograms.sum(0)
     drift: tuple[ShardDrift, ...] = ()
     if len(shards) > 1:
@@ -88,8 +88,8 @@ def statistics_of(shards: Sequence[ShardRow], histograms: NDArray[np.int64]) -> 
 def save_tables(found: TokenStatistics, folder: Path, name: str) -> None:
     """Writes tables of a set that `dvc plots show` draws.
 
-    `codes/NAME.tsv` has the codes from the most to the least frequent, with their percentage of all
-    codes; `drift/NAME.tsv`, where there are several shards, the divergence of each.
+    `codes/NAME.tsv` lists the codes from the most to the least frequent, each with its percentage.
+    `drift/NAME.tsv`, for several shards, lists the divergence of each.
     """
     total = max(1, int(found.counts.sum()))
     codes = ["rank\tcode\tcount\tpercent"]

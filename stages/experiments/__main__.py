@@ -1,4 +1,4 @@
-"""`python -m stages.experiments`: runs and collects the paper's ablations."""
+"""`python -m stages.experiments`: runs the paper's ablations and collects their scores."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def run(
         str, typer.Option(help="Points to run, with commas between; all if not given.")
     ] = "",
 ) -> None:
-    """Run the points of a recipe that have no result yet; stop and start it as you like."""
+    """Run the points of a recipe that have no result yet. It can be stopped and started again."""
     from stages.experiments.run import run_recipe
 
     _check_here()
@@ -41,7 +41,7 @@ def run(
     try:
         failed = run_recipe(name, loaded, runs)
     except KeyboardInterrupt:
-        typer.echo(f"{name}: stopped; the same command goes on from here", err=True)
+        typer.echo(f"{name}: stopped; the same command resumes from here", err=True)
         raise typer.Exit(130) from None
     if failed:
         raise UserError(f"{len(failed)} runs failed: {', '.join(failed)}")
@@ -61,7 +61,7 @@ def collect(
     ] = None,
     inputs: Annotated[
         str | None,
-        typer.Option(help="Digest of the inputs of other runs than those of the present code."),
+        typer.Option(help="Digest of other inputs than those of the present code."),
     ] = None,
 ) -> None:
     """Put the results of a recipe into a table, and a chart where it has one."""
@@ -89,7 +89,7 @@ def collect(
         typer.echo(f"{output}: holds {loaded.paper} now")
     if collection.others:
         typer.echo(
-            f"{name}: results with other code, photographs or weights are left out; --inputs takes "
+            f"{name}: results of other code, photographs or weights are left out; --inputs shows "
             f"them: {', '.join(collection.others)}",
             err=True,
         )
@@ -101,7 +101,7 @@ def _check_here() -> None:
 
 
 def main() -> None:
-    """Runs the command line; what users can mend is one line on standard error."""
+    """Runs the command line. A user's mistake is one line on standard error."""
     try:
         app()
     except UserError as error:

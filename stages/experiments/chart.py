@@ -1,4 +1,4 @@
-"""A recipe's scores as a drawing: against the number that the points vary, and against bytes."""
+"""Draws a recipe's scores against the param that the points vary, and against bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,10 @@ from tvqrap.runtime.atomic import atomic_path
 
 
 def draw_chart(collection: Collection, path: Path) -> None:
-    """Writes a PNG, whole or not at all: a column per score, means with t-intervals over seeds.
+    """Writes a PNG with a column per score: means with t-intervals over seeds.
 
-    The lower row has the bytes of an image's tokens along the axis (packed codes and structure), so
-    that what a structure costs is seen too. Points without a score leave a gap and are named.
+    The lower row has the bytes of an image's tokens along the axis (packed codes and structure), to
+    show the cost of a structure. Points without a score leave a gap and are named.
     """
     chart = collection.recipe.chart
     if chart is None:

@@ -1,4 +1,4 @@
-"""The results of a recipe's runs side by side, those that are missing among them."""
+"""Gathers the results of a recipe's runs; missing results are named."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ class Point:
 
     name: str
     values: Mapping[str, Any]
-    """What the recipe varies: the value of each key that any of its points sets."""
+    """Values of the params that any point of the recipe sets."""
     latent: Latent
-    """Of one image of the test set."""
+    """Tokens of one image of the test set."""
     parameters: Parameters
     results: Mapping[int, Result | None]
-    """By seed; none for a run that has not finished."""
+    """Results by seed; None for a run that has not finished."""
 
     @property
     def missing(self) -> list[int]:
@@ -29,7 +29,7 @@ class Point:
         return [seed for seed, result in self.results.items() if result is None]
 
     def scores(self, model: str, column: str) -> dict[int, float]:
-        """A score by seed, of the seeds that have it."""
+        """A score by seed, for the seeds that have it."""
         return {
             seed: result.means[model][column]
             for seed, result in self.results.items()
@@ -37,17 +37,17 @@ class Point:
         }
 
     def mean(self, model: str, column: str) -> Mean | None:
-        """A score over the seeds that have it; none where no seed has."""
+        """Mean of a score over the seeds that have it; None where no seed has."""
         found = self.scores(model, column)
         return mean_over_seeds(list(found.values())) if found else None
 
     def difference(self, baseline: "Point", model: str, column: str) -> Mean | None:
-        """A score less the other point's with the same seed, over the seeds that both have.
+        """Mean difference from the baseline's score with the same seed, over the seeds of both.
 
-        What a seed does to both goes out of it, so that its interval is the narrower one.
+        The effect of a seed on both points cancels, so the interval is narrower.
         """
-        ours, theirs = (point.scores(model, column) for point in (self, baseline))
-        found = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        own, other = (point.scores(model, column) for point in (self, baseline))
+        found = [own[seed] - other[seed] for seed in own if seed in other]
         return mean_over_seeds(found) if found else None
 
 
@@ -62,13 +62,13 @@ class Collection:
     others: tuple[str, ...]
     """Digests of other inputs with which some of the points were run."""
     side: int
-    """Of an image of the test set, in pixels."""
+    """Side of an image of the test set, in pixels."""
     images: int
-    """Images of the test set."""
+    """Number of images of the test set."""
 
 
 def collect(recipe: Recipe, runs: Sequence[Run], inputs: str | None = None) -> Collection:
-    """Gathers the results of runs, made with the checkout's present inputs or those of a digest."""
+    """Gathers the results of runs with the checkout's present inputs, or with those of a digest."""
     keys = Keys(recipe.target)
     points: dict[str, Point] = {}
     others: set[str] = set()

@@ -1,4 +1,4 @@
-"""Means over training seeds and how sure they are."""
+"""Means over training seeds, with t-intervals."""
 
 import math
 import statistics
@@ -15,14 +15,14 @@ class Mean:
 
     value: float
     half: float | None
-    """Half the width of the 95 % t-interval; none for a single seed."""
+    """Half the width of the 95 % t-interval; None for a single seed."""
 
 
 def mean_over_seeds(values: Sequence[float]) -> Mean:
     """Mean of one value per seed (1 to 10 of them) with its t-interval.
 
-    The interval says how far the mean would move with other seeds, were the values of a normal
-    distribution; the test photographs are the same for all.
+    The interval covers the variation between seeds, for normally distributed values. It does not
+    cover that between test photographs, which are the same for all seeds.
     """
     if len(values) == 1:
         return Mean(values[0], None)

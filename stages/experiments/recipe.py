@@ -1,7 +1,7 @@
-"""Recipes: which points of a figure or table of the paper are run, and what is shown of them.
+"""Recipes: the points of a figure or table of the paper, and the scores that are shown of them.
 
-A recipe is a YAML file beside this module, or any other. Each of its points is a profile with a
-few values put in place of its own, as `dvc exp run -S key=value` does.
+A recipe is a YAML file in `recipes/` or elsewhere. Each of its points sets a few params of a
+profile, as `dvc exp run -S key=value` does.
 """
 
 import io
@@ -15,12 +15,12 @@ from pydantic import Field, Strict, model_validator
 from ruamel.yaml import YAML
 
 from pipeline.config import Name
-from stages.params import Params, checked, read_mapping
+from stages.params import Params, checked, renamed
+from stages.profile import expanded, profile_path, read_mapping
 from tvqrap.config.base import Settings
 from tvqrap.runtime.errors import UsageError
 
 FOLDER = Path("stages/experiments/recipes")
-PROFILES = Path("stages/profiles")
 MOST_SEEDS = 10
 
 Target = Literal["train_tokenizer", "evaluate"]
@@ -29,14 +29,14 @@ Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 
 
 class Chart(Settings):
-    """A drawing of scores against a number that the points vary, and against latent bytes."""
+    """A chart of scores against a param that the points vary, and against bytes of tokens."""
 
     x: str
-    """Key of params along the axis, drawn to base 2."""
+    """Key of the param along the axis, whose scale is logarithmic to base 2."""
     scores: Names
-    """Columns, one panel each."""
+    """Columns of scores, one panel each."""
     lines: Annotated[dict[str, Names], Field(min_length=1)]
-    """Title of each line, and the points along it."""
+    """Points of each line, by the title of the line."""
 
 
 class Recipe(Settings):
@@ -44,12 +44,12 @@ class Recipe(Settings):
 
     title: str
     paper: str
-    """What it is called in the paper."""
+    """Its name in the paper."""
     profile: str
     """Name of the profile (stages/profiles) that the points change."""
     target: Target
-    """`train_tokenizer`: tokenizers alone are trained, and their reconstruction of the test set
-    scored. `evaluate`: the whole road."""
+    """`train_tokenizer`: only tokenizers are trained, and their reconstruction of the test set is
+    scored. `evaluate`: all stages run."""
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
         Strict(False),
@@ -57,11 +57,11 @@ class Recipe(Settings):
     ]
     """Training seeds: each point is run with each of them."""
     points: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    """By name: the values that a point puts in place of the profile's, by dotted key."""
+    """The params that each point sets, by name of the point and dotted key."""
     models: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
-    """Rows of the scores that are shown of each point."""
+    """Models whose scores are shown of each point."""
     scores: Names
-    """Columns of the scores that are shown."""
+    """Columns of scores that are shown."""
     baseline: Name | None = None
     """A point that the others are compared with, seed by seed."""
     chart: Chart | None = None
@@ -114,12 +114,12 @@ class Run:
     point: str
     seed: int
     values: Mapping[str, Any]
-    """All of its params, as YAML holds them."""
+    """All of its params, as in YAML."""
     params: Params
 
     @property
     def text(self) -> str:
-        """The content of its params.yaml."""
+        """The text of its params.yaml."""
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
@@ -132,12 +132,12 @@ class Run:
 
 
 def recipe_names() -> list[str]:
-    """Recipes that lie beside this module, in the checkout's own copy."""
+    """Names of the recipes of the checkout in the working directory."""
     return [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
 
 
 def load_recipe(given: str) -> tuple[str, Recipe]:
-    """(name, recipe) of a recipe's name or file. Raises `UsageError`, one line."""
+    """(name, recipe) for the name of a recipe or a YAML file. Raises `UsageError`, one line."""
     path = Path(given) if given.endswith(".yaml") else FOLDER / f"{given}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
@@ -156,8 +156,8 @@ def runs_of(
 ) -> list[Run]:
     """The recipe's runs, all points of a seed before the next seed.
 
-    `points` and `seeds` choose some of the points and the first seeds; none of them given: all.
-    Every run's params are checked. Raises `UsageError`, one line that names point and key.
+    `points` selects points and `seeds` the number of seeds; without them all are run. The params
+    of every run are checked. Raises `UsageError`, one line that names point and key.
     """
     for name in points:
         if name not in recipe.points:
@@ -167,14 +167,11 @@ def runs_of(
             )
     if seeds is not None and not 1 <= seeds <= len(recipe.seeds):
         raise UsageError(f"--seeds is {seeds}; allowed with {origin} are 1 to {len(recipe.seeds)}")
-    profile = PROFILES / f"{recipe.profile}.yaml"
     try:
-        base = read_mapping(profile.read_text(encoding="utf-8"), str(profile))
-    except FileNotFoundError:
-        known = ", ".join(path.stem for path in sorted(PROFILES.glob("*.yaml")))
-        raise UsageError(
-            f"{origin}: profile: found {recipe.profile!r}; allowed are {known}"
-        ) from None
+        profile = profile_path(recipe.profile)
+    except UsageError as error:
+        raise UsageError(f"{origin}: {error}") from None
+    base = read_mapping(expanded(profile), str(profile))
     return [
         _run(name, seed, overrides, base, f"{origin}: points.{name}")
         for seed in recipe.seeds[:seeds]
@@ -191,15 +188,15 @@ def _run(
         try:
             _holder(values, key)[key.rsplit(".", 1)[-1]] = deepcopy(value)
         except KeyError:
+            expected = renamed(key) or "one such as codebook or rap.steps"
             raise UsageError(
-                f"{origin}: {key} is no key of the profile; expected one such as codebook or "
-                "rap.steps"
+                f"{origin}: {key} is no key of the profile, expected {expected}"
             ) from None
     return Run(name, seed, values, checked(Params, values, origin))
 
 
 def _holder(values: Mapping[str, Any], key: str) -> Any:
-    """The mapping that holds the last part of a dotted key; KeyError where it does not."""
+    """The mapping that holds the last part of a dotted key. Raises KeyError where none does."""
     *parents, last = key.split(".")
     place: Any = values
     for part in parents:

@@ -1,13 +1,14 @@
-"""Scores of a tokenizer's own reconstruction of the test set, by the metrics of `evaluate`.
+"""Scores of a tokenizer's reconstruction of the test set, by the metrics of `evaluate`.
 
 `python -m stages.experiments.reconstruction OUT`, in the top folder of a checkout whose tokenizer
 is trained, writes scores.json, metrics.json and per_image.csv. Its row is the row `tokenizer` of
-`evaluate`, had without tokens of the training set, predictor and RAP.
+`evaluate`, and needs neither tokens of the training set nor predictor nor RAP.
 """
 
 import json
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,21 +19,18 @@ from numpy.typing import NDArray
 from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
+from stages.evaluate import PAIRS, ROW, TOKENIZER, tokenizer_protocol
 from stages.params import load_params
-from tvqrap.evaluation.cases import Case, score_cases
+from tvqrap.evaluation.cases import Case, PendingCase
 from tvqrap.evaluation.metrics.scorer import Scorer
-from tvqrap.evaluation.results import Results, check_losses
-from tvqrap.evaluation.statistics.intervals import Resampling
+from tvqrap.evaluation.results import check_complete
+from tvqrap.evaluation.run import Evaluation, TestSet
+from tvqrap.evaluation.unfinished import UNFINISHED
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.tokenizer import Tokenizer
-from tvqrap.pretrained.folder import load_tokenizer, read_config
+from tvqrap.pretrained.folder import load_tokenizer
 from tvqrap.runtime.device import on_device, select_device
 from tvqrap.runtime.errors import UserError
-from tvqrap.runtime.progress import progress
-
-PAIRS = Path("data/pairs/test")
-TOKENIZER = Path("models/tokenizer")
-ROW = "tokenizer"
 
 
 def score_reconstruction(out: Path) -> None:
@@ -48,32 +46,29 @@ def score_reconstruction(out: Path) -> None:
     torch.backends.cudnn.allow_tf32 = False
     pairs = Manifest.load(PAIRS)
     tokenizer = on_device(load_tokenizer(TOKENIZER), device)
-    scorer = Scorer(settings.metrics)
-    resampling = Resampling(settings.bootstrap_samples, settings.confidence, settings.seed)
-    results = Results(scorer, resampling)
-    with progress("reconstruction", total=pairs.samples, unit="image") as advance:
-        for scored in score_cases(_cases(pairs, tokenizer), scorer):
-            results.add(scored)
-            advance()
-    summary = results.summary(tokenizer.architecture.codebook)
-    results.write(
-        out,
-        summary,
-        data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
-        models={
-            ROW: {
-                "kind": "its own reconstruction",
-                "fingerprint": read_config(TOKENIZER).fingerprint,
-            }
-        },
+    evaluation = Evaluation(
+        TestSet(
+            pairs.samples,
+            has_hr=True,
+            cases=_cases(pairs, tokenizer),
+            data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
+        ),
+        {ROW: tokenizer_protocol(device)},
+        Scorer(settings.metrics),
+        settings.confidence,
+        codebook=tokenizer.architecture.codebook,
     )
-    check_losses(summary, out)
+    results = evaluation.score(out / UNFINISHED, title="reconstruction", overwrite=True)
+    summary = results.summary()
+    results.write(out, summary, data=evaluation.tests.data, models=evaluation.models)
+    shutil.rmtree(out / UNFINISHED)
+    check_complete(summary, out)
 
 
-def _cases(pairs: Manifest, tokenizer: Tokenizer) -> Iterator[Callable[[], Case]]:
+def _cases(pairs: Manifest, tokenizer: Tokenizer) -> Iterator[PendingCase]:
     for row in pairs.shards:
         for sample in read_shard(pairs.home(PAIRS) / row.name):
-            yield partial(_case, sample, tokenizer)
+            yield PendingCase(sample.key, partial(_case, sample, tokenizer))
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.experiments.recipe import Run, Target
-from stages.runner.declared import inputs_of, read_pipeline
+from stages.runner.declared import inputs_of, outs_of, read_pipeline
 from stages.runner.fingerprint import fingerprint_of
 from stages.runner.stage import SCRATCH
 from tvqrap.runtime.errors import UserError
@@ -30,39 +30,35 @@ class Key:
     """What a result follows from, as two digests (hex, shortened)."""
 
     params: str
-    """Of the target and the params that the stages up to it declare."""
+    """Digest of the target and of the params that the stages up to it declare."""
     inputs: str
-    """Of the code, photographs and given weights that they read."""
+    """Digest of the code, photographs and given weights that they read."""
 
     @property
     def folder(self) -> Path:
-        """Where the result lies, in the checkout's top folder."""
+        """Folder of the result, relative to the top of the checkout."""
         return RESULTS / f"{self.params}-{self.inputs}"
 
 
 class Keys:
     """Makes the keys of runs, from dvc.yaml and the files in the working directory.
 
-    A result of `train_tokenizer` follows from `extract_tokens` and `evaluate` too, whose code and
-    params make its scores.
+    A result of `train_tokenizer` depends on `extract_tokens` and `evaluate` too, because their code
+    and params determine its scores.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         pipeline = read_pipeline()
-        ours = ("make_pairs", "train_tokenizer", "extract_tokens", "evaluate")
+        needed = ("make_pairs", "train_tokenizer", "extract_tokens", "evaluate")
         self.entries = [
-            entry for name, entry in pipeline.items() if target == "evaluate" or name in ours
+            entry for name, entry in pipeline.items() if target == "evaluate" or name in needed
         ]
-        self.outs = [
-            Path(out if isinstance(out, str) else next(iter(out)))
-            for entry in pipeline.values()
-            for out in (*entry.get("outs", ()), *entry.get("metrics", ()))
-        ]
+        self.outs = [out for entry in pipeline.values() for out in outs_of(entry)]
         self._digests: dict[tuple[Path, ...], str] = {}
 
     def inputs(self, run: Run) -> tuple[Path, ...]:
-        """Files and folders that the run reads and none of its stages makes."""
+        """Files and folders that the run reads and that no stage makes."""
         paths = {path for entry in self.entries for path in inputs_of(entry, run.values)[1]}
         if self.target == "train_tokenizer":
             paths.add(SCORING)
@@ -91,7 +87,7 @@ class Result:
 
 
 def load_result(key: Key) -> Result | None:
-    """The result of a key, none where there is none. Raises `UserError` for a damaged one."""
+    """The result of a key, None where there is none. Raises `UserError` for a damaged one."""
     path = key.folder / SCORES
     if not (key.folder / RESULT).is_file():
         return None
@@ -111,7 +107,7 @@ def load_result(key: Key) -> Result | None:
 
 
 def other_inputs(key: Key) -> set[str]:
-    """Digests of the inputs with which the same params were run otherwise."""
+    """Digests of other inputs with which the same params were run."""
     found = {path.name.split("-")[-1] for path in RESULTS.glob(f"{key.params}-*")}
     return found - {key.inputs}
 

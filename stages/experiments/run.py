@@ -1,4 +1,4 @@
-"""Running the points of a recipe: those that are finished already are left as they are."""
+"""Runs the points of a recipe that have no result yet."""
 
 import time
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from stages.experiments.working_copy import WorkingCopy
 from tvqrap.runtime.errors import UserError
 
 RECONSTRUCTION = Path(".scratch/reconstruction")
-"""Where, in the working copy, the scores of a tokenizer alone are written."""
+"""Folder in the working copy for the scores of a tokenizer alone."""
 
 
 def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run]) -> list[str]:
-    """Runs what has no result yet, in the checkout that is the working directory.
+    """Runs those of `runs` that have no result yet, in the checkout that is the working directory.
 
-    Prints one line per run. A run that fails is named and the others go on; returns what failed.
+    Prints one line per run. After a failed run the others go on; returns the titles of those that
+    failed.
     """
     checkout = Path.cwd()
     copy = WorkingCopy(checkout / EXPERIMENTS / name)
@@ -38,9 +39,9 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run]) -> list[str]:
         for index, run in enumerate(waiting, start=1):
             title = f"{run.point} seed {run.seed}"
             began = time.monotonic()
-            said = "done"
+            outcome = "done"
             try:
-                files = _run(copy, recipe, run)
+                files = run_point(copy, recipe, run)
                 seconds = time.monotonic() - began
                 about = {
                     "recipe": name,
@@ -53,20 +54,20 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run]) -> list[str]:
                 }
                 store_result(found[id(run)], about, files)
             except UserError as error:
-                said = f"failed: {error};"
+                outcome = f"failed: {error};"
                 failed.append(title)
             elapsed = time.monotonic() - start
             left = elapsed / index * (len(waiting) - index)
             print(
-                f"{name}: {title}: {said} in {_clock(time.monotonic() - began)} "
+                f"{name}: {title}: {outcome} in {_clock(time.monotonic() - began)} "
                 f"({len(runs) - len(waiting) + index} of {len(runs)}, about {_clock(left)} left)",
                 flush=True,
             )
     return failed
 
 
-def _run(copy: WorkingCopy, recipe: Recipe, run: Run) -> dict[str, Path]:
-    """Runs one point with one seed; the files of its result."""
+def run_point(copy: WorkingCopy, recipe: Recipe, run: Run) -> dict[str, Path]:
+    """Runs one point with one seed; returns the files of its result by name."""
     copy.set_params(run.text)
     copy.run("dvc", "repro", recipe.target)
     if recipe.target == "evaluate":

@@ -1,4 +1,4 @@
-"""What a tokenizer's representation of an image and its networks cost, counted from the params."""
+"""Counts the size of an image's tokens and the parameters of the networks, from the params."""
 
 import math
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ class Latent:
     """The tokens of one square image."""
 
     codes: int
-    """How many codes it has."""
+    """Number of codes."""
     code_bits: int
-    """Bits of a code that are needed: log2 of the codebook, rounded up."""
+    """Bits that a code needs: log2 of the codebook's size, rounded up."""
     structure: int
-    """How many numbers its structure has."""
+    """Number of values of the structure."""
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of the codes, were no bit wasted."""
+        """Bytes of the codes with `code_bits` bits each."""
         return math.ceil(self.codes * self.code_bits / 8)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the codes as they are stored (uint16)."""
+        """Bytes of the codes as stored (uint16)."""
         return 2 * self.codes
 
     @property
     def structure_bytes(self) -> int:
-        """Bytes of the structure as it is stored (float16)."""
+        """Bytes of the structure as stored (float16)."""
         return 2 * self.structure
 
 
@@ -48,17 +48,17 @@ def latent_of(architecture: Architecture, side: int) -> Latent:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers in the weights of the networks."""
+    """Numbers of parameters."""
 
     tokenizer: int
-    """All of stage 1, the small autoencoder among it."""
+    """All networks of stage 1, the small autoencoder included."""
     upscaler: int
-    """All that upscaling uses: predictor, structure decoder, codebook and decoder."""
+    """All networks of upscaling: predictor, structure decoder, codebook and decoder."""
 
 
 @cache
 def parameters_of(architecture: Architecture) -> Parameters:
-    """Counts the parameters without making them."""
+    """Counts the parameters without allocating them."""
     import torch
 
     from tvqrap.networks.tokenizer import Tokenizer

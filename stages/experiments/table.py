@@ -12,16 +12,17 @@ NO_SCORE = "–"
 
 
 def markdown_table(collection: Collection, name: str) -> str:
-    """The table with a note on what its numbers are, and differences from a baseline below it.
+    """The table, a note on its numbers, and the differences from the baseline.
 
-    A score without a run is `missing`; a dash is in the place of one that the model has not.
+    A score is `missing` where its run has not finished, and a dash where the model has no such
+    score.
     """
     recipe = collection.recipe
     many = len(recipe.models) > 1
-    whole_road = recipe.target == "evaluate"
+    all_stages = recipe.target == "evaluate"
     head = ["point", *(f"`{key}`" for key in recipe.varied)]
     head += ["codes, bytes (stored)", "structure, bytes", "tokenizer, parameters"]
-    head += ["upscaler, parameters"] if whole_road else []
+    head += ["upscaler, parameters"] if all_stages else []
     head += ["image of"] if many else []
     head += [_title(column) for column in recipe.scores]
     lines = [head, ["---"] * len(head)]
@@ -32,7 +33,7 @@ def markdown_table(collection: Collection, name: str) -> str:
             str(point.latent.structure_bytes),
             _thousands(point.parameters.tokenizer),
         ]
-        first += [_thousands(point.parameters.upscaler)] if whole_road else []
+        first += [_thousands(point.parameters.upscaler)] if all_stages else []
         for model in recipe.models:
             scores = [_score(point, model, column) for column in recipe.scores]
             lines.append([*first, *([model] if many else []), *scores])
@@ -46,7 +47,7 @@ def _rows(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _differences(collection: Collection) -> list[str]:
-    """What sets the other points apart from the recipe's baseline: a sentence and a table."""
+    """The differences of the points from the recipe's baseline: a sentence and a table."""
     recipe = collection.recipe
     baseline = next((point for point in collection.points if point.name == recipe.baseline), None)
     if baseline is None:
@@ -90,7 +91,7 @@ def _score(point: Point, model: str, column: str) -> str:
 
 
 def _without(point: Point, model: str, column: str) -> bool:
-    """Whether finished runs have no such score: a tokenizer has no code accuracy."""
+    """Whether finished runs lack a score, as a tokenizer lacks code accuracy."""
     finished = any(result is not None for result in point.results.values())
     return finished and not point.scores(model, column)
 
@@ -142,7 +143,7 @@ def _missing(collection: Collection) -> str:
 
 
 def filled(page: str, name: str, content: Sequence[str], origin: str) -> str:
-    """A page with what stands between the two marks of a recipe replaced by `content`.
+    """A page in which `content` replaces the text between the two marks of a recipe.
 
     The marks are the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->`. Raises `UserError`
     where one of them is missing.

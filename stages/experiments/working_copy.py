@@ -1,9 +1,8 @@
 """A copy of the checkout's code in which DVC runs the points of a recipe, one after the other.
 
-It has params, workspace and dvc.lock of its own, so the checkout's are never touched, and shares
-the checkout's DVC cache: what a stage made once, for any recipe or for the checkout itself, comes
-back from the run-cache. There is one copy per recipe, so that the unfinished work of a stage, which
-lies in the copy's scratch folder, is found again by the next run.
+The copy has its own params, workspace and dvc.lock, and shares the checkout's DVC cache. The
+run-cache returns outputs that any recipe or the checkout has made before. There is one copy per
+recipe; its scratch folder keeps the unfinished work of a stage for the next run.
 """
 
 import ctypes
@@ -34,39 +33,39 @@ class WorkingCopy:
 
     @property
     def log(self) -> Path:
-        """What DVC and the stages print."""
+        """File with the output of DVC and the stages."""
         return self.root.with_suffix(".log")
 
     def alone(self) -> AbstractContextManager[None]:
-        """Holds the copy for this process. Raises `UserError` where another one has it."""
+        """Locks the copy for this process. Raises `UserError` where another process holds it."""
         return file_lock(self.root.with_suffix(".lock"), self.root.name)
 
     def refresh(self, checkout: Path, folders: Iterable[Path]) -> None:
-        """Makes the copy's code that of the checkout, and links `folders` of it.
+        """Updates the copy's code from the checkout, and links `folders` of the checkout.
 
-        What is the same stays as it is. Folders (photographs, given weights) are paths relative to
-        the checkout; absolute ones, and those that are part of the code, need no link.
+        Equal files are not written. `folders` (photographs, given weights) are relative to the
+        checkout; absolute paths and folders of the code need no link.
         """
         for part in COPIED:
-            ours, theirs = _files(checkout / part), _files(self.root / part)
-            for name in theirs.keys() - ours.keys():
-                theirs[name].unlink()
-            for name, path in ours.items():
+            given, present = _files(checkout / part), _files(self.root / part)
+            for name in present.keys() - given.keys():
+                present[name].unlink()
+            for name, path in given.items():
                 content = path.read_bytes()
-                if name not in theirs or theirs[name].read_bytes() != content:
+                if name not in present or present[name].read_bytes() != content:
                     write_atomic(self.root / part / name, content)
                     shutil.copymode(path, self.root / part / name)
         for folder in folders:
             if not folder.is_absolute() and folder.parts[0] not in COPIED:
                 _link(self.root / folder, (checkout / folder).resolve())
         cache = _output([sys.executable, "-m", "dvc", "cache", "dir"], checkout)
-        # Without git: DVC would find the checkout's repository, in which the copy lies, and add to
-        # its index.
+        # With git, DVC would find the repository around the copy, the checkout's, and change its
+        # index.
         config = f"[core]\n    no_scm = true\n    autostage = false\n[cache]\n    dir = {cache}\n"
         write_atomic(self.root / ".dvc" / "config.local", config)
 
     def wait_for_stages(self) -> None:
-        """Waits for the stage of a run that was killed, which is still saving its work."""
+        """Waits until the stage of a killed run has saved its work."""
         for lock in (self.root / SCRATCH).glob("*.lock"):
 
             def say(holder: str, stage: str = lock.stem) -> None:
@@ -85,8 +84,8 @@ class WorkingCopy:
     def run(self, module: str, *arguments: str) -> None:
         """Runs `python -m module` in the copy and adds what it prints to the log.
 
-        It ends when this process ends, however that comes about. Raises `UserError` with the line
-        that says what was wrong, where it fails.
+        It ends with this process. Raises `UserError` with the line that names the fault where it
+        fails.
         """
         command = [sys.executable, "-m", module, *arguments]
         with self.log.open("ab") as log:
@@ -102,7 +101,7 @@ class WorkingCopy:
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                # The terminal has told the stage too, which saves its work; then DVC ends.
+                # The terminal signals the stage too. It saves its work, then DVC ends.
                 process.wait()
                 raise
         if code:
@@ -113,7 +112,7 @@ class WorkingCopy:
 
 
 def _files(part: Path) -> dict[str, Path]:
-    """Files by their path below `part`; of a file, itself."""
+    """Files by their path below `part`; `part` itself where it is a file."""
     if part.is_file():
         return {"": part}
     return {
@@ -140,12 +139,12 @@ def _output(command: list[str], folder: Path) -> str:
 
 
 def _end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent is gone: DVC ends, and its stage with it."""
+    """Asks the kernel for SIGTERM when the parent ends. DVC then ends, and its stage with it."""
     ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _complaint(said: str) -> str:
-    """The line of an output that says why it failed: the one before DVC's own, else the last."""
+    """The line of an output that names the fault: the one before DVC's own lines, else the last."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     first = next((i for i, line in enumerate(lines) if line.startswith("ERROR:")), len(lines))
-    return (lines[first - 1] if first else lines[0]) if lines else "failed without a word"
+    return (lines[first - 1] if first else lines[0]) if lines else "failed without a message"

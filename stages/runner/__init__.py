@@ -1,1 +1,1 @@
-"""What surrounds a stage: params, fingerprint, lock, scratch folder, workers."""
+"""Running of a stage: params, fingerprint, lock, scratch folder, publishing, workers."""

@@ -15,11 +15,11 @@ _NETWORK_KEYS = ("width", "codebook", "texture", "structure")
 
 
 class UndeclaredParam(Exception):
-    """A stage touched a param that dvc.yaml does not declare for it: a fault of the code."""
+    """A stage read a param that dvc.yaml does not declare for it: a fault of the code."""
 
 
 class DeclaredParams:
-    """Params of which a stage sees only those that dvc.yaml declares for it."""
+    """Params that raise `UndeclaredParam` for keys that dvc.yaml does not declare for the stage."""
 
     def __init__(self, params: Params, declared: Sequence[str]) -> None:
         self._params = params
@@ -57,6 +57,6 @@ def inputs_of(
 
 
 def outs_of(entry: Mapping[str, Any]) -> list[Path]:
-    """Files and folders that a stage's entry declares as its outputs, metrics last."""
-    listed = (*entry.get("outs", ()), *entry.get("metrics", ()))
+    """Files and folders that a stage's entry declares as its outputs: outs, metrics, plots."""
+    listed = (*entry.get("outs", ()), *entry.get("metrics", ()), *entry.get("plots", ()))
     return [Path(next(iter(out)) if isinstance(out, dict) else out) for out in listed]

@@ -1,4 +1,7 @@
-"""Where a stage's tasks run, and on how many workers; it cannot change a result: no param."""
+"""The executor of a stage's tasks and its number of workers.
+
+Neither changes a result, so environment variables choose them rather than params.
+"""
 
 import os
 from dataclasses import dataclass
@@ -13,16 +16,17 @@ WORKERS = "TVQRAP_WORKERS"
 
 @dataclass(frozen=True)
 class Executor:
-    """Where tasks run, and how many workers there are at most."""
+    """Runs the tasks of a stage."""
 
     kind: ExecutorKind
     count: int
+    """Largest number of workers."""
 
 
 def chosen_executor(usual: ExecutorKind) -> Executor:
-    """What TVQRAP_EXECUTOR (serial, processes or ray) says, else the stage's usual executor.
+    """The executor that TVQRAP_EXECUTOR names (serial, processes or ray), else `usual`.
 
-    Raises `UsageError` where it, or TVQRAP_WORKERS, says something else.
+    Raises `UsageError` where it or TVQRAP_WORKERS has another value.
     """
     given = os.environ.get(EXECUTOR) or usual
     kinds: tuple[ExecutorKind, ...] = get_args(ExecutorKind)
@@ -33,9 +37,10 @@ def chosen_executor(usual: ExecutorKind) -> Executor:
 
 
 def worker_count(*, on_ray: bool = False) -> int:
-    """What TVQRAP_WORKERS says; else this machine's cores, or all of the cluster at RAY_ADDRESS.
+    """The number in TVQRAP_WORKERS; without it this machine's cores.
 
-    Raises `UsageError` where the variable is no positive number.
+    With `on_ray` and RAY_ADDRESS the default fills the cluster. Raises `UsageError` where the
+    variable is no positive number.
     """
     given = os.environ.get(WORKERS)
     if given:
@@ -43,5 +48,5 @@ def worker_count(*, on_ray: bool = False) -> int:
             raise UsageError(f"{WORKERS} is {given!r}, expected a number of 1 or more")
         return int(given)
     if on_ray and os.environ.get("RAY_ADDRESS"):
-        return 1_000_000  # what fits is started, and never more than there are shards
+        return 1_000_000  # Ray starts as many as fit, and no more than there are shards
     return len(os.sched_getaffinity(0))

@@ -9,24 +9,47 @@ from typing import Any
 from pipeline.shards.manifest import MANIFEST, Manifest
 from tvqrap.runtime.errors import UserError
 
-_NO_INPUTS = ("__pycache__", "README.md")
-"""Names of what says nothing of a folder's content; .dvcignore has what DVC may see of them."""
+_IGNORED = ("__pycache__", "README.md")
+"""Names of entries that change no result; .dvcignore hides them from DVC as well."""
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-    elif _is_set(path):
-        # A manifest vouches for its shards by their SHA-256.
-        yield path / MANIFEST
-    else:
-        for entry in sorted(path.iterdir()):
-            if entry.name not in _NO_INPUTS:
-                yield from _files(entry)
+    """Files that make the content of an input; linked folders only where they lie inside it."""
+    top = path.resolve()
+
+    def below(place: Path, around: frozenset[Path]) -> Iterator[Path]:
+        if not place.is_dir():
+            yield place
+            return
+        real = place.resolve()
+        if real in around or not real.is_relative_to(top):
+            return
+        if _is_set(place):
+            yield place / MANIFEST  # lists the SHA-256 of every shard
+            return
+        for entry in sorted(place.iterdir()):
+            if entry.name not in _IGNORED:
+                yield from below(entry, around | {real})
+
+    return below(path, frozenset())
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 (hex) of a file; `-` for a pipe, a device or a link to nothing.
+
+    Raises `UserError` where a file is missing or not readable.
+    """
+    if (file.exists() and not file.is_file()) or (file.is_symlink() and not file.exists()):
+        return "-"
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file}: not readable: {error.strerror or error}") from None
 
 
 def _is_set(folder: Path) -> bool:
-    """Whether it is a data set: others may have a file of a manifest's name among theirs."""
+    """Whether it is a set of shards: other folders may hold a file of a manifest's name."""
     if not (folder / MANIFEST).is_file():
         return False
     try:
@@ -37,14 +60,12 @@ def _is_set(folder: Path) -> bool:
 
 
 def fingerprint_of(name: str, values: Mapping[str, Any], inputs: Sequence[Path]) -> str:
-    """SHA-256 (hex) of a stage: its name, its params' values, its inputs' content."""
+    """SHA-256 (hex) over the stage's name, the values of its params and the content of its inputs.
+
+    Raises `UserError` where an input is missing or not readable.
+    """
     digest = hashlib.sha256(json.dumps([name, values], sort_keys=True).encode())
     for path in inputs:
         for file in _files(path):
-            try:
-                with file.open("rb") as stream:
-                    content = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as error:
-                raise UserError(f"{file}: not readable: {error.strerror or error}") from None
-            digest.update(f"{file.as_posix()} {content}\n".encode())
+            digest.update(f"{file.as_posix()} {_digest(file)}\n".encode())
     return digest.hexdigest()

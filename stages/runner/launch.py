@@ -1,9 +1,9 @@
-"""A training stage on one worker or several.
+"""Starts the workers of a training stage.
 
-`compute.workers` processes run the same stage on this machine: this module starts them and passes
-signals on. torchrun can start them as well, on several machines (`torchrun ... -m
-stages.train_tokenizer`), and so does Ray Train on the cluster at RAY_ADDRESS. In all cases workers
-find each other by the variables of torchrun, and the first writes what the stage makes.
+`compute.workers` processes run the same stage on this machine; this module starts them and passes
+signals to them. torchrun can start them too, on several machines (`torchrun ... -m
+stages.train_tokenizer`), and so can Ray Train on the cluster at RAY_ADDRESS. In all cases workers
+find each other by the variables of torchrun, and the first worker writes the results.
 """
 
 import os
@@ -28,9 +28,9 @@ from tvqrap.runtime.errors import UserError
 from tvqrap.training.distributed import COUNT, LOCAL_RANK, RANK, Workers
 
 FAILURE_SECONDS = 15.0
-"""How long workers have to notice that one of them failed."""
+"""Time that workers have to notice that one of them failed."""
 SAVING_SECONDS = 300.0
-"""How long they have to save and stop once asked to."""
+"""Time that they have to save and stop after a signal."""
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
@@ -49,14 +49,14 @@ def run_training(name: str, body: Callable[[Stage, Workers], None]) -> NoReturn:
             run_stage(name, train_on_ray)
         sys.exit(start([sys.executable, "-m", f"stages.{name}"], count))
     if started:
-        exit_with_parent(psutil.Process().parent(), "what started this worker")
+        exit_with_parent(psutil.Process().parent(), "the launcher of this worker")
     run_stage(name, partial(as_worker, body), leads=int(os.environ.get(RANK, 0)) == 0)
 
 
 def start(command: Sequence[str], count: int) -> int:
-    """Runs a command as `count` workers; returns the exit code, that of the first to fail.
+    """Runs a command as `count` workers; returns 0, or the exit code of the first that failed.
 
-    What the first worker says is shown as it is said, what another says if it is the first to fail.
+    The output of worker 0 is shown at once. That of another worker is shown if it fails first.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -72,7 +72,7 @@ def start(command: Sequence[str], count: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for rank in range(count):
             variables = {RANK: rank, COUNT: count, LOCAL_RANK: rank, "MASTER_PORT": port}
-            said = (Path(folder) / str(rank)).open("wb") if rank else None
+            output = (Path(folder) / str(rank)).open("wb") if rank else None
             workers.append(
                 subprocess.Popen(
                     command,
@@ -81,8 +81,8 @@ def start(command: Sequence[str], count: int) -> int:
                         "MASTER_ADDR": "127.0.0.1",
                         **{key: str(value) for key, value in variables.items()},
                     },
-                    stdout=said,
-                    stderr=said,
+                    stdout=output,
+                    stderr=output,
                     # The terminal's Ctrl-C reaches this process alone, which passes it on once.
                     start_new_session=True,
                 )
@@ -98,9 +98,9 @@ def start(command: Sequence[str], count: int) -> int:
 
 
 def _wait(workers: list[subprocess.Popen[bytes]]) -> int | None:
-    """Waits for all workers; the number of the first to fail, none where none did.
+    """Waits for all workers; returns the number of the first that failed, None where none did.
 
-    The others then have some time to save or to notice, and are killed after it.
+    After a failure the others have some time to save and stop; then they are killed.
     """
     first: int | None = None
     deadline = float("inf")

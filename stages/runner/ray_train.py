@@ -1,8 +1,7 @@
-"""A training stage's workers on a Ray cluster, by Ray Train.
+"""Runs the workers of a training stage on a Ray cluster, by Ray Train.
 
-The driver holds the stage's lock and its scratch folder; the workers, wherever the cluster puts
-them, see the checkout at the same path. What the cluster loses is taken up by the next run, from
-the last checkpoint.
+The driver holds the stage's lock and its scratch folder. All nodes see the checkout at the same
+path. After a failure of the cluster the next run resumes from the last checkpoint.
 """
 
 import importlib
@@ -19,9 +18,9 @@ from tvqrap.runtime.errors import UserError
 
 
 def train_on_ray(stage: Stage) -> None:
-    """Runs the stage `stage` on the workers that its params ask for, and waits for them.
+    """Runs a stage on `compute.workers` workers and waits for them.
 
-    Raises `UserError` where a worker raised it.
+    Raises the `UserError` of the first worker that raised one.
     """
     compute = stage.params.compute
     root = Path.cwd()
@@ -52,7 +51,7 @@ def train_on_ray(stage: Stage) -> None:
 
 
 def work(config: dict[str, Any]) -> None:
-    """What a worker runs: its part of the stage, in the checkout."""
+    """Runs one worker's part of a stage, in the checkout."""
     os.chdir(config["root"])
     if sys.path[0] != config["root"]:
         sys.path.insert(0, config["root"])
@@ -61,7 +60,7 @@ def work(config: dict[str, Any]) -> None:
 
 
 def _cause(error: Exception) -> Exception:
-    """The first worker's `UserError`, where one is at the bottom of a failed training."""
+    """The first `UserError` among the causes of a failed training, else `error` itself."""
     failures = getattr(error, "worker_failures", {})
     for _, failure in sorted(failures.items()):
         inner = getattr(failure, "_base_exc", failure)

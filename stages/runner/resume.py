@@ -1,7 +1,7 @@
-"""More steps than a finished training had: it goes on where that ends as a fresh one would.
+"""Resumes a finished training that is to have more steps, with the result of a fresh training.
 
-The last checkpoint of each stage's last finished training is kept for that, under the fingerprint
-of everything that fixes its trajectory but its length.
+The last checkpoint of each stage's last finished training is kept for that. Its name is the
+fingerprint of all inputs of the training but its number of steps.
 """
 
 import copy
@@ -25,10 +25,10 @@ def resume_from_shorter(
     section: str,
     workers: Workers,
 ) -> None:
-    """Puts a shorter training's last checkpoint into the stage's scratch folder, if there is one.
+    """Copies the last checkpoint of a shorter training, if there is one, to the scratch folder.
 
-    What was begun with these very params comes first. Where the number of steps changes what comes
-    before the last, it stays away and the first worker says why.
+    An interrupted run with the same params takes precedence. The checkpoint is not used where the
+    number of steps changes earlier steps; the first worker then prints the reason.
     """
     if workers.is_main and not checkpoints(stage.scratch):
         for done, path in checkpoints(_kept(stage, section)):
@@ -43,7 +43,7 @@ def resume_from_shorter(
 
 
 def keep_final(stage: Stage, section: str) -> None:
-    """Keeps the last checkpoint of a finished training, in the place of the one before it."""
+    """Keeps the last checkpoint of a finished training, and removes the one kept before it."""
     for old in FINISHED.glob(f"{stage.name}-*"):
         shutil.rmtree(old, ignore_errors=True)
     found = checkpoints(stage.scratch)
@@ -63,7 +63,7 @@ def _kept(stage: Stage, section: str) -> Path:
 def _length_matters(
     settings: TokenizerTraining | PredictorTraining | RapTraining, done: int
 ) -> str | None:
-    """Why the first `done` steps of a longer training are others; none where they are not."""
+    """Why a longer training differs within its first `done` steps; None where it does not."""
     if settings.optimiser.lr_schedule == "cosine":
         return "which its learning rates followed (optimiser.lr_schedule cosine)"
     every = settings.codebook_life.revive_every if isinstance(settings, TokenizerTraining) else 0

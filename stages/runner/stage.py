@@ -1,27 +1,28 @@
-"""What every stage does around its own work: checked params, one run at a time, a scratch folder
-that survives a kill, errors in one line.
+"""Runs a stage: checks the params, allows one run at a time, keeps a scratch folder that survives a
+kill, and reports errors in one line.
 
-A stage's inputs are what dvc.yaml declares for it, read from there: the params it may touch (any
-other raises), and the files and folders whose content, with the values of those params, makes its
-fingerprint. The scratch folder is named after the fingerprint, so a stage that was interrupted
-goes on only where it is the same stage with the same inputs.
+dvc.yaml declares the inputs of a stage: params, files and folders. Reading any other param raises.
+The fingerprint of a stage is a hash over its inputs, and the scratch folder is named after it. An
+interrupted stage therefore resumes only with the same inputs.
 """
 
 import errno
+import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from pipeline.shards.manifest import Manifest
+from pipeline.shards.manifest import Manifest, trust_storage
 from pipeline.storage.location import Location, location, resolved
 from pipeline.storage.lock import file_lock
 from stages.params import PARAMS, Params, load_params
 from stages.runner.declared import DeclaredParams, inputs_of, outs_of, read_pipeline
 from stages.runner.fingerprint import fingerprint_of
+from stages.runner.publish import partial_path, remove
 from stages.runner.watchdog import dvc_process, exit_on_signal, exit_with_parent
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
@@ -30,11 +31,11 @@ from tvqrap.runtime.signals import Interrupted
 SCRATCH = Path(".scratch")
 
 SCRATCH_KEPT = 3
-"""Scratch folders of one stage that stay: interrupted runs of other params may be taken up."""
+"""Scratch folders that are kept for each stage: interrupted runs of other params resume."""
 
 LOCK_SECONDS = 20.0
-"""A run waits so long for the one before it: the stage of a dvc that was just killed takes a moment
-to save its work."""
+"""Time that a run waits for the one before it: the stage of a dvc that was just killed takes a
+moment to save its work."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,16 @@ class Stage:
     inputs: Sequence[Path] = ()
     """The declared inputs."""
     outs: Sequence[Path] = ()
-    """Outputs of all stages."""
-
-    def publish(self, source: Path, out: Path) -> None:
-        """Moves finished work to its place in the checkout, which it replaces."""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            shutil.rmtree(out)
-        else:
-            out.unlink(missing_ok=True)
-        shutil.move(source, out)
+    """The declared outputs of all stages."""
+    own_outs: Sequence[Path] = ()
+    """The declared outputs of this stage."""
 
     def work(self, storage: str | None) -> Location:
         """Where this run makes its sets: its scratch folder, or a folder of that name in `storage`.
 
-        Each fingerprint has one of its own: sets of other params, inputs or code stay as they are.
+        Each fingerprint has its own folder, so sets of other params, inputs or code stay.
 
-        Raises `UserError` where the storage lies in what stages and dvc themselves empty.
+        Raises `UserError` where the storage lies in a folder that stages or dvc empty.
         """
         if storage is None:
             return self.scratch
@@ -83,37 +77,18 @@ class Stage:
         return place / self.scratch.name
 
     def outlasting(self, name: str, storage: str | None) -> Location:
-        """A folder for what outlives the stage and its scratch folder, such as logs.
+        """A folder for files that outlive the scratch folder, such as logs.
 
-        Beside the scratch folders, or with the sets in `storage`.
+        It lies beside the scratch folders, or with the sets in `storage`.
         """
         if storage is None:
             return self.scratch.parent / name / self.scratch.name
         return self.work(storage) / name
 
     def refer_to(self, manifest: Manifest, work: Location) -> None:
-        """Leaves a set's manifest in the scratch folder; one made elsewhere says where it is."""
+        """Saves the manifest of a set that was made in a storage to the scratch folder as well."""
         if work != self.scratch:
             replace(manifest, location=str(work / manifest.set)).save(self.scratch / manifest.set)
-
-    def publish_sets(
-        self, names: Iterable[str], out: Path, *, beside: Mapping[str, str] | None = None
-    ) -> None:
-        """Moves finished sets from the scratch folder to `out`, all at once.
-
-        `beside` are text files to lie beside them, by name.
-
-        One by one, a kill between two of them would lose those already there: dvc empties `out`
-        before the next run.
-        """
-        together = self.scratch / "published"
-        together.mkdir(exist_ok=True)
-        for name, text in (beside or {}).items():
-            write_atomic(together / name, text)
-        for name in names:
-            if not (together / name).exists():
-                (self.scratch / name).rename(together / name)
-        self.publish(together, out)
 
 
 def _prune(name: str, current: Path) -> None:
@@ -126,20 +101,21 @@ def _prune(name: str, current: Path) -> None:
 def run_stage(name: str, body: Callable[[Stage], None], *, leads: bool = True) -> NoReturn:
     """Runs a stage in the current directory, which is the top of a checkout, and exits.
 
-    `leads`: whether this process holds the stage's lock, and its scratch folder ends with it; else
-    it helps one that does.
+    `leads`: whether this process holds the stage's lock and removes its scratch folder at the end.
+    The other workers of a training do not.
     """
     signal.signal(signal.SIGTERM, exit_on_signal)
+    run = run_alone if leads else run_beside
     try:
-        _run(name, body, leads=leads)
+        run(name, body)
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(_with_name(name, str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        print(f"{name}: {stop}; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: {stop}; the same command resumes from here", file=sys.stderr)
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
-        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: stopped; the same command resumes from here", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -149,15 +125,27 @@ def run_stage(name: str, body: Callable[[Stage], None], *, leads: bool = True) -
     sys.exit(0)
 
 
-def _run(name: str, body: Callable[[Stage], None], *, leads: bool = True) -> None:
-    if not leads:
-        run_beside(name, body)
-        return
+def run_alone(name: str, body: Callable[[Stage], None]) -> None:
+    """Runs a stage's body under the stage's lock; its scratch folder ends with it.
+
+    A run that waited for another one with the same inputs, and finds its outputs, makes nothing.
+    Raises `UserError` where another process still holds the lock after `LOCK_SECONDS`.
+    """
+    done = SCRATCH / f"{name}.done"
+    before = _text(done)
     with file_lock(SCRATCH / f"{name}.lock", name, patience=LOCK_SECONDS):
         stage = _stage(name)
+        after = _text(done)
+        made = after != before and after.startswith(stage.fingerprint)
+        if made and all(out.exists() for out in stage.own_outs):
+            print(f"{name}: made by another run at the same time", flush=True)
+            return
         _prune(name, stage.scratch)
+        for out in stage.own_outs:
+            remove(partial_path(out))
         stage.scratch.mkdir(parents=True, exist_ok=True)
         body(stage)
+        write_atomic(done, f"{stage.fingerprint} {secrets.token_hex(8)}")
         shutil.rmtree(stage.scratch, ignore_errors=True)
 
 
@@ -166,16 +154,34 @@ def run_beside(name: str, body: Callable[[Stage], None]) -> None:
     body(_stage(name))
 
 
+def _text(file: Path) -> str:
+    """The text of a file, empty where there is no such file."""
+    return file.read_text() if file.exists() else ""
+
+
+def _with_name(name: str, message: str) -> str:
+    """A message that begins with the stage's name, once."""
+    return message if message.startswith((f"{name}:", f"{name} is ")) else f"{name}: {message}"
+
+
 def _stage(name: str) -> Stage:
-    """The stage as its params and inputs now are; this process ends with the dvc around it."""
+    """The stage with its present params and inputs; this process ends with the dvc around it."""
     params = load_params(PARAMS)
+    for storage in (params.pairs.storage, params.tokens.storage):
+        trust_storage(storage)
     values = params.model_dump(mode="json")
     pipeline = read_pipeline()
     keys, inputs = inputs_of(pipeline[name], values)
     exit_with_parent(dvc_process(), "dvc")
     chosen = {key: values[key] for key in keys}
     fingerprint = fingerprint_of(name, chosen, inputs)
-    declared = cast(Params, DeclaredParams(params, keys))
-    scratch = SCRATCH / f"{name}-{fingerprint[:16]}"
-    outs = [out for entry in pipeline.values() for out in outs_of(entry)]
-    return Stage(name, declared, fingerprint, scratch, chosen, inputs, outs)
+    return Stage(
+        name,
+        cast(Params, DeclaredParams(params, keys)),
+        fingerprint,
+        SCRATCH / f"{name}-{fingerprint[:16]}",
+        chosen,
+        inputs,
+        outs=[out for entry in pipeline.values() for out in outs_of(entry)],
+        own_outs=outs_of(pipeline[name]),
+    )

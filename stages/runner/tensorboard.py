@@ -1,4 +1,4 @@
-"""The curves in TensorBoard too, while a training runs."""
+"""Writes the curves of a running training for TensorBoard."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,9 @@ VARIABLE = "TVQRAP_TENSORBOARD"
 
 
 def tensorboard(stage: Stage, workers: Workers) -> Callable[[str, Row], None] | None:
-    """What takes rows of the curves to the folder that TVQRAP_TENSORBOARD names; none without it.
+    """A function that writes rows of the curves to the folder in TVQRAP_TENSORBOARD.
+
+    None where the variable is not set, and on all workers but the first.
 
     Raises `UsageError` where the package is not installed.
     """

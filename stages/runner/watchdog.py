@@ -17,7 +17,7 @@ ORPHAN_CHECK_SECONDS = 1.0
 
 
 def dvc_process() -> psutil.Process | None:
-    """The dvc that started this process, through any shells between."""
+    """The dvc process that started this one, directly or through shells, if there is one."""
     for process in psutil.Process().parents():
         try:
             words = [Path(word).name for word in process.cmdline()[:4]]
@@ -29,9 +29,9 @@ def dvc_process() -> psutil.Process | None:
 
 
 def exit_with_parent(process: psutil.Process | None, what: str) -> None:
-    """Ends this process like SIGTERM once the one it works for (called `what`) is gone.
+    """Ends this process by SIGTERM once `process` is gone, whose name in messages is `what`.
 
-    dvc, for one, does not pass its own end on: the stage would run on beside the next `dvc repro`.
+    dvc does not end its stages when it is killed: they would run on beside the next `dvc repro`.
     """
     if process is None:
         return
@@ -40,8 +40,8 @@ def exit_with_parent(process: psutil.Process | None, what: str) -> None:
         with contextlib.suppress(psutil.Error):
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(ORPHAN_CHECK_SECONDS)
-        # A signal to all at once, as batch systems send it, has reached this process already. A
-        # second one would end what the first makes it save.
+        # Batch systems signal all processes at once. A second signal would interrupt the saving
+        # that the first one started.
         if not (ending.is_set() or stop_requested()):
             print(f"{what} is gone: stopping", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -50,8 +50,10 @@ def exit_with_parent(process: psutil.Process | None, what: str) -> None:
 
 
 ending = threading.Event()
+"""Set once a signal ends this process."""
 
 
 def exit_on_signal(number: int, frame: object) -> NoReturn:
+    """A signal handler: exits with 128 plus the number of the signal."""
     ending.set()
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""A training stage as one of its workers runs it."""
+"""Runs a training stage as one of its workers."""
 
 from collections.abc import Callable
 

@@ -84,7 +84,7 @@ def make_pairs(folder: Path, photos: Path, size: int, crops: int, shards: int) -
             members = {"hr.png": encode_png(np.asarray(hr)), "lr0.png": lr, "lr1.png": lr}
             samples.append(Sample(f"s{shard}_{crop:05d}", members))
         rows.append(write_shard(folder / shard_name(shard), samples))
-    Manifest("pairs", "bench", {"settings": {"variants": 2}}, tuple(rows)).save(folder)
+    Manifest("pairs", folder.name, {"settings": {"variants": 2}}, tuple(rows)).save(folder)
 
 
 def side_by_side(root: Path, settings: TokensSettings, workers: int) -> list[list[Turn]]:

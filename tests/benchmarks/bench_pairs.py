@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config import DataSettings, PairsSettings
 from pipeline.pairs.make import make as pairs
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 
 STEPS = {
     "decode": "photographs decoded",
@@ -47,7 +47,7 @@ def main() -> None:
     settings = PairsSettings.model_validate(
         {**params["pairs"], **every, "sets": {given.set: chosen}}
     )
-    survey = survey_photos(data, executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
 
     spent: dict[str, float] = defaultdict(float)
 
@@ -68,7 +68,7 @@ def main() -> None:
         timed(step)
     with TemporaryDirectory() as work:
         start = time.process_time()
-        pairs.make_set(given.set, settings, data, survey, Path(work), executor="serial", workers=1)
+        pairs.make_set(given.set, settings, data, scan, Path(work), executor="serial", workers=1)
         total = time.process_time() - start
     images = given.crops * chosen["variants"]
     print(

@@ -16,7 +16,7 @@ from pipeline.rng import random_stream
 from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.teacher import Teacher, teacher_of
 from pipeline.tokens.extract import extract_set
 from tests.support.pairs import PAIRS, TRAIN, texture
@@ -51,8 +51,8 @@ def asking(teacher: Path | str, **changes: Any) -> PairsSettings:
 
 def build(pairs: PairsSettings, data: DataSettings, work: Path, **options: Any) -> Manifest:
     options = {"executor": "serial", "workers": 1, "teacher": teacher_of(pairs), **options}
-    survey = survey_photos(data, executor="serial", workers=1)
-    return make_set("train", pairs, data, survey, work, **options)
+    scan = scan_photos(data, executor="serial", workers=1)
+    return make_set("train", pairs, data, scan, work, **options)
 
 
 def samples(work: Path) -> dict[str, Sample]:

@@ -44,7 +44,8 @@ def paths_in(source: str) -> set[str]:
 
 
 def outs(entry: dict[str, object]) -> set[str]:
-    listed = [*entry.get("outs", []), *entry.get("metrics", [])]  # type: ignore[misc]
+    parts = ("outs", "metrics", "plots")
+    listed = [out for part in parts for out in entry.get(part, [])]  # type: ignore[attr-defined]
     return {name if isinstance(name, str) else next(iter(name)) for name in listed}
 
 
@@ -74,6 +75,13 @@ def test_folders_are_declared(name: str) -> None:
             if other == path or other.startswith(f"{path}/") or path.startswith(f"{other}/")
         ]
         assert related, f"{path} is neither among the deps nor the outs of {name}"
+
+
+def test_no_plot_at_the_top_level_is_a_path() -> None:
+    """`dvc exp run` loads those, which fails in a fresh clone that has dvc.lock but no cache."""
+    for plot in YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["plots"]:
+        assert isinstance(plot, dict)
+        assert all(isinstance(entry["y"], dict) for entry in plot.values()), plot
 
 
 def test_every_stage_runs_its_own_module() -> None:

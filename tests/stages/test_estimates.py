@@ -9,7 +9,7 @@ from pipeline.inspection.estimates import footprint
 from pipeline.pairs.make import make_set
 from pipeline.shards.codec import encode_array
 from pipeline.shards.tar import Sample, read_shard, write_shard
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from stages.estimates import Plan, Training
 from stages.params import load_params
 from tests.support.paths import ROOT
@@ -67,7 +67,7 @@ def test_eight_shards_are_held(paper: Plan) -> None:
 def test_disk_is_near_what_shards_of_photographs_take(tmp_path: Path) -> None:
     params = load_params(ROOT / "stages/profiles/paper.yaml")
     data = params.data.model_copy(update={"photos": str(ROOT / "data/photos")})
-    survey = survey_photos(data, executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
     chosen = params.pairs.sets["train"].model_copy(update={"count": 12})
     pairs = params.pairs.model_copy(
         update={
@@ -75,7 +75,7 @@ def test_disk_is_near_what_shards_of_photographs_take(tmp_path: Path) -> None:
             "splits": params.pairs.splits.model_copy(update={"train": 0.8, "test": 0.195}),
         }
     )
-    manifest = make_set("train", pairs, data, survey, tmp_path, executor="serial", workers=1)
+    manifest = make_set("train", pairs, data, scan, tmp_path, executor="serial", workers=1)
     expected = footprint("train", chosen, params.architecture)
     written = sum(row.bytes for row in manifest.shards)
     assert expected.pairs == pytest.approx(written, rel=0.25)

@@ -29,7 +29,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     shutil.copytree(pairs, "data/pairs/test")
     without = with_changes(
         pairs,
-        tmp_path / "fewer",
+        tmp_path / "fewer/train",
         lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
     )
     extract_set(

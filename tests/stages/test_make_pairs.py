@@ -33,7 +33,7 @@ def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
         assert verify_shards(folder, hashes=True) == []
         assert listed_pair_set(folder.parent, name) == PairSet.of(Manifest.load(folder))
     printed = capsys.readouterr().out
-    assert "8 photographs usable, 1 lost" in printed
+    assert "8 photographs usable, 1 skipped" in printed
     assert "bad.jpg: not an image" in printed
     assert "train: 18 crops of 5 photographs in 4 shards" in printed
 
@@ -70,6 +70,6 @@ def test_a_teacher_that_cannot_be_read_is_refused_before_work(stage, tmp_path, c
 def test_too_much_loss_fails_the_stage(stage, tmp_path):
     for number in range(9):
         Path(stage.params.data.photos, f"bad{number}.jpg").write_bytes(b"bad")
-    with pytest.raises(UserError, match=r"data\.max_lost: found 9 of 17 .* expected at most 50"):
+    with pytest.raises(UserError, match=r"max_skipped_fraction: found 9 of 17 .* at most 50"):
         make_pairs.make_pairs(stage)
     assert not (tmp_path / "data").exists()

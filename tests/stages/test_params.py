@@ -1,10 +1,12 @@
 """params.yaml: what is in it is complete and possible, and what is wrong is named in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from stages.params import load_params, parse_params
+from stages.params import RENAMED, load_params, parse_params, renamed
+from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 from tvqrap.runtime.errors import UsageError
 
@@ -48,6 +50,23 @@ def test_paper_profile_is_the_papers_network() -> None:
         ),
         ("width: 0.25", "width: 0.4", ["width", "0.4", "0.375"]),
         ("seed: 1\n", "seed: -1\n", ["seed", "-1", "0"]),
+        (
+            "seed: 1\n",
+            "seed: 18446744073709551616\n",
+            ["seed", "4294967296"],
+        ),
+        ("  batch_size: 4", "  batch: 4", ["tokenizer.batch: is now tokenizer.batch_size"]),
+        ("    ema_decay:", "    ema:", ["optimiser.ema: is now tokenizer.optimiser.ema_decay"]),
+        (
+            "  commitment_on: encoder",
+            "  commitment_on: encoder\n  codebook: 1.0",
+            ["tokenizer.codebook: is now tokenizer.loss_weights.codebook"],
+        ),
+        (
+            "  phases:\n  - set: train\n    batch_size",
+            "  phases:\n  - set: train\n    batch",
+            ["predictor.phases.0.batch: is now predictor.phases.0.batch_size"],
+        ),
         ("      size: 64", "      size: 100", ["pairs.sets.train.size", "100", "64"]),
         (
             "      crop_mode: zoom",
@@ -83,8 +102,8 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("init: tvqrap/weights\n", "", ["init", "missing"]),
         ("\n  storage:\n", "\n  storage: store\n", ["pairs.storage", "'store'", "absolute"]),
         (
-            "    train:\n      split: train",
-            "    curves:\n      split: train",
+            "    train:\n",
+            "    curves:\n",
             ["pairs", "sets.curves", "another name"],
         ),
         (
@@ -124,8 +143,15 @@ def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
         assert word in message
 
 
+def test_every_renamed_key_has_a_present_one() -> None:
+    keys = set(re.findall(r"^ *-? *(\w+):", TEXT, re.MULTILINE))
+    assert set(RENAMED.values()) <= keys and not set(RENAMED) & keys
+    assert renamed("rap.structure") == "rap.loss_weights.structure"
+    assert renamed("structure") is None and renamed("rap.loss_weights.structure") is None
+
+
 def test_a_codebook_that_kmeans_could_not_fill_is_refused() -> None:
-    text = (ROOT / "stages/profiles/small.yaml").read_text()
+    text = expanded(profile_path("small", ROOT))
     with pytest.raises(UsageError, match="codebook is 65536; allowed are at most 32768") as caught:
         parse_params(text.replace("codebook: 512", "codebook: 65536", 1), "small.yaml")
     assert "k-means" in str(caught.value)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 
 
@@ -74,7 +75,8 @@ def make_checkout(folder: Path, profile: str = "smoke") -> Checkout:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-    shutil.copy(ROOT / f"stages/profiles/{profile}.yaml", folder / "params.yaml")
+    text = expanded(profile_path(profile, ROOT))
+    (folder / "params.yaml").write_text(text)
     checkout = Checkout(folder)
     checkout.run("git", "init", "-q")
     checkout.commit("start")

@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes on this machine, for tests that take one away."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,8 @@ _TRIES = 3
 
 
 def two_nodes() -> tuple[Any, Any]:
-    """(cluster, its second node), each node with one CPU."""
+    """(cluster, its second node), each node with one CPU, with a token as `ray start` asks for."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "include_dashboard": False}

@@ -18,12 +18,12 @@ NOT_INPUTS = (
     "tvqrap/runtime/text.py",
     "pipeline/config.py",
     "pipeline/executor/",
-    "pipeline/executor/shared_storage.py",
     "pipeline/storage/",
     # A teacher is declared by its weights. The code of all networks behind it would make every set
     # again when the predictor changes, with a teacher or without.
     "pipeline/teacher.py",
     "stages/params.py",
+    "stages/profile.py",
     "stages/runner/",
 )
 

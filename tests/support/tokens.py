@@ -14,7 +14,7 @@ from pipeline.config import DataSettings, PairsSettings, TokensSettings
 from pipeline.pairs.make import make_set
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard, write_shard
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.storage.location import file_sha256
 from tests.support.pairs import PAIRS, texture
 from tvqrap.architecture import Architecture
@@ -44,8 +44,8 @@ def make_material(
     train = {**PAIRS["sets"]["train"], "size": size, "count": count}
     settings = {**PAIRS, "shard_size": shard_size, "sets": {"train": train}}
     pairs = PairsSettings.model_validate(settings)
-    survey = survey_photos(data, executor="serial", workers=1)
-    make_set("train", pairs, data, survey, root / "pairs", executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
+    make_set("train", pairs, data, scan, root / "pairs", executor="serial", workers=1)
     torch.manual_seed(0)
     save_model(root / "tokenizer", "tokenizer", Tokenizer(architecture), architecture, {})
     return root / "pairs/train", root / "tokenizer"
@@ -54,7 +54,7 @@ def make_material(
 def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample | None]) -> Path:
     """A copy of a set whose samples, numbered from 0, `change` has made others of; None: left out.
 
-    Its manifest is that of the new shards, so that the copy is sound.
+    Its manifest is that of the new shards, so that the copy is sound. `out` has the set's name.
     """
     manifest = Manifest.load(source)
     out.mkdir(parents=True)
@@ -67,8 +67,7 @@ def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample
             if changed is not None:
                 samples.append(changed)
         rows.append(write_shard(out / row.name, samples))
-    fields = {name: getattr(manifest, name) for name in ("kind", "set", "params", "lost", "extra")}
-    Manifest(**fields, shards=tuple(rows)).save(out)
+    replace(manifest, shards=tuple(rows)).save(out)
     return out
 
 

@@ -26,8 +26,8 @@ def average(
         raise UserError(f"{output}: is one of the models, expected another folder")
     if holds_model(output) and not overwrite:
         raise UserError(f"{output}: holds a model already; --overwrite replaces it")
-    card = average_upscalers(models, shares, output)
-    typer.echo(f"{output}: mean of {len(models)} upscalers, fingerprint {card.fingerprint[:16]}")
+    config = average_upscalers(models, shares, output)
+    typer.echo(f"{output}: mean of {len(models)} upscalers, fingerprint {config.fingerprint[:16]}")
 
 
 def _shares(parts: str, models: int) -> list[float]:

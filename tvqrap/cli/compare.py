@@ -1,4 +1,4 @@
-"""`tvqrap-cli evaluate --compare`: two results side by side."""
+"""`tvqrap-cli evaluate --compare`: the differences of two results."""
 
 import json
 from dataclasses import asdict
@@ -8,27 +8,31 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tvqrap.cli.output_paths import check_overwrite
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     from tvqrap.comparison.results import Compared
 
 
 def compare_results(first: Path, second: Path, output: Path | None, overwrite: bool) -> None:
-    """Prints what differs between two results, and writes it as JSON where `output` is given.
+    """Prints the differences of two results, and writes them as JSON where `output` is given.
 
-    Raises UserError where that is a folder, or a file that is there without `overwrite`.
+    Raises UserError where `output` is a folder, or an existing file without `overwrite`.
     """
     from rich.console import Console
 
-    from tvqrap.comparison.results import compare, read_result
+    from tvqrap.comparison.result_files import read_result
+    from tvqrap.comparison.results import compare
 
     if output is not None:
         check_overwrite(output, overwrite)
     compared = compare(read_result(first), read_result(second))
     for line in compared.notes:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     console = Console()
-    typer.echo(f"B minus A, {compared.images} images")
+    typer.echo(
+        f"B minus A, {compared.images} images; verdicts are corrected for the number of metrics"
+    )
     for model in dict.fromkeys(entry.model for entry in compared.entries):
         console.print(_table(compared, model))
     if output is not None:
@@ -38,14 +42,14 @@ def compare_results(first: Path, second: Path, output: Path | None, overwrite: b
 
 
 def _table(compared: "Compared", model: str) -> Any:
-    """What differs in one model; fits into 80 characters without breaking a number."""
+    """The differences of one model, in at most 80 characters."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     from tvqrap.evaluation.summary import COLUMNS
 
-    table = Table(title=escape(model), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(printable(model)), title_justify="left", box=box.SIMPLE_HEAD)
     for title in ("metric", "A", "B", "difference", "B is"):
         table.add_column(title, justify="left" if title == "metric" else "right", no_wrap=True)
     for entry in compared.entries:

@@ -74,7 +74,7 @@ def decompose(
 def _write(output: Path, name: str, parts: "Decomposition") -> None:
     """All pictures, or none: they are written aside first."""
     from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
-    from tvqrap.images.open import save_png
+    from tvqrap.images.save import save_png
 
     pictures = parts.pictures
     sheet = contact_sheet(list(pictures), [SheetRow(name, list(pictures.values()))])

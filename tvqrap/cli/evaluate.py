@@ -1,29 +1,32 @@
 """`tvqrap-cli evaluate`: scores of upscalers and of finished images."""
 
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvqrap.cli.evaluation_sets import Makers, TestSet, from_folders, from_realsr, from_shards
+from tvqrap.cli.evaluation_sets import Models, from_folders, from_realsr, from_shards
 from tvqrap.cli.output_paths import check_writable
 from tvqrap.runtime.errors import UsageError, UserError
-from tvqrap.runtime.text import readable
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     from tvqrap.comparison.methods import Method
     from tvqrap.config.evaluation import MetricName
+    from tvqrap.evaluation.run import TestSet
+    from tvqrap.evaluation.summary import Summary
 
 BASELINES = ("bicubic", "lanczos")
 DEFAULT_METRICS = "psnr_y,ssim_y,fsim,stlpips_vgg,stlpips_alex,piqe,grid"
-BOOTSTRAP_SAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
+CONFIDENCE = 0.95
 SHEET = 6
+"""Photographs on the contact sheet."""
 LISTED = 10
 """Lines of failures, and of notes, on standard error."""
-SHEET_SIDE = 1024
-"""The contact sheet shows images up to this side; the page has parts of larger ones."""
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def evaluate(
@@ -31,8 +34,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help="Model folders, `bicubic`, `lanczos`, upscalers that spandrel knows (.pth, "
-            ".safetensors), or folders of finished images; NAME=MODEL gives a name.",
+            help="Model folders, `bicubic`, `lanczos`, files of upscalers that spandrel knows "
+            "(.pth, .safetensors), or folders of finished images; NAME=MODEL gives a name.",
         ),
     ] = None,
     output: Annotated[
@@ -51,30 +54,33 @@ def evaluate(
         Path | None, typer.Option(help="RealSR V3 as released, or a folder of its images.")
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help="Metrics, with commas between; `tvqrap-cli metrics` lists them.")
+        str, typer.Option(help="Metrics, separated by commas; `tvqrap-cli metrics` lists them.")
     ] = DEFAULT_METRICS,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Folder of the metrics' weights, in place of the usual ones."),
+        typer.Option(help="Folder with the metrics' weights, instead of the usual folders."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda, for the upscalers.")] = "cpu",
     tile: Annotated[
         int,
-        typer.Option(
-            help="LR images larger than a square of this side are upscaled in tiles of it."
-        ),
+        typer.Option(help="LR images with more pixels than a tile of this side are tiled."),
     ] = 256,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Images in work at once; a core each if not given."),
+        typer.Option(min=1, help="Images that are scored at once; one per core by default."),
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Two results (scores.json) to compare, in place of models."),
+        typer.Option(help="Two results (scores.json) to compare, instead of models."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace existing results, finished or not.")
+    ] = False,
 ) -> None:
-    """Score upscalers: metrics.json, scores.json, per_image.csv, report.html and a picture."""
+    """Score upscalers: metrics.json, scores.json, per_image.csv, report.html and pictures.
+
+    A run that was stopped continues when the same command is given again.
+    """
     if compare is not None:
         if models or gt or lq or pairs or realsr:
             raise UsageError("--compare: takes two results and neither models nor images")
@@ -98,81 +104,68 @@ def evaluate(
         raise UsageError(f"{next(iter(finished.values()))}: finished images need --gt or --lq")
     if gt is not None and lq is None and upscalers:
         raise UsageError("--lq is missing: upscalers need LR images")
-    makers = Makers(list(named), _methods(upscalers, device, tile), finished)
+    chosen = Models(list(named), _methods(upscalers, device, tile), finished)
     if pairs is not None:
-        tests = from_shards(pairs, makers)
+        tests = from_shards(pairs, chosen)
     elif realsr is not None:
-        tests = from_realsr(realsr, makers)
+        tests = from_realsr(realsr, chosen)
     else:
-        tests = from_folders(gt, lq, makers)
+        tests = from_folders(gt, lq, chosen)
     if not tests.has_hr:
         names = _without_hr(names, metrics != DEFAULT_METRICS)
-    source = readable(str(pairs or realsr or gt or lq))
-    _run(tests, makers, names, weights, output, source, workers)
+    source = printable(str(pairs or realsr or gt or lq))
+    _run(tests, chosen, names, weights, output, source, workers, overwrite)
 
 
 def _run(
-    tests: TestSet,
-    makers: Makers,
+    tests: "TestSet",
+    models: Models,
     names: "list[MetricName]",
     weights: Path | None,
     output: Path,
     source: str,
     workers: int | None,
+    overwrite: bool,
 ) -> None:
-    from rich.console import Console
-
-    from tvqrap.evaluation.cases import score_cases
-    from tvqrap.evaluation.image_store import ImageStore
     from tvqrap.evaluation.metrics.scorer import Scorer
-    from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
-    from tvqrap.evaluation.report.failures import failure_lines
-    from tvqrap.evaluation.report.page import Page, write_report
-    from tvqrap.evaluation.report.table import score_table
-    from tvqrap.evaluation.results import Results, check_losses
-    from tvqrap.evaluation.statistics.intervals import Resampling
-    from tvqrap.images.open import save_png
-    from tvqrap.runtime.progress import progress
+    from tvqrap.evaluation.report.page import Page
+    from tvqrap.evaluation.results import check_complete
+    from tvqrap.evaluation.run import Evaluation, Report, write_results
+    from tvqrap.evaluation.unfinished import UNFINISHED
 
     scorer = Scorer(names, weights)
     for name, reason in scorer.missing.items():
-        typer.echo(f"{name}: missing: {reason}", err=True)
-    resampling = Resampling(BOOTSTRAP_SAMPLES, CONFIDENCE, SEED)
-    sheet: dict[str, SheetRow] = {}
-    columns = [*makers.order, *(["HR"] if tests.has_hr else [])]
-    with tempfile.TemporaryDirectory() as folder:
-        results = Results(scorer, resampling, ImageStore(Path(folder)))
-        with progress("evaluate", total=tests.images, unit="image") as advance:
-            for scored in score_cases(tests.cases, scorer, workers):
-                results.add(scored)
-                case = scored.case
-                shown = [*case.made.values(), *([case.hr] if tests.has_hr else [])]
-                cells = [p for p in shown if p is not None and not isinstance(p, str)]
-                fits = all(max(cell.shape) <= SHEET_SIDE for cell in cells)
-                fits = fits and len(cells) == len(columns)
-                if fits and len(sheet) < SHEET and case.photo not in sheet:
-                    sheet[case.photo] = SheetRow(case.image, cells)
-                advance()
-        summary = results.summary()
-        about = results.write(output, summary, data=tests.data, models=makers.protocol())
-        page = Page(f"Evaluation on {source}", _described(tests), _focus(makers))
-        write_report(output / "report.html", page, results, summary, about)
-    page_of_pictures = output / "pictures" / "sheet.png"
-    if sheet:
-        save_png(page_of_pictures, contact_sheet(columns, list(sheet.values())))
-    else:
-        page_of_pictures.unlink(missing_ok=True)
-    Console().print(score_table(summary, f"{tests.images} images"))
-    typer.echo(f"{output / 'report.html'}: the page", err=True)
-    for line in failure_lines(summary.failures, LISTED, str(output / "scores.json")):
-        typer.echo(line, err=True)
-    for note in results.notes[:LISTED]:
-        typer.echo(f"note: {note}", err=True)
-    if len(results.notes) > LISTED:
-        typer.echo(
-            f"note: and {len(results.notes) - LISTED} more, in {output / 'scores.json'}", err=True
-        )
-    check_losses(summary, output)
+        typer.echo(printable(f"{name}: missing: {reason}"), err=True)
+    evaluation = Evaluation(tests, models.described(), scorer, CONFIDENCE)
+    unfinished = output / UNFINISHED
+    try:
+        results = evaluation.score(unfinished, workers=workers, overwrite=overwrite)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command continues from {unfinished}", err=True)
+        raise typer.Exit(STOPPED) from None
+    page = Page(f"Evaluation on {source}", _described(tests), _focus(models))
+    summary = write_results(
+        output,
+        results,
+        Report(page, SHEET, f"{tests.images} images"),
+        data=tests.data,
+        models=models.protocol(results.tiled),
+    )
+    shutil.rmtree(unfinished)
+    typer.echo(f"{output / 'report.html'}: the report", err=True)
+    _list_problems(summary, results.notes, output / "scores.json")
+    check_complete(summary, output)
+
+
+def _list_problems(summary: "Summary", notes: "list[str]", scores: Path) -> None:
+    from tvqrap.evaluation.report.failures import failure_lines
+
+    for line in failure_lines(summary.failures, LISTED, str(scores)):
+        typer.echo(printable(line), err=True)
+    for note in notes[:LISTED]:
+        typer.echo(printable(f"note: {note}"), err=True)
+    if len(notes) > LISTED:
+        typer.echo(f"note: {len(notes) - LISTED} more notes in {scores}", err=True)
 
 
 def _metric_names(given: str) -> "list[MetricName]":
@@ -182,21 +175,21 @@ def _metric_names(given: str) -> "list[MetricName]":
     known: dict[str, MetricName] = {name: name for name in METRICS}
     for name in names:
         if name not in known:
-            raise UsageError(f"--metrics: {name!r} is not known, expected of {', '.join(METRICS)}")
+            raise UsageError(f"--metrics: {name!r} is not known, expected {', '.join(METRICS)}")
     if not names:
-        raise UsageError(f"--metrics: none given, expected of {', '.join(METRICS)}")
+        raise UsageError(f"--metrics: none given, expected {', '.join(METRICS)}")
     return [known[name] for name in dict.fromkeys(names)]
 
 
 def _without_hr(names: "list[MetricName]", chosen: bool) -> "list[MetricName]":
-    """The metrics that need no HR; those that do are refused where they were asked for by name."""
+    """The metrics that need no HR; others raise UsageError where they were `chosen` by name."""
     from tvqrap.evaluation.metrics.registry import METRICS, without_reference
 
     kept = without_reference(names)
     dropped = [name for name in names if name not in kept]
     if dropped and chosen:
         raise UsageError(
-            f"--metrics: {', '.join(dropped)} need HR images, which LR alone has not; expected of "
+            f"--metrics: {', '.join(dropped)} need HR images, which are not given; expected "
             f"{', '.join(without_reference(METRICS))}"
         )
     if dropped:
@@ -205,26 +198,26 @@ def _without_hr(names: "list[MetricName]", chosen: bool) -> "list[MetricName]":
 
 
 def _named(models: list[str]) -> dict[str, str]:
-    """What was given by a short name: NAME= or a path's last part where that is unique."""
+    """The models by name: NAME= if given, or else the last part of the path where it is unique."""
     pairs = []
     for given in models:
         name, equals, path = given.partition("=")
         named = bool(equals and name and path and "/" not in name)
         pairs.append((name, path) if named else ("", given))
-    short = [readable(name or Path(given).name) for name, given in pairs]
+    short = [printable(name or Path(given).name) for name, given in pairs]
     found: dict[str, str] = {}
     for (given_name, given), name in zip(pairs, short, strict=True):
-        name = readable(given_name) or (name if short.count(name) == 1 else readable(given))
+        name = printable(given_name) or (name if short.count(name) == 1 else printable(given))
         if name in found:
             raise UsageError(f"{name}: is given twice")
         if name in ("LR", "LR, bicubic", "HR"):
-            raise UsageError(f"{name}: is what the page calls LR and HR, expected another name")
+            raise UsageError(f"{name}: is a name of the page's own images, expected another name")
         found[name] = given
     return found
 
 
 def _sort(named: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path]]:
-    """Upscalers, and folders of finished images."""
+    """Separates upscalers from folders of finished images."""
     upscalers: dict[str, str] = {}
     finished: dict[str, Path] = {}
     for name, given in named.items():
@@ -235,8 +228,8 @@ def _sort(named: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path]]:
             finished[name] = path
         else:
             raise UserError(
-                f"{given}: expected {' or '.join(BASELINES)}, a model folder, a file of weights or "
-                "a folder of images"
+                f"{printable(given)}: expected {' or '.join(BASELINES)}, a model folder, a file of "
+                "weights or a folder of images"
             )
     return upscalers, finished
 
@@ -247,7 +240,7 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
     if tile < 64 or tile % 64:
         raise UsageError(f"--tile: found {tile}, expected a multiple of 64")
 
-    from tvqrap.comparison.methods import model_folder, plain
+    from tvqrap.comparison.methods import baseline, model_folder
     from tvqrap.comparison.spandrel import SUFFIXES, other_upscaler
     from tvqrap.runtime.device import select_device
 
@@ -256,9 +249,9 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
     for name, given in upscalers.items():
         path = Path(given)
         if given == "bicubic":
-            found[name] = plain("bicubic")
+            found[name] = baseline("bicubic")
         elif given == "lanczos":
-            found[name] = plain("lanczos")
+            found[name] = baseline("lanczos")
         elif path.is_dir():
             try:
                 found[name] = model_folder(path, device, tile)
@@ -267,22 +260,24 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
         elif path.suffix.lower() in SUFFIXES:
             found[name] = other_upscaler(path, device, tile)
         else:
-            raise UserError(f"{given}: expected a file that ends in {' or '.join(SUFFIXES)}")
+            raise UserError(
+                f"{given}: expected a file that ends in {' or '.join(sorted(SUFFIXES))}"
+            )
     return found
 
 
-def _focus(makers: Makers) -> str:
-    """The model that the page's images are picked for: the last that is no plain enlargement."""
+def _focus(models: Models) -> str:
+    """The model by whose scores the page picks images: the last one that is no baseline."""
     own = [
         name
-        for name in makers.order
-        if name not in makers.methods
-        or not str(makers.methods[name].about["kind"]).startswith("Pillow")
+        for name in models.order
+        if name not in models.methods
+        or not str(models.methods[name].about["kind"]).startswith("Pillow")
     ]
-    return (own or makers.order)[-1]
+    return (own or models.order)[-1]
 
 
-def _described(tests: TestSet) -> str:
+def _described(tests: "TestSet") -> str:
     fingerprints = [f"{k} {v[:12]}" for k, v in tests.data.items() if len(str(v)) == 64]
     kind = "HR and LR" if tests.has_hr else "LR alone, metrics without reference"
     return f"{tests.images} images, {kind}; SHA-256: {', '.join(fingerprints)}"

@@ -1,10 +1,9 @@
-"""What `evaluate` scores on: pair shards, folders, RealSR, LR images alone."""
+"""The test sets of `evaluate`: pair shards, folders, RealSR, LR images alone."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tvqrap.runtime.errors import UserError
@@ -14,77 +13,73 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.shards.tar import Sample
-    from tvqrap.comparison.folders import Matched
+    from tvqrap.comparison.folders import Matched, MatchedSet
     from tvqrap.comparison.methods import Method
-    from tvqrap.evaluation.cases import Case
+    from tvqrap.evaluation.cases import Case, PendingCase
+    from tvqrap.evaluation.run import TestSet
 
 
 @dataclass(frozen=True)
-class TestSet:
-    """Cases that are still to be made, and what they are made of."""
+class Models:
+    """The models of an evaluation: methods that upscale, and folders of finished images."""
 
-    images: int
-    has_hr: bool
-    cases: "Iterator[Callable[[], Case]]"
-    data: dict[str, Any]
-    """Names the data by fingerprints."""
+    order: list[str]
+    methods: "Mapping[str, Method]"
+    finished: Mapping[str, Path]
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """By model: SHA-256 of the finished images' files."""
 
+    def made(self, name: str, lr: "NDArray[np.uint8] | str") -> "NDArray[np.uint8] | str":
+        """The image that a method makes of LR, or the reason why there is none."""
+        return lr if isinstance(lr, str) else self.methods[name].made(lr)
 
-class Makers:
-    """Makes a case's images, and counts those that took tiles."""
-
-    def __init__(
-        self, order: list[str], methods: "Mapping[str, Method]", finished: Mapping[str, Path]
-    ) -> None:
-        self.order = order
-        self.methods = methods
-        self.finished = finished
-        self.fingerprints: dict[str, str] = {}
-        """Of the finished images' files."""
-        self._tiled = dict.fromkeys(methods, 0)
-        self._lock = Lock()
-
-    def from_lr(self, name: str, lr: "NDArray[np.uint8] | str") -> "NDArray[np.uint8] | str":
-        """What a method makes of LR, or why there is nothing."""
+    def tiled(self, lr: "NDArray[np.uint8] | str") -> tuple[str, ...]:
+        """The methods that upscale LR in tiles."""
         if isinstance(lr, str):
-            return lr
-        method = self.methods[name]
-        if method.tiles(*lr.shape[:2]):
-            with self._lock:
-                self._tiled[name] += 1
-        return method.made(lr)
+            return ()
+        return tuple(n for n, method in self.methods.items() if method.tiles(*lr.shape[:2]))
 
-    def protocol(self) -> dict[str, Any]:
-        """By model: what a result says of it."""
+    def described(self) -> dict[str, dict[str, Any]]:
+        """By model: all that its images depend on."""
+        return {name: self._described(name) for name in self.order}
+
+    def protocol(self, tiled: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """By model: its description in a result, after `tiled` images were upscaled in tiles."""
         return {
-            name: (
-                self.methods[name].protocol(self._tiled[name])
-                if name in self.methods
-                else {"kind": "finished images", "fingerprint": self.fingerprints[name]}
-            )
+            name: self.methods[name].protocol(tiled.get(name, 0))
+            if name in self.methods
+            else self._described(name)
             for name in self.order
         }
 
+    def _described(self, name: str) -> dict[str, Any]:
+        if name in self.methods:
+            method = self.methods[name]
+            return {**method.about, "tile": method.tile, "overlap": method.overlap}
+        return {"kind": "finished images", "fingerprint": self.fingerprints[name]}
 
-def from_shards(folder: Path, makers: Makers) -> TestSet:
+
+def from_shards(folder: Path, models: Models) -> "TestSet":
     """The pairs of a set of shards. Raises UserError for another kind of set."""
     from pipeline.shards.manifest import Manifest
     from pipeline.shards.tar import read_shard
+    from tvqrap.evaluation.cases import PendingCase
+    from tvqrap.evaluation.run import TestSet
 
     manifest = Manifest.load(folder)
     if manifest.kind != "pairs":
         raise UserError(f"{folder}: holds {manifest.kind}, expected pairs")
 
-    def cases() -> "Iterator[Callable[[], Case]]":
+    def cases() -> "Iterator[PendingCase]":
         for row in manifest.shards:
             for sample in read_shard(manifest.home(folder) / row.name):
-                yield partial(_shard_case, sample, makers)
+                yield PendingCase(sample.key, partial(_shard_case, sample, models))
 
     data = {"set": manifest.set, "pairs": manifest.root, "images": manifest.samples}
     return TestSet(manifest.samples, True, cases(), data)
 
 
-def _shard_case(sample: "Sample", makers: Makers) -> "Case":
+def _shard_case(sample: "Sample", models: Models) -> "Case":
     import json
 
     from pipeline.shards.codec import decode_png
@@ -101,71 +96,71 @@ def _shard_case(sample: "Sample", makers: Makers) -> "Case":
     lr, hr = decoded("lr0.png"), decoded("hr.png")
     try:
         photo = json.loads(sample.members["json"])["photo"]
-    except (KeyError, ValueError):
+        if not isinstance(photo, str):
+            raise TypeError
+    except (KeyError, ValueError, TypeError, RecursionError):
         reason = f"{sample.key}: has no json that names its photo"
-        return Case(sample.key, sample.key, None, None, dict.fromkeys(makers.order, reason))
+        return Case(sample.key, sample.key, None, None, dict.fromkeys(models.order, reason))
     return Case(
         sample.key,
         photo,
         None if isinstance(hr, str) else hr,
         None if isinstance(lr, str) else lr,
-        {name: makers.from_lr(name, lr) for name in makers.order},
+        {name: models.made(name, lr) for name in models.order},
         no_hr=hr if isinstance(hr, str) else "",
+        tiled=models.tiled(lr),
     )
 
 
-def from_folders(gt: Path | None, lq: Path | None, makers: Makers) -> TestSet:
-    """HR and LR in folders of equal names; either alone where that is enough."""
+def from_folders(gt: Path | None, lq: Path | None, models: Models) -> "TestSet":
+    """HR and LR in folders of equal names, or one of the two alone."""
     from tvqrap.comparison.folders import match_folders
 
-    return _of_files(match_folders(gt, lq, makers.finished), makers)
+    return _of_files(match_folders(gt, lq, models.finished), models)
 
 
-def from_realsr(folder: Path, makers: Makers) -> TestSet:
+def from_realsr(folder: Path, models: Models) -> "TestSet":
     """The test images of scale 4 of RealSR V3 as released."""
     from tvqrap.comparison.folders import match_realsr
 
-    return _of_files(match_realsr(folder, makers.finished), makers)
+    return _of_files(match_realsr(folder, models.finished), models)
 
 
-def _of_files(matched: "tuple[Matched, ...]", makers: Makers) -> TestSet:
+def _of_files(matched: "MatchedSet", models: Models) -> "TestSet":
     from tvqrap.comparison.folders import fingerprint
+    from tvqrap.evaluation.cases import PendingCase
+    from tvqrap.evaluation.run import TestSet
 
-    data: dict[str, Any] = {"images": len(matched)}
-    has_hr = matched[0].hr is not None
+    images = matched.images
+    data: dict[str, Any] = {"images": len(images)}
+    has_hr = images[0].hr is not None
     if has_hr:
-        data["gt"] = fingerprint([files.hr for files in matched if files.hr is not None])
-    if matched[0].lr is not None:
-        data["lq"] = fingerprint([files.lr for files in matched if files.lr is not None])
-    for name in makers.finished:
-        makers.fingerprints[name] = fingerprint([files.finished[name] for files in matched])
-    cases = (partial(_file_case, files, makers) for files in matched)
-    return TestSet(len(matched), has_hr, cases, data)
+        data["gt"] = fingerprint([files.hr for files in images if files.hr is not None])
+    if images[0].lr is not None:
+        data["lq"] = fingerprint([files.lr for files in images if files.lr is not None])
+    for name in models.finished:
+        models.fingerprints[name] = fingerprint([files.finished[name] for files in images])
+    cases = (PendingCase(files.name, partial(_file_case, files, models)) for files in images)
+    return TestSet(len(images), has_hr, cases, data, matched.notes)
 
 
-def _file_case(files: "Matched", makers: Makers) -> "Case":
-    from tvqrap.comparison.reading import Read, read_scored
+def _file_case(files: "Matched", models: Models) -> "Case":
+    from tvqrap.comparison.reading import ScoredFile, read_scored
     from tvqrap.evaluation.cases import Case
 
-    nothing = Read("no LR")
-    hr = None if files.hr is None else read_scored(files.hr)
-    lr = nothing if files.lr is None else read_scored(files.lr)
-    made: dict[str, NDArray[np.uint8] | str] = {}
-    notes = [read.note for read in (hr, lr) if read is not None and read.note]
-    for name in makers.order:
-        if name in makers.finished:
-            read = read_scored(files.finished[name])
-            made[name] = read.pixels
-            notes += [read.note] if read.note else []
-        else:
-            made[name] = makers.from_lr(name, lr.pixels)
-    hr_pixels = None if hr is None else hr.pixels
+    hr = ScoredFile("no HR") if files.hr is None else read_scored(files.hr)
+    lr = ScoredFile("no LR") if files.lr is None else read_scored(files.lr)
+    finished = {name: read_scored(path) for name, path in files.finished.items()}
     return Case(
         image=files.name,
         photo=files.name,
-        hr=None if isinstance(hr_pixels, str) else hr_pixels,
+        hr=None if isinstance(hr.pixels, str) else hr.pixels,
         lr=None if isinstance(lr.pixels, str) else lr.pixels,
-        made=made,
-        no_hr=hr_pixels if isinstance(hr_pixels, str) else "",
-        notes=tuple(notes),
+        made={
+            name: finished[name].pixels if name in finished else models.made(name, lr.pixels)
+            for name in models.order
+        },
+        no_hr=hr.pixels if isinstance(hr.pixels, str) and files.hr is not None else "",
+        tiled=models.tiled(lr.pixels),
+        notes=tuple(read.note for read in (hr, lr, *finished.values()) if read.note),
     )

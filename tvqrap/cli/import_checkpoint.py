@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     from tvqrap.convert.published import PublishedCheckpoint
     from tvqrap.pretrained.folder import Kind
 
 _NAMED = 3
-"""Tensors of a part that are named unless all are asked for."""
+"""Number of tensors of each part that are named without --verbose."""
 _WITH_ARTICLE = {"tokenizer": "a tokenizer", "upscaler": "an upscaler"}
 
 
 def import_checkpoint(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT.pth", help="A published file of stage 1, 2 or 3."),
+        typer.Argument(
+            metavar="CHECKPOINT", help="A published file (.pth or safetensors) of stage 1, 2 or 3."
+        ),
     ],
     output: Annotated[
         Path,
@@ -32,17 +35,21 @@ def import_checkpoint(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Model folder for the tokenizer that a stage-2 or 3 file carries along.",
+            help="Model folder to write for the tokenizer of a stage-2 or stage-3 file.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace models that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing models.")] = False,
     verbose: Annotated[
-        bool, typer.Option(help="Name every tensor that is left out, not the first of each part.")
+        bool,
+        typer.Option(
+            help="Name every tensor that is left out instead of the first few of each part."
+        ),
     ] = False,
 ) -> None:
     """Turn a checkpoint that the authors published into a model folder.
 
-    Every tensor's name and shape is held against the paper's network; code in the file is not run.
+    Names and shapes of all tensors must be those of the paper's network; code in the file never
+    runs.
     """
     folders = [output] if tokenizer is None else [output, tokenizer]
     if tokenizer is not None and tokenizer.resolve() == output.resolve():
@@ -61,10 +68,12 @@ def import_checkpoint(
     if tokenizer is not None:
         _write(tokenizer, "tokenizer", published, verbose)
     elif published.upscaler is not None:
-        typer.echo("  --tokenizer DIR keeps the tokenizer, to extract tokens with")
+        typer.echo("  --tokenizer DIR also writes the tokenizer, which extracts tokens")
     count = len(published.computed)
     if count:
-        _name(f"{count} tensors that are computed here, found equal", published.computed, verbose)
+        _name(
+            f"{count} tensors that the networks compute, found equal", published.computed, verbose
+        )
     if published.others:
         typer.echo(f"other entries of the file, not read: {', '.join(published.others)}")
 
@@ -84,20 +93,21 @@ def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint", verbose
     from tvqrap.convert.published import save_published
 
     try:
-        card = save_published(folder, kind, published)
+        config = save_published(folder, kind, published)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be written ({error})") from None
     typer.echo(
-        f"{folder}: {kind} with {card.architecture.codebook} codes, from {published.key} of "
-        f"{published.file}, fingerprint {card.fingerprint[:12]}"
+        f"{folder}: {kind} with {config.architecture.codebook} codes, from "
+        f"{published.entry + ' of ' if published.entry else ''}{printable(published.file)}, "
+        f"fingerprint {config.fingerprint[:12]}"
     )
     for part, names in published.names_left_out(kind).items():
-        _name(f"  left out, no part of {_WITH_ARTICLE[kind]}: {part} {len(names)}", names, verbose)
+        _name(f"  left out, not part of {_WITH_ARTICLE[kind]}: {part} {len(names)}", names, verbose)
 
 
-def _name(what: str, names: Sequence[str], verbose: bool) -> None:
+def _name(title: str, names: Sequence[str], verbose: bool) -> None:
     if verbose:
-        typer.echo("\n    ".join([f"{what}:", *names]))
+        typer.echo("\n    ".join([f"{title}:", *names]))
     else:
         shown = ", ".join(names[:_NAMED])
-        typer.echo(f"{what}: {shown}{', ...' if len(names) > _NAMED else ''}")
+        typer.echo(f"{title}: {shown}{', ...' if len(names) > _NAMED else ''}")

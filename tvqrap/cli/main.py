@@ -10,10 +10,10 @@ import tvqrap
 from tvqrap.cli import (
     average,
     benchmark,
+    convert,
     decompose,
     evaluate,
     export,
-    halve,
     import_checkpoint,
     metrics,
     pairs,
@@ -65,7 +65,7 @@ app.command("metrics")(metrics.metrics)
 app.command("benchmark")(benchmark.benchmark)
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("decompose")(decompose.decompose)
-app.command("halve")(halve.halve)
+app.command("convert")(convert.convert)
 app.command("average")(average.average)
 app.command("export")(export.export)
 app.add_typer(pairs.app, name="pairs")

@@ -58,7 +58,7 @@ def preview(
     from pipeline.sources.photos import Photo, UnusableError, decode, discover
     from stages.params import load_params
     from tvqrap.architecture import SCALE
-    from tvqrap.runtime.atomic import atomic_path
+    from tvqrap.images.save import save_png
 
     if size % SCALE:
         raise UsageError(f"--size: found {size}, expected a multiple of {SCALE}")
@@ -93,8 +93,7 @@ def preview(
         rng = random_stream(seed, photo.key, row)
         degraded = degrade(hr, settings.pairs.degradations[degradation], rng, steps=True)
         lines.append(_line(photo.name, hr, degraded))
-    with atomic_path(output) as temporary:
-        _sheet(lines).save(temporary, format="PNG")
+    save_png(output, _sheet(lines))
     typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
 
 

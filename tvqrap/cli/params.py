@@ -1,4 +1,4 @@
-"""`tvqrap-cli params`: look at, check and choose the parameters of a checkout."""
+"""`tvqrap-cli params`: shows, checks and chooses the parameters of a checkout."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,37 +7,40 @@ import typer
 
 from tvqrap.cli import plan
 from tvqrap.cli.checkout import checkout
-from tvqrap.runtime.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (params.yaml).")
 app.command()(plan.plan)
 
 
-def _profiles(root: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted((root / "stages" / "profiles").glob("*.yaml"))}
-
-
 @app.command()
 def show() -> None:
     """Print params.yaml, after checking it."""
-    from stages.params import load_params
+    from stages.params import parse_params
+    from stages.profile import read_text
 
     path = checkout() / "params.yaml"
-    load_params(path)
-    typer.echo(path.read_text(encoding="utf-8"), nl=False)
+    text = read_text(path)
+    parse_params(text, str(path))
+    typer.echo(text, nl=False)
 
 
 @app.command()
 def check(
     file: Annotated[
-        Path | None, typer.Argument(help="A file of parameters; params.yaml if not given.")
+        Path | None,
+        typer.Argument(help="A file of parameters or a profile; params.yaml if not given."),
     ] = None,
 ) -> None:
-    """Check a file of parameters; what is wrong is named with what is allowed."""
-    from stages.params import load_params
+    """Check a file of parameters; an error names the key, its value and the allowed values."""
+    from stages.params import load_params, parse_params
+    from stages.profile import read_text
 
-    path = file or checkout() / "params.yaml"
-    load_params(path)
+    if file is None:
+        path = checkout() / "params.yaml"
+        parse_params(read_text(path), str(path))
+    else:
+        path = file
+        load_params(path)
     typer.echo(f"{path}: every key is there and allowed")
 
 
@@ -46,15 +49,15 @@ def use(
     profile: Annotated[str, typer.Argument(help="Name of a file in stages/profiles.")],
 ) -> None:
     """Replace params.yaml by a profile, after checking it."""
-    from stages.params import load_params
+    from stages.params import parse_params
+    from stages.profile import expanded, profile_path
     from tvqrap.runtime.atomic import write_atomic
 
     root = checkout()
-    profiles = _profiles(root)
-    if profile not in profiles:
-        raise UsageError(f"profile {profile!r} is not known, expected one of {', '.join(profiles)}")
-    load_params(profiles[profile])
-    write_atomic(root / "params.yaml", profiles[profile].read_bytes())
+    path = profile_path(profile, root)
+    text = expanded(path)
+    parse_params(text, str(path))
+    write_atomic(root / "params.yaml", text)
     typer.echo(f"params.yaml is now the profile {profile}; `dvc params diff` shows what changed")
 
 

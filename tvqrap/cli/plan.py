@@ -1,4 +1,4 @@
-"""`tvqrap-cli params plan`: what a run of a profile takes, before it is started."""
+"""`tvqrap-cli params plan`: estimates the cost of a run before it starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ TFLOPS = 50.0
 _NOTES = """\
 Computed from the profile; nothing was run and nothing is measured.
 - operations: two for a multiply-add, in convolutions, matrix products and attention, forward and
-  backward. Left out: normalisation, activation functions, the optimiser, loading, validation,
+  backward. Not counted: normalisation, activation functions, the optimiser, loading, validation,
   checkpoints, and the stages make_pairs and evaluate.
-- passes: how often each crop of the set is seen.
+- passes: number of times that each crop of the set is seen.
 - time: at {tflops:g} TFLOP/s sustained on one device ({device}), which is an assumption
-  (--tflops): what a device reaches depends on its kind, the precision and the size of the batch.
-  Extraction runs in plain float32, without TF32.
+  (--tflops). The speed depends on the device, the precision and the batch size. Extraction
+  runs in plain float32, without TF32.
 - state: weights, gradients, Adam's two moments and the running average, in float32.
-- activations: float32 tensors that the backward pass needs, the least that they take; what lives
-  for a moment, and the workspaces of convolutions, come on top. bfloat16 takes less.
-- disk: codes and structures are exact, PNGs estimated from what such crops have taken (at most 3
-  bytes a pixel). Shards in use are held in the machine's memory, not the device's."""
+- activations: float32 tensors that the backward pass needs, a lower bound. Temporary tensors and
+  the workspaces of convolutions come on top. bfloat16 takes less.
+- disk: codes and structures are exact; PNGs are estimated from crops of the same size (at most 3
+  bytes a pixel). Shards in use are in the machine's memory, not the device's."""
 
 
 def plan(
@@ -40,7 +40,7 @@ def plan(
         typer.Option(help="Assumed speed of the device, sustained, in 1e12 operations a second."),
     ] = TFLOPS,
 ) -> None:
-    """Check a profile and print what it takes: parameters, arithmetic, memory, disk and days."""
+    """Check a profile and estimate its cost: parameters, arithmetic, memory, disk and days."""
     if not tflops > 0:
         raise UsageError(f"--tflops: found {tflops:g}, expected more than 0")
     path = _file(profile)
@@ -64,22 +64,20 @@ def _file(profile: str | None) -> Path:
     root = checkout()
     if profile is None:
         return root / "params.yaml"
-    profiles = {path.stem: path for path in sorted((root / "stages" / "profiles").glob("*.yaml"))}
-    if profile not in profiles:
-        raise UsageError(
-            f"profile {profile!r} is not known, expected one of {', '.join(profiles)}, or a file"
-        )
-    return profiles[profile]
+
+    from stages.profile import profile_path
+
+    return profile_path(profile, root)
 
 
 def _arithmetic(plan: "Plan", tflops: float) -> list[list[str]]:
     def end(operations: int) -> list[str]:
-        return [_short(operations), _duration(operations / (tflops * 1e12))]
+        return [short(operations), duration(operations / (tflops * 1e12))]
 
     def line(each: "Training") -> list[str]:
         step = sum(each.step.operations.values())
         sizes = [str(each.side), str(each.batch), f"{each.steps:,}", f"{each.passes:.1f}"]
-        return [each.stage, each.set, *sizes, _short(step), *end(each.operations)]
+        return [each.stage, each.set, *sizes, short(step), *end(each.operations)]
 
     crops = f"{plan.extraction.samples:,} crops"
     return [
@@ -92,7 +90,7 @@ def _arithmetic(plan: "Plan", tflops: float) -> list[list[str]]:
 
 
 def _parts(training: "Training") -> str:
-    """Whose operations a step's are."""
+    """Share of each network in the operations of a step."""
     operations = training.step.operations
     total = sum(operations.values())
     shares = [f"{part} {count / total:.0%}" for part, count in operations.items() if count]
@@ -108,8 +106,8 @@ def _memory(plan: "Plan") -> list[list[str]]:
                 f"{each.stage} {each.set}",
                 f"{step.trained / 1e6:.2f} M",
                 f"{step.frozen / 1e6:.2f} M",
-                *(_short(size) for size in (step.state, step.kept, step.state + step.kept)),
-                _short(each.held),
+                *(short(size) for size in (step.state, step.kept, step.state + step.kept)),
+                short(each.held),
             ]
         )
     return rows
@@ -118,18 +116,18 @@ def _memory(plan: "Plan") -> list[list[str]]:
 def _disk(plan: "Plan") -> list[list[str]]:
     rows = [["", "pairs", "tokens"]]
     for name, size in plan.disk.items():
-        rows.append([name, _short(size.pairs), _short(size.tokens)])
+        rows.append([name, short(size.pairs), short(size.tokens)])
     sums = (
         sum(size.pairs for size in plan.disk.values()),
         sum(size.tokens for size in plan.disk.values()),
     )
-    rows.append(["together", *(_short(size) for size in sums), _short(sum(sums))])
-    rows.append(["checkpoints", "", "", _short(plan.checkpoints)])
+    rows.append(["together", *(short(size) for size in sums), short(sum(sums))])
+    rows.append(["checkpoints", "", "", short(plan.checkpoints)])
     return rows
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines: the first column to the left, the others to the right."""
+    """Rows as lines: the first column is aligned left, the others right."""
     count = max(len(row) for row in rows)
     filled = [[*row, *[""] * (count - len(row))] for row in rows]
     widths = [max(len(row[column]) for row in filled) for column in range(count)]
@@ -142,14 +140,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Three digits and a unit: 1.17 days."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.2g} seconds"
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """Three digits and a letter: 1.23 G, 45.6 T."""
     letters = ["", " k", " M", " G", " T", " P", " E"]
     while abs(number) >= 999.5 and len(letters) > 1:

@@ -66,11 +66,11 @@ def inspect_sets(folder: str, as_json: bool) -> None:
         for key, value in (entry["settings"] | entry["extra"]).items():
             shown = len(value) if isinstance(value, list) else value
             typer.echo(f"  {key.replace('_', ' '):<16} {shown}")
-        for lost in entry["extra"].get("dropped", []):
-            typer.echo(f"    {lost['key']} ({lost['shard']}): {lost['reason']}")
-        typer.echo(f"  lost     {len(entry['lost'])}")
-        for lost in entry["lost"]:
-            typer.echo(f"    {lost['name']}: {lost['reason']}")
+        for dropped in entry["extra"].get("dropped", []):
+            typer.echo(f"    {dropped['key']} ({dropped['shard']}): {dropped['reason']}")
+        typer.echo(f"  skipped  {len(entry['skipped'])}")
+        for skipped in entry["skipped"]:
+            typer.echo(f"    {skipped['name']}: {skipped['reason']}")
 
 
 def _described(path: "Location") -> dict[str, Any]:
@@ -88,10 +88,10 @@ def _described(path: "Location") -> dict[str, Any]:
         "shards": len(manifest.shards),
         "bytes": sum(row.bytes for row in manifest.shards),
         "root": manifest.root,
-        "location": str(manifest.home(path)),
+        "location": manifest.location or str(path),
         "settings": manifest.params.get("settings", {}),
         "extra": manifest.extra,
-        "lost": [asdict(lost) for lost in manifest.lost],
+        "skipped": [asdict(entry) for entry in manifest.skipped],
     }
 
 

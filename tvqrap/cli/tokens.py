@@ -1,4 +1,4 @@
-"""`tvqrap-cli tokens`: look into token data sets, check, compare and plan them."""
+"""`tvqrap-cli tokens`: inspects, checks, compares and plans token data sets."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,48 +18,49 @@ from tvqrap.cli.shard_sets import (
     print_json,
     verify_sets,
 )
+from tvqrap.cli.tokens_plan import plan
 from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from pipeline.inspection.estimates import Plan
     from pipeline.inspection.sampling import TokenSample
     from pipeline.storage.location import Location
 
 app = typer.Typer(no_args_is_help=True, help="Token data sets: structure and codes of HR crops.")
+app.command()(plan)
 
 SHOWN = 10
-"""Lines of a list that are printed; --json has all."""
+"""How many lines of a list are printed; --json prints all."""
 
 Pairs = Annotated[
     str | None,
-    typer.Option(
-        help="Sets of pairs the tokens were made from, path or URL; the checkout's if not given."
-    ),
+    typer.Option(help="Sets of pairs of the tokens, path or URL; default: the checkout's."),
 ]
 TokenizerFolder = Annotated[
     Path | None,
-    typer.Option("--tokenizer", help="Tokenizer's folder; the checkout's if not given."),
+    typer.Option("--tokenizer", help="Folder of the tokenizer; default: the checkout's."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed draws other samples.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random samples.")]
 
 
 @app.command()
 def inspect(folder: Folder, as_json: Json = False) -> None:
-    """Say what is in sets of tokens (or pairs), and how they were made."""
+    """Print the manifests of sets of tokens (or pairs)."""
     inspect_sets(folder, as_json)
 
 
 @app.command()
 def verify(
     folder: Folder,
-    quick: Annotated[bool, typer.Option("--quick", help="Counts and sizes (the default).")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check counts and sizes (the default).")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Also check hashes and decode every sample.")
     ] = False,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also encode random samples anew and compare.")
+        bool, typer.Option("--deep", help="Also encode random samples again and compare.")
     ] = False,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of each set for --deep.")] = 16,
+    samples: Annotated[int, typer.Option(min=1, help="Samples per set for --deep.")] = 16,
     seed: Seed = 0,
     pairs: Pairs = None,
     tokenizer: TokenizerFolder = None,
@@ -67,8 +68,8 @@ def verify(
 ) -> None:
     """Check shards of tokens (or pairs) against their manifest, and tokens against their crops.
 
-    --deep needs the pairs and the tokenizer. Codes have to be equal, structure within float16; on
-    another kind of device, or with another torch, what differs is told and is no failure.
+    --deep needs the pairs and the tokenizer. Codes have to be equal, structures within float16. On
+    another kind of device, or with another torch, differences are printed and are no failure.
     """
     if quick + full + deep > 1:
         raise UsageError("--quick, --full and --deep: found several, expected one")
@@ -80,21 +81,21 @@ def verify(
 
         manifest = Manifest.load(path)
         if manifest.kind != "tokens":
-            return DeepCheck([], "pairs: nothing to encode anew", {"encoded_anew": 0})
+            return DeepCheck([], "pairs have no tokens to encode again", {"encoded_anew": 0})
         drawn = _drawn(path, pairs, tokenizer, samples, seed)
         found = reencode(drawn)
         problems = [f"{path}/{sample.problem}" for sample in found if sample.problem]
-        said = f"{len(found)} of {manifest.samples} samples encoded anew, seed {seed}"
+        said = f"{len(found)} of {manifest.samples} samples encoded again, seed {seed}"
         about: dict[str, Any] = {
             "encoded_anew": len(found),
             "samples": manifest.samples,
             "seed": seed,
         }
         if apart := another_machine(drawn):
-            # Choices between near codes may fall otherwise there: no fault of the set.
+            # Another machine may choose other codes between close entries.
             codes = sum(sample.codes_differing for sample in found)
             said += (
-                f", {len(problems)} of them differ ({codes} codes), which proves nothing: {apart}"
+                f", {len(problems)} of them differ ({codes} codes), no proof of a fault: {apart}"
             )
             about |= {"another_machine": apart, "differing": len(problems), "codes": codes}
             problems = []
@@ -107,7 +108,7 @@ def verify(
 def stats(
     folder: Folder,
     margins: Annotated[
-        int, typer.Option(min=0, help="Samples encoded anew for distance margins; 0: none.")
+        int, typer.Option(min=0, help="Samples per set for distance margins; 0: none.")
     ] = 16,
     seed: Seed = 0,
     output: Annotated[
@@ -118,10 +119,10 @@ def stats(
     tokenizer: TokenizerFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Say how codes spread over codebook and shards, and how clear their choice is.
+    """Print the use of the codebook, the drift between shards and the margins of the codes.
 
-    Margins are (second - nearest) / second of the distances to codebook entries; drift is the
-    Jensen-Shannon divergence, in bits, of a shard's codes from those of all other shards.
+    A margin is (second - nearest) / second of the distances to the two nearest codebook entries.
+    Drift is the Jensen-Shannon divergence, in bits, of a shard's codes from all other shards'.
     """
     from pipeline.inspection.margins import margins as measure
     from pipeline.inspection.margins import save_margins
@@ -151,7 +152,7 @@ def stats(
             except UserError as error:
                 document["margins_missing"] = str(error)
         else:
-            document["margins_missing"] = "not asked for"
+            document["margins_missing"] = "--margins is 0"
         documents.append(document)
         if not as_json:
             _show_statistics(document)
@@ -203,12 +204,12 @@ def diff(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say which samples' codes differ between two token sets, or two folders of sets."""
+    """List the samples whose codes differ between two token sets, or two folders of sets."""
     from pipeline.inspection.diff import token_difference
 
     documents = []
-    for name, ours, theirs in _same_sets(first, second):
-        found = token_difference(ours, theirs)
+    for name, *folders in _same_sets(first, second):
+        found = token_difference(*folders)
         share = found.codes_differing / max(1, found.codes)
         documents.append(
             {
@@ -227,10 +228,10 @@ def diff(
         changed = [sample for sample in found.differing if sample.codes_differing]
         typer.echo(
             f"{name}: {found.common} samples in both, {len(changed)} with other codes "
-            f"({share:.2%} of all codes), {len(found.differing) - len(changed)} with other "
-            "structure alone"
+            f"({share:.2%} of all codes), {len(found.differing) - len(changed)} with another "
+            "structure only"
         )
-        for folder, keys in ((ours, found.only_first), (theirs, found.only_second)):
+        for folder, keys in zip(folders, (found.only_first, found.only_second), strict=True):
             if keys:
                 typer.echo(f"  only in {folder}: {len(keys)}, {', '.join(keys[:SHOWN])}")
         changed.sort(key=lambda sample: -sample.codes_differing)
@@ -248,36 +249,36 @@ def _same_sets(first: str, second: str) -> list[tuple[str, "Location", "Location
     """(name, folder, folder) of the sets to compare: one each, or those with equal names."""
     from pipeline.storage.location import location
 
-    ours, theirs = (find_sets(folder) for folder in (first, second))
-    if [*ours, *theirs] == [location(first), location(second)]:
-        return [(ours[0].name, ours[0], theirs[0])]
-    names = {path.name: path for path in ours}, {path.name: path for path in theirs}
-    if names[0].keys() != names[1].keys():
+    found = find_sets(first), find_sets(second)
+    if [*found[0], *found[1]] == [location(first), location(second)]:
+        return [(found[0][0].name, found[0][0], found[1][0])]
+    one, other = ({path.name: path for path in paths} for paths in found)
+    if one.keys() != other.keys():
         raise UserError(
-            f"{first} has the sets {', '.join(names[0])}, {second} has {', '.join(names[1])}, "
+            f"{first} has the sets {', '.join(one)}, {second} has {', '.join(other)}, "
             "expected the same: name one set of each"
         )
-    return [(name, names[0][name], names[1][name]) for name in names[0]]
+    return [(name, one[name], other[name]) for name in one]
 
 
 @app.command()
 def preview(
     keys: Annotated[list[str], typer.Argument(help="Keys of samples, as in the shards.")],
-    tokens: Annotated[str, typer.Option(help="The token set that holds them, path or URL.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet, a PNG.")],
+    tokens: Annotated[str, typer.Option(help="The token set of the samples, path or URL.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file, a PNG.")],
     pairs: Pairs = None,
     tokenizer: TokenizerFolder = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Draw what is decoded from samples' tokens, beside their LR and HR."""
+    """Draw the images decoded from samples' tokens beside their LR and HR."""
     from pipeline.inspection.preview import token_sheet
     from pipeline.storage.location import location
-    from tvqrap.images.open import save_png
+    from tvqrap.images.save import save_png
 
     check_overwrite(output, overwrite)
-    place = location(tokens)
-    sheet = token_sheet(place, _pairs_of(place, pairs), _tokenizer(tokenizer), keys)
+    folder = location(tokens)
+    sheet = token_sheet(folder, _pairs_of(folder, pairs), _tokenizer(tokenizer), keys)
     save_png(output, sheet)
     if as_json:
         print_json({"output": str(output), "keys": keys, "size": sheet.size})
@@ -285,103 +286,10 @@ def preview(
         typer.echo(f"{output}: {len(keys)} samples of {tokens}")
 
 
-@app.command()
-def plan(
-    source: Annotated[
-        str,
-        typer.Argument(help="A manifest, a set of pairs, a folder of sets or of photographs."),
-    ],
-    workers: Annotated[
-        list[int] | None, typer.Option(min=1, help="Workers, 1 if not given; may be repeated.")
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Samples per second of one worker; else measured here."),
-    ] = None,
-    params: Annotated[Path, typer.Option(help="File of parameters: network, tokens.")] = Path(
-        "params.yaml"
-    ),
-    size: Annotated[
-        int | None, typer.Option(min=32, help="Side of the HR crops of photographs.")
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option(min=1, help="Crops of each photograph, 1 if not given.")
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=0.0, help="How long to measure.")] = 10.0,
-    as_json: Json = False,
-) -> None:
-    """Say how many samples and bytes an extraction makes, and how many hours it takes.
-
-    The network and the extraction's batch, threads and device are those of the parameters. The
-    rate is that of encoding on this machine, unless given. Of workers no more count than there are
-    shards. Photographs are counted without a look at them.
-    """
-    from pipeline.inspection.estimates import measured_rate, plan, workloads
-    from pipeline.storage.location import location
-    from stages.params import load_params
-
-    settings = load_params(params)
-    architecture = settings.architecture
-    rates: dict[int, float] = {}
-    plans: list[Plan] = []
-    crews = workers or [1]
-    for work in workloads(location(source), size, crops):
-        if work.size not in rates:
-            rates[work.size] = rate or measured_rate(
-                architecture, settings.tokens, work.size, seconds
-            )
-        plans += [plan(work, architecture, rates[work.size], count) for count in crews]
-    how = "given" if rate else "measured here"
-    if as_json:
-        print_json({"rate": how, "plans": [asdict(each) for each in plans]})
-        return
-    for each in plans:
-        typer.echo(
-            f"{each.name}: {each.samples:,} samples of {each.size}x{each.size}, {_sizes([each])}; "
-            f"{_duration(each.hours)} on {_crew(each.workers)} at {each.rate:.3g} samples/s each "
-            f"({how})"
-        )
-    if len(plans) > len(crews):
-        for number, crew in enumerate(crews):
-            sets = plans[number :: len(crews)]
-            typer.echo(
-                f"together: {sum(each.samples for each in sets):,} samples, {_sizes(sets)}; "
-                f"{_duration(sum(each.hours for each in sets))} on up to {_crew(crew)}, one set "
-                "after the other"
-            )
-    if any(each.carried_bytes is None for each in plans):
-        typer.echo("photographs that data.min_side or damage will rule out are counted in")
-
-
-def _crew(workers: int) -> str:
-    return f"{workers} worker{'s' if workers > 1 else ''}"
-
-
-def _sizes(plans: "list[Plan]") -> str:
-    tokens = f"{_bytes(sum(each.token_bytes for each in plans))} of tokens"
-    carried = [each.carried_bytes for each in plans if each.carried_bytes is not None]
-    return tokens + (f" and {_bytes(sum(carried))} of LR" if carried else "")
-
-
-def _duration(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:.3g} h"
-    return f"{hours * 60:.3g} min" if hours * 60 >= 1 else f"{hours * 3600:.3g} s"
-
-
-def _bytes(count: int) -> str:
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.3g} {unit}"
-
-
 def _other_sources(tokens: "Location", pairs: str | None) -> list[str]:
-    """Shards of tokens whose pair shards have changed since, where the pairs are at hand.
+    """Token shards whose pair shards have changed since, one line each.
 
-    Those are the pairs that were given, or the checkout's if they are those of the tokens.
+    Compares with the given pairs, or with the checkout's if the tokens were made from those.
     """
     from pipeline.inspection.reencode import other_sources
     from pipeline.shards.manifest import Manifest
@@ -408,7 +316,7 @@ def _drawn(
 
 
 def _pairs_of(tokens: "Location", pairs: str | None) -> "Location":
-    """The set of pairs of a token set: of that name among those given, or the one that was."""
+    """The given set of pairs, or the one of the token set's name in a folder of sets."""
     from pipeline.shards.manifest import MANIFEST, Manifest
     from pipeline.storage.location import location
 

@@ -1,4 +1,4 @@
-"""What can be compared: plain enlargements, our models, other people's upscalers."""
+"""The methods that can be compared: baselines, our models, other upscalers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,40 +20,40 @@ from tvqrap.upscaling.upscaler import Upscaler
 
 @dataclass(frozen=True)
 class Method:
-    """Something that makes an image four times as large."""
+    """An upscaler by a factor of four."""
 
     make: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-    """uint8 (H, W, 3) to uint8 (4H, 4W, 3); may raise anything."""
+    """uint8 (H, W, 3) to uint8 (4H, 4W, 3); may raise any exception."""
     about: Mapping[str, Any]
-    """What it is, by its fingerprint, where it runs, and how it pads."""
+    """Kind, fingerprint, device and padding."""
     tile: int | None = None
-    """Side in LR pixels of the tiles that large images are upscaled in; None where none are."""
+    """Side in LR pixels of the tiles of large images; None for a method without tiles."""
     overlap: int = 0
-    """Of neighbouring tiles, in LR pixels, at least."""
+    """Least overlap of neighbouring tiles, in LR pixels."""
     multiple: int = 1
     """LR sides are padded to multiples of this before the image's size is judged."""
 
     def tiles(self, height: int, width: int) -> bool:
-        """Whether an LR image of that size is larger than a square tile, and so is cut in tiles."""
+        """Whether an LR image of that size has more pixels than a tile, and so is tiled."""
         high, wide = (side + -side % self.multiple for side in (height, width))
         return self.tile is not None and high * wide > self.tile**2
 
     def protocol(self, tiled: int) -> dict[str, Any]:
-        """What a result says of it, after `tiled` images were upscaled in tiles."""
+        """Its description in a result, after `tiled` images were upscaled in tiles."""
         tiling = {"tile": self.tile, "overlap": self.overlap, "images": tiled} if tiled else None
         return {**self.about, "tiling": tiling}
 
     def made(self, lr: NDArray[np.uint8]) -> NDArray[np.uint8] | str:
-        """The enlarged image, or why there is none."""
+        """The upscaled image, or the reason why there is none."""
         try:
             image = self.make(lr)
-        except Exception as error:  # other people's networks raise anything
+        except Exception as error:  # networks of other projects raise anything
             return str(error) if isinstance(error, ValueError) else one_line(error)
         expected = (SCALE * lr.shape[0], SCALE * lr.shape[1], 3)
         return image if image.shape == expected else f"made {image.shape}, expected {expected}"
 
 
-def plain(kind: Baseline) -> Method:
+def baseline(kind: Baseline) -> Method:
     """Enlargement without a network."""
     return Method(lambda lr: enlarge(lr, kind), {"kind": f"Pillow's {kind}"})
 
@@ -61,7 +61,7 @@ def plain(kind: Baseline) -> Method:
 def model_folder(folder: Path, device: str = "cpu", tile: int = LARGEST_TILE) -> Method:
     """An upscaler's model folder. Raises UserError where it does not hold one.
 
-    The tile is fixed, not chosen by the memory that is free: it is part of the answer.
+    The tile is fixed instead of chosen by the free memory, because pixels depend on it.
     """
     upscaler = Upscaler.from_pretrained(folder, device, tile=tile)
     return Method(

@@ -1,10 +1,11 @@
 """Whether two results may be compared: the same data, metrics, averages, padding and tiling."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tvqrap.comparison.result_files import ModelProtocol, Protocol, Tiling
 from tvqrap.runtime.errors import UserError
 
 _PREFIX = 12
@@ -14,107 +15,103 @@ _SHOWN = 80
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ABSENT = object()
 
-Protocol = Mapping[str, Any]
-"""The `protocol` of a scores.json."""
+Pairs = Sequence[tuple[str, str]]
+"""Models that are compared: one of the first result, one of the second."""
 Found = tuple[str, Any, Any]
-"""A key (with those that it lies in), and its two values."""
+"""A key, preceded by the keys that it lies in, and its two values."""
 
 
 def compare_protocols(
-    ours: Protocol, theirs: Protocol, pairs: Sequence[tuple[str, str]], paths: tuple[Path, Path]
+    first: Protocol, second: Protocol, pairs: Pairs, paths: tuple[Path, Path]
 ) -> list[str]:
-    """What differs and may differ, a line each, for pairs of models (of the first, of the second).
+    """Checks two protocols and returns the differences that are allowed, a line each.
 
     Raises UserError naming the first key that must not differ, with both values. Of the data, the
-    keys that both have are compared: a side without LR holds finished images alone. Networks of one
-    kind must be padded and tiled alike; networks of different kinds pad as each must, but their
-    tiles are of one size.
+    keys that both have are compared: a result without LR holds finished images alone. Networks of
+    one kind must be padded and tiled alike. Networks of different kinds may be padded differently,
+    as each needs, but their tiles must have one size.
     """
-
-    def refuse(found: Found | None) -> None:
-        if found is not None:
-            name, a, b = found
-            raise UserError(
-                f"{paths[1]}: {name} is {_shown(b)}, in {paths[0]} it is {_shown(a)}; scores of "
-                "different protocols cannot be compared"
-            )
-
-    notes = []
-    data = [side["data"] for side in (ours, theirs)]
-    common = [key for key in data[0] if key in data[1]]
-    if not any(key not in ("images", "set") for key in common):
+    if not any(key not in ("images", "set") for key in _common(first.data, second.data)):
         raise UserError(
-            f"{paths[1]}: its data are named by {', '.join(data[1])}, those of {paths[0]} by "
-            f"{', '.join(data[0])}; what has nothing in common cannot be compared"
+            f"{paths[1]}: its data are named by {', '.join(second.data)}, those of {paths[0]} by "
+            f"{', '.join(first.data)}; results without common data cannot be compared"
         )
-    refuse(_difference("data", *({key: side[key] for key in common} for side in data)))
-    notes += [f"data: {key} in {'A' if key in data[0] else 'B'} alone" for key in _lone(*data)]
-    for name in ("pixels", "mean"):
-        refuse(_difference(name, ours.get(name), theirs.get(name)))
-    versions = [side["versions"] for side in (ours, theirs)]
-    refuse(_difference("pyiqa", versions[0].get("pyiqa"), versions[1].get("pyiqa")))
-    for name in ours["metrics"]:
-        if name in theirs["metrics"]:
-            refuse(_difference(f"metrics: {name}", ours["metrics"][name], theirs["metrics"][name]))
-    for first, second in pairs:
-        a, b = ours["models"].get(first, {}), theirs["models"].get(second, {})
-        name = first if first == second else f"{first}, {second}"
-        notes += _model_notes(name, a, b)
-        for how in ("padding", "tiling"):
-            if how in a and how in b:
-                refuse(_model_difference(f"{how} of {name}", how, a, b))
-    for name in dict.fromkeys([*versions[0], *versions[1]]):
-        if versions[0].get(name) != versions[1].get(name):
-            notes.append(_note(name, versions[0].get(name), versions[1].get(name)))
-    interval = [side.get("interval", {}) for side in (ours, theirs)]
-    for name in ("samples", "confidence", "seed"):
-        if interval[0].get(name) != interval[1].get(name):
-            said = _note(f"intervals: {name}", interval[0].get(name), interval[1].get(name))
-            notes.append(f"{said}; A's is taken")
+    for name, a, b in _forbidden(first, second, pairs):
+        raise UserError(
+            f"{paths[1]}: {name} is {_shown(b)}, in {paths[0]} it is {_shown(a)}; scores of "
+            "different protocols cannot be compared"
+        )
+    return _notes(first, second, pairs)
+
+
+def _forbidden(first: Protocol, second: Protocol, pairs: Pairs) -> Iterator[Found]:
+    """Differences that make scores incomparable."""
+    for key in _common(first.data, second.data):
+        yield from _differences(f"data: {key}", first.data[key], second.data[key])
+    yield from _differences("pixels", first.pixels, second.pixels)
+    yield from _differences("mean", first.mean, second.mean)
+    yield from _differences("pyiqa", first.versions.get("pyiqa"), second.versions.get("pyiqa"))
+    for key in _common(first.metrics, second.metrics):
+        yield from _differences(f"metrics: {key}", first.metrics[key], second.metrics[key])
+    for one, other in pairs:
+        a, b = first.models.get(one), second.models.get(other)
+        if a is not None and b is not None:
+            yield from _model_differences(_pair_name(one, other), a, b)
+
+
+def _model_differences(name: str, a: ModelProtocol, b: ModelProtocol) -> Iterator[Found]:
+    if a.kind == b.kind:
+        yield from _differences(f"padding of {name}", a.padding, b.padding)
+        yield from _differences(f"tiling of {name}", _tiles(a.tiling), _tiles(b.tiling))
+    elif a.tiling is not None and b.tiling is not None:
+        yield from _differences(f"tiling of {name}: tile", a.tiling.tile, b.tiling.tile)
+
+
+def _tiles(tiling: Tiling | None) -> dict[str, int | None] | None:
+    """Tiling without the number of tiled images, which follows from their sizes."""
+    return None if tiling is None else {"tile": tiling.tile, "overlap": tiling.overlap}
+
+
+def _notes(first: Protocol, second: Protocol, pairs: Pairs) -> list[str]:
+    """Differences that are allowed, a line each."""
+    notes = [
+        f"data: {key} in {'A' if key in first.data else 'B'} alone"
+        for key in {**first.data, **second.data}
+        if (key in first.data) != (key in second.data)
+    ]
+    for one, other in pairs:
+        a, b = first.models.get(one), second.models.get(other)
+        if a is not None and b is not None:
+            name = _pair_name(one, other)
+            notes += _note(f"{name}: kind", a.kind, b.kind)
+            notes += _note(f"{name}: device", a.device, b.device)
+    for name in {**first.versions, **second.versions}:
+        notes += _note(name, first.versions.get(name), second.versions.get(name))
+    for note in _note("confidence", first.interval.confidence, second.interval.confidence):
+        notes.append(f"{note}; that of A is used")
     return notes
 
 
-def _lone(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    return [key for key in {**ours, **theirs} if (key in ours) != (key in theirs)]
+def _pair_name(one: str, other: str) -> str:
+    return one if one == other else f"{one}, {other}"
 
 
-def _model_difference(name: str, how: str, ours: Protocol, theirs: Protocol) -> Found | None:
-    if ours.get("kind") == theirs.get("kind"):
-        if how == "tiling" and ours[how] and theirs[how]:
-            # How many images took tiles follows from their sizes.
-            ours, theirs = (
-                {how: {key: value for key, value in side[how].items() if key != "images"}}
-                for side in (ours, theirs)
-            )
-        return _difference(name, ours[how], theirs[how])
-    if how == "tiling" and ours[how] and theirs[how]:
-        return _difference(name, {"tile": ours[how]["tile"]}, {"tile": theirs[how]["tile"]})
-    return None
+def _common(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return [key for key in first if key in second]
 
 
-def _model_notes(name: str, ours: Protocol, theirs: Protocol) -> list[str]:
-    return [
-        _note(f"{name}: {key}", ours.get(key), theirs.get(key))
-        for key in ("kind", "device")
-        if ours.get(key) != theirs.get(key)
-    ]
+def _note(name: str, a: Any, b: Any) -> list[str]:
+    shown = ["none" if value is None else value for value in (a, b)]
+    return [] if a == b else [f"{name}: {shown[0]} in A, {shown[1]} in B"]
 
 
-def _note(name: str, ours: Any, theirs: Any) -> str:
-    a, b = ("none" if value is None else value for value in (ours, theirs))
-    return f"{name}: {a} in A, {b} in B"
-
-
-def _difference(name: str, ours: Any, theirs: Any) -> Found | None:
-    """The first key in which two values differ, as deep as both are alike in kind."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        for key in {**ours, **theirs}:
-            a, b = ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
-            found = _difference(f"{name}: {key}", a, b)
-            if found is not None:
-                return found
-        return None
-    return None if ours == theirs else (name, ours, theirs)
+def _differences(name: str, a: Any, b: Any) -> Iterator[Found]:
+    """The keys in which two values differ, as deep as both are mappings."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in {**a, **b}:
+            yield from _differences(f"{name}: {key}", a.get(key, _ABSENT), b.get(key, _ABSENT))
+    elif a != b:
+        yield name, a, b
 
 
 def _shown(value: Any) -> str:

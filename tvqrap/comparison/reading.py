@@ -5,59 +5,35 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from tvqrap.images.open import read_image
+from tvqrap.photo_io.photo import eight_bits
+from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
-from tvqrap.runtime.text import readable
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_DEPTH_AT = 24
-"""Place of the bit depth in a PNG: after its signature and the head of its first chunk."""
+from tvqrap.runtime.text import printable
 
 
 @dataclass(frozen=True)
-class Read:
-    """What a file holds."""
+class ScoredFile:
+    """The pixels of a file."""
 
     pixels: NDArray[np.uint8] | str
-    """uint8 (H, W, 3), or one line that says why there are none."""
+    """uint8 (H, W, 3), or the reason why there are none, one line."""
     note: str = ""
-    """What was changed on the way; empty for nothing."""
+    """One line about a change that was made to the pixels; empty for none."""
 
 
-def read_scored(path: Path) -> Read:
+def read_scored(path: Path) -> ScoredFile:
     """Reads an image that is to be scored, as 8-bit RGB, upright.
 
-    What is transparent has no colour of its own and cannot be scored; 16 bits are reduced to 8, as
-    a note says, because scores are of 8 bits.
+    Transparent pixels have no certain colour, so an image with any of them is refused. 16 bits are
+    rounded to 8, as the scores are of 8 bits, and a note says so.
     """
-    shown = readable(str(path))
     try:
-        if _is_transparent(path):
-            return Read(f"{shown}: is transparent, expected opaque pixels")
-        pixels = np.asarray(read_image(path))
+        photo = read_photo(path).photo
     except UserError as error:
-        return Read(readable(str(error)))
-    return Read(pixels, f"{shown}: 16 bits reduced to 8" if _has_16_bits(path) else "")
-
-
-def _is_transparent(path: Path) -> bool:
-    """Whether an image has a pixel that is not opaque; False for what cannot be read."""
-    try:
-        with Image.open(path) as image:
-            if not image.has_transparency_data:
-                return False
-            lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
-    return float(lowest) < 255  # type: ignore[arg-type]  # one band has two numbers
-
-
-def _has_16_bits(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(_DEPTH_AT + 1)
-    if head.startswith(_PNG):
-        return head[_DEPTH_AT] == 16
-    with Image.open(path) as image:
-        return image.mode.startswith("I")
+        return ScoredFile(printable(str(error)))
+    if photo.alpha is not None:
+        return ScoredFile(f"{printable(path)}: is transparent, expected opaque pixels")
+    deep = photo.pixels.dtype == np.uint16
+    note = f"{printable(path)}: 16 bits reduced to 8" if deep else ""
+    return ScoredFile(eight_bits(photo.pixels), note)

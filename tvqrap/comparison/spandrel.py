@@ -1,6 +1,5 @@
-"""Other people's upscalers, as `spandrel` recognises them by their tensors."""
+"""Upscalers of other projects, which `spandrel` recognises by their tensors."""
 
-import pickle
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tvqrap.architecture import SCALE
@@ -17,17 +14,20 @@ from tvqrap.comparison.methods import Method
 from tvqrap.evaluation.metrics.weights import sha256_of
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import device_name
+from tvqrap.runtime.state_dict import read_state_dict
 from tvqrap.upscaling.tiles import LARGEST_TILE, tiles_along
 
-SUFFIXES = frozenset({".pth", ".safetensors"})
+SUFFIXES = (".pth", ".safetensors")
+"""Endings, in lower case, of the files that are tried."""
 OVERLAP = 32
+"""Least overlap of neighbouring tiles, in LR pixels."""
 
 
 def other_upscaler(path: Path, device: str = "cpu", tile: int = LARGEST_TILE) -> Method:
     """An upscaler from its published file, for `evaluate`.
 
-    Images larger than a square of `tile` LR pixels are upscaled in tiles that overlap by 32 or more
-    and fade into each other. Raises UserError as `load_other` does.
+    Images with more LR pixels than a tile of side `tile` are upscaled in tiles that overlap by
+    `OVERLAP` or more and are blended there. Raises UserError as `load_other` does.
     """
     network = load_other(path, device)
     sizes = network.size_requirements
@@ -57,7 +57,7 @@ def load_other(path: Path, device: str = "cpu") -> Any:
         raise UserError(
             f"{path}: spandrel is not installed; `pip install tvqrap[evaluation]` brings it"
         ) from None
-    state = _read(path)
+    state = read_state_dict(path)
     try:
         found = spandrel.ModelLoader(device=device).load_from_state_dict(
             spandrel.canonicalize_state_dict(state)
@@ -77,7 +77,7 @@ def load_other(path: Path, device: str = "cpu") -> Any:
 
 
 class _Tiled:
-    """Runs a network on a whole image, or in tiles where it is larger than a square of `tile`."""
+    """Runs a network on a whole image, or in tiles where it has more pixels than a tile."""
 
     def __init__(self, network: Any, device: torch.device, tile: int) -> None:
         self.network = network
@@ -108,25 +108,3 @@ class _Tiled:
         if not made.isfinite().all():
             raise ValueError("the model gives values that are not finite")
         return made
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The tensors of a file, without unpickling anything else."""
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a readable file of weights ({reason})") from None
-    if not isinstance(state, dict):
-        raise UserError(f"{path}: holds a {type(state).__name__}, expected tensors by name")
-    return state

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, Strict, field_validator
+from pydantic import Field, PositiveInt, Strict, field_validator
 
 from tvqrap.config.base import Settings
 
@@ -35,16 +35,12 @@ MetricName = Literal[
 
 
 class EvaluationSettings(Settings):
-    """What is scored, and how sure the scores are said to be."""
+    """Metrics, intervals and pictures of an evaluation."""
 
     metrics: Annotated[tuple[MetricName, ...], Strict(False), Field(min_length=1)]
     """Metrics, in the order of the columns."""
-    bootstrap_samples: PositiveInt
-    """Resamplings of the photographs behind each interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the resampled means that an interval holds."""
-    seed: NonNegativeInt
-    """Of the resampling."""
+    """Confidence of the intervals and verdicts (Student's t over photographs)."""
     pictures: PositiveInt
     """Photographs shown on the contact sheet."""
     pad_multiple: PositiveInt

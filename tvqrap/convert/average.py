@@ -24,16 +24,16 @@ def average_upscalers(folders: Sequence[Path], parts: Sequence[float], output: P
     Raises `UserError` where a folder holds no upscaler, or one that differs from the first in
     architecture, assignment or codebook.
     """
-    cards = [read_config(folder) for folder in folders]
+    configs = [read_config(folder) for folder in folders]
     whole = sum(parts)
     total: dict[str, Tensor] = {}
-    for folder, card, part in zip(folders, cards, parts, strict=True):
+    for folder, config, part in zip(folders, configs, parts, strict=True):
         network = load_upscaler(folder)
         if not total:
             first = network
         for name, ours, its in (
-            ("architecture", card.architecture, cards[0].architecture),
-            ("assignment", card.assignment, cards[0].assignment),
+            ("architecture", config.architecture, configs[0].architecture),
+            ("assignment", config.assignment, configs[0].assignment),
         ):
             if ours != its:
                 raise UserError(f"{folder}: {name} {ours}, expected {folders[0]}'s, {its}")
@@ -45,8 +45,10 @@ def average_upscalers(folders: Sequence[Path], parts: Sequence[float], output: P
     first.load_state_dict(total)
     about = {
         "mean_of": [
-            {"fingerprint": card.fingerprint, "part": part / whole, "about": card.about}
-            for card, part in zip(cards, parts, strict=True)
+            {"fingerprint": config.fingerprint, "part": part / whole, "about": config.about}
+            for config, part in zip(configs, parts, strict=True)
         ]
     }
-    return save_model(output, "upscaler", first, cards[0].architecture, about, cards[0].assignment)
+    return save_model(
+        output, "upscaler", first, configs[0].architecture, about, configs[0].assignment
+    )

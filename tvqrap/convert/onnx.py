@@ -80,7 +80,7 @@ def export_onnx(folder: Path, file: Path) -> None:
         raise UserError(
             "export needs onnx, which is not installed: pip install 'tvqrap[export]'"
         ) from None
-    card = read_config(folder)
+    config = read_config(folder)
     network = AnySize(load_upscaler(folder)).eval()
     example = torch.zeros(1, 3, network.multiple, 2 * network.multiple)
     with atomic_path(file) as temporary:
@@ -108,10 +108,10 @@ def export_onnx(folder: Path, file: Path) -> None:
             "input": f"{INPUT}: float32 (count, 3, height, width), RGB, -1 to 1",
             "output": f"{OUTPUT}: the same with {SCALE} times the height and width",
             "padding": f"to multiples of {network.multiple}, in the graph",
-            "architecture": json.dumps(card.architecture.to_dict()),
-            "assignment": card.assignment or "hard",
-            "fingerprint": card.fingerprint,
-            "about": json.dumps(card.about),
+            "architecture": json.dumps(config.architecture.to_dict()),
+            "assignment": config.assignment or "hard",
+            "fingerprint": config.fingerprint,
+            "about": json.dumps(config.about),
         }
         onnx.helper.set_model_props(model, metadata)
         onnx.checker.check_model(model)

@@ -1,7 +1,9 @@
-"""Converts the weights of a model folder to float16."""
+"""Converts the weights of a model folder to another number format."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 from tvqrap.pretrained.folder import (
     README,
@@ -15,23 +17,27 @@ from tvqrap.pretrained.folder import (
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
 
+StoredDtype = Literal["float16", "float32"]
 
-def halve_model(folder: Path, output: Path) -> ModelConfig:
-    """Writes a model folder with the weights of another as float16: half the bytes.
 
-    The new fingerprint is of the weights as they are read back, in float32; a README.md goes along.
-    Raises `UserError` where `folder` holds no model, or a weight is too large for float16.
+def convert_model(folder: Path, output: Path, dtype: StoredDtype) -> ModelConfig:
+    """Writes a model folder with the weights of another in the number format `dtype`.
+
+    Models are read as float32, so the new fingerprint is that of the stored weights in float32. A
+    README.md is copied. Raises `UserError` where `folder` holds no model, or a weight is too large
+    for float16.
     """
-    card = read_config(folder)
-    state = {name: value.half() for name, value in read_state(folder).items()}
+    config = read_config(folder)
+    stored = getattr(torch, dtype)
+    state = {name: value.to(stored) for name, value in read_state(folder).items()}
     for name, value in state.items():
         if not value.isfinite().all():
-            raise UserError(f"{folder}: {name} has values beyond float16")
-    read_back = {name: value.float() for name, value in state.items()}
-    about = {**card.about, "halved_from": card.fingerprint}
-    card = replace(card, fingerprint=state_fingerprint(read_back), about=about)
-    write_model(output, state, card)
+            raise UserError(f"{folder}: {name} has values beyond {dtype}")
+    fingerprint = state_fingerprint({name: value.float() for name, value in state.items()})
+    about = {**config.about, "converted_from": config.fingerprint}
+    config = config.model_copy(update={"fingerprint": fingerprint, "about": about})
+    write_model(output, state, config)
     readme = read_readme(folder)
     if readme is not None:
         write_atomic(output / README, readme)
-    return card
+    return config

@@ -1,20 +1,16 @@
-"""The authors' published checkpoints (`.pth` files) as our networks and model folders.
+"""The authors' published checkpoints (`.pth` or safetensors) as our networks and model folders.
 
-A stage-1 file holds the tokenizer. A stage-2 and a stage-3 file hold the tokenizer and the
-predictor, under the same names: nothing in them tells which of the two they are.
+A stage-1 file holds the tokenizer. Stage-2 and stage-3 files hold the tokenizer and the predictor
+under the same names, so the two stages cannot be told apart.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import pickle
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +22,11 @@ from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import Kind, ModelConfig, save_model
 from tvqrap.runtime.errors import UserError
-
-KEYS = ("params_ema", "params")
-"""Entries of a file that may hold its tensors; the first that is there is read."""
+from tvqrap.runtime.state_dict import read_state_file
+from tvqrap.runtime.text import printable
 
 _NAMED = 3
-"""Tensors that an error names of each kind."""
+"""Number of tensors of each kind that an error names."""
 
 _CODEBOOK = reference_name("codebook.embedding.weight")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -39,25 +34,25 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """What a published file holds."""
+    """The networks of a published file."""
 
     file: str
     """Its name, without folders."""
     sha256: str
     """Of the file, hex."""
-    key: str
-    """Entry that held the tensors, one of `KEYS`."""
+    entry: str | None
+    """Entry that held the tensors, such as `params_ema`; None for tensors at the top level."""
     tokenizer: Tokenizer
     upscaler: UpscalerNetwork | None
     """None in a stage-1 file."""
     others: tuple[str, ...] = ()
     """Other entries of the file, which were not read."""
     computed: tuple[str, ...] = ()
-    """Tensors of the file, in its names, that the networks compute: found to be equal."""
+    """Tensors of the file, in its names, that the networks compute themselves, found equal."""
 
     @property
     def kind(self) -> Kind:
-        """What the file was published for: `tokenizer` (stage 1) or `upscaler` (2 and 3)."""
+        """`tokenizer` for a file of stage 1, `upscaler` for one of stage 2 or 3."""
         return "tokenizer" if self.upscaler is None else "upscaler"
 
     def network(self, kind: Kind) -> Tokenizer | UpscalerNetwork:
@@ -71,8 +66,8 @@ class PublishedCheckpoint:
     def names_left_out(self, kind: Kind) -> dict[str, list[str]]:
         """Learned tensors of the file, in its names, that the network of that kind does not need.
 
-        They are sorted by part, under the part's name here; upscaling needs none of the
-        tokenizer's encoder, fuse block and small autoencoder.
+        They are grouped by part, under our name of the part. Upscaling needs neither the
+        tokenizer's encoder nor its fuse block nor its small autoencoder.
         """
         names = set(self.tokenizer.state_dict())
         if self.upscaler is not None:
@@ -98,10 +93,10 @@ def read_published(path: Path) -> PublishedCheckpoint:
         UserError: The file cannot be read or is not such a file; the message names the first
             tensors that are missing, unexpected or of another shape.
     """
-    contents, sha256 = _load(path)
-    key, found = _tensors(path, contents)
+    state = read_state_file(path)
+    found = state.tensors
     entries = found.get(_CODEBOOK)
-    if isinstance(entries, Tensor) and entries.ndim == 2:
+    if entries is not None and entries.ndim == 2:
         try:
             architecture = Architecture(codebook=len(entries))
         except ValueError as error:
@@ -116,20 +111,22 @@ def read_published(path: Path) -> PublishedCheckpoint:
     stage = "stage 1" if upscaler is None else "stage 2 or 3"
     problems = _problems(found, networks)
     if problems:
-        raise UserError(f"{path}: is no published {stage} checkpoint: {'; '.join(problems)}")
+        raise UserError(f"{path}: not a published {stage} checkpoint: {'; '.join(problems)}")
     for network in networks:
         network.load_state_dict(
             {name: found[reference_name(name)] for name in network.state_dict()}
         )
         network.eval()
     indices, masks = _not_learned(networks)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return PublishedCheckpoint(
         path.name,
         sha256,
-        key,
+        state.entry,
         tokenizer,
         upscaler,
-        others=tuple(printable(str(entry)) for entry in contents if entry != key),
+        others=tuple(printable(name) for name in state.others),
         computed=tuple(sorted(indices | masks)),
     )
 
@@ -137,67 +134,22 @@ def read_published(path: Path) -> PublishedCheckpoint:
 def save_published(folder: Path, kind: Kind, checkpoint: PublishedCheckpoint) -> ModelConfig:
     """Writes a published file's network of that kind as a model folder.
 
-    The card's `about` names the file, its SHA-256 and the parts that were left out.
+    Its `about` names the file, its SHA-256 and the parts that were left out.
     """
     network = checkpoint.network(kind)
     about = {
         "imported": {
             "file": checkpoint.file,
             "sha256": checkpoint.sha256,
-            "key": checkpoint.key,
+            "entry": checkpoint.entry,
             "left_out": checkpoint.left_out(kind),
         }
     }
     return save_model(folder, kind, network, network.architecture, about)
 
 
-def _load(path: Path) -> tuple[Any, str]:
-    """What the file unpickles to, tensors on the CPU, and the file's SHA-256."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, expected a published checkpoint (.pth)")
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            # torch warns of files that it then fails to read: the error below says it all.
-            with warnings.catch_warnings(action="ignore"):
-                return torch.load(file, map_location="cpu", weights_only=True), sha256
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:
-        # Other bytes than a checkpoint's make the reader fail in any way at all.
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and refused:
-            raise UserError(
-                f"{path}: asks for the Python object {refused[1]}, expected tensors alone; "
-                "nothing of it was run"
-            ) from None
-        raise UserError(
-            f"{path}: {path.stat().st_size:,} bytes that are not readable as a PyTorch checkpoint "
-            "(cut short, or another kind of file)"
-        ) from None
-
-
-def _tensors(path: Path, contents: Any) -> tuple[str, Mapping[str, Any]]:
-    """The entry that holds the tensors, and them by name."""
-    wanted = " or ".join(KEYS)
-    if not isinstance(contents, Mapping):
-        raise UserError(f"{path}: holds a {type(contents).__name__}, expected entries {wanted}")
-    key = next((key for key in KEYS if key in contents), None)
-    if key is None:
-        raise UserError(
-            f"{path}: expected an entry {wanted}; found {_first([*contents]) or 'nothing'}"
-        )
-    found = contents[key]
-    if not isinstance(found, Mapping):
-        raise UserError(f"{path}: {key} is a {type(found).__name__}, expected named tensors")
-    return key, {str(name): value for name, value in found.items()}
-
-
-def _problems(found: Mapping[str, Any], networks: Sequence[nn.Module]) -> list[str]:
-    """Why the tensors are not those of the networks: phrases, none where they are."""
+def _problems(found: Mapping[str, Tensor], networks: Sequence[nn.Module]) -> list[str]:
+    """Differences between the tensors and those of the networks, one phrase for each kind."""
     learned = {
         reference_name(name): tuple(value.shape)
         for network in networks
@@ -233,7 +185,7 @@ def _problems(found: Mapping[str, Any], networks: Sequence[nn.Module]) -> list[s
 
 
 def _not_learned(networks: Sequence[nn.Module]) -> tuple[set[str], set[str]]:
-    """Published names of what fixes the windows: position indices, and masks of shifted blocks."""
+    """Published names of the windows' constants: position indices, masks of shifted blocks."""
     indices, masks = set(), set()
     for network in networks:
         for name, module in network.named_modules():
@@ -245,24 +197,18 @@ def _not_learned(networks: Sequence[nn.Module]) -> tuple[set[str], set[str]]:
     return indices, masks
 
 
-def _is_plain(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    )
+def _is_weight(value: Tensor, shape: tuple[int, ...]) -> bool:
+    return value.dtype in _FLOATS and tuple(value.shape) == shape
 
 
-def _is_weight(value: Any, shape: tuple[int, ...]) -> bool:
-    return _is_plain(value) and value.dtype in _FLOATS and tuple(value.shape) == shape
-
-
-def _is_index(value: Any) -> bool:
+def _is_index(value: Tensor) -> bool:
     index = relative_position_index()
-    return _is_plain(value) and value.shape == index.shape and bool((value == index).all())
+    return value.shape == index.shape and bool((value == index).all())
 
 
-def _is_mask(value: Any) -> bool:
-    """Whether it is the mask of a square map of any side: the authors keep that of their crops."""
-    if not _is_plain(value) or value.ndim != 3:
+def _is_mask(value: Tensor) -> bool:
+    """Whether it is the mask of a square map of any side: the authors store that of their crops."""
+    if value.ndim != 3:
         return False
     side = WINDOW * math.isqrt(len(value))
     if value.shape != ((side // WINDOW) ** 2, WINDOW**2, WINDOW**2) or not side:
@@ -271,19 +217,11 @@ def _is_mask(value: Any) -> bool:
     return bool((value == mask.clamp(min=-100)).all())
 
 
-def _described(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    kind = value.dtype if value.layout == torch.strided else value.layout
-    return f"{str(kind).removeprefix('torch.')} {tuple(value.shape)}"
+def _described(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
 
 
-def _first(names: Sequence[object]) -> str:
+def _first(names: Sequence[str]) -> str:
     """The first few, on one line whatever the file calls its tensors."""
-    shown = [printable(str(name)) for name in names[:_NAMED]]
+    shown = [printable(name) for name in names[:_NAMED]]
     return ", ".join(shown) + (", ..." if len(names) > _NAMED else "")
-
-
-def printable(name: str) -> str:
-    """A name from a file, on one line whatever it holds."""
-    return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""Enlargement without a network."""
+"""Baselines: Pillow's bicubic and Lanczos interpolation."""
 
 from typing import Literal
 
@@ -14,6 +14,6 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LAN
 
 
 def enlarge(lr: NDArray[np.uint8], kind: Baseline) -> NDArray[np.uint8]:
-    """Pillow's enlargement of uint8 (H, W, 3)."""
+    """Enlarges uint8 (H, W, 3) four times, to uint8 (4H, 4W, 3)."""
     size = (SCALE * lr.shape[1], SCALE * lr.shape[0])
     return np.asarray(Image.fromarray(lr).resize(size, _FILTERS[kind]))

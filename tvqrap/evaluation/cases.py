@@ -1,9 +1,8 @@
 """Upscaling and scoring many images on all cores."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
@@ -17,23 +16,25 @@ from tvqrap.evaluation.metrics.scorer import Scorer
 from tvqrap.runtime.memory import free_memory
 
 BYTES_PER_PIXEL = 2200
-"""What scoring takes of each HR pixel at most, with the default metrics (ST-LPIPS VGG takes the
-most of it): measured, about 2 GB per megapixel."""
+"""Peak memory of scoring for each HR pixel with the default metrics (measured): about 2 GB per
+megapixel, most of it for ST-LPIPS VGG."""
 _SHARE = 0.5
-"""Of the free memory that scoring may take; upscaling and finished images have the rest."""
+"""The part of the free memory that scoring may take; upscaling and finished images need the
+rest."""
 _UNKNOWN = 4_000_000
+"""Pixels at once where the free memory is not known."""
 
 
 def pixels_at_once() -> int:
-    """Pixels of HR that the memory that is free now has room for. No score depends on it."""
+    """HR pixels that can be scored at once in the free memory. No score depends on it."""
     free = free_memory()
     return _UNKNOWN if free is None else int(_SHARE * free / BYTES_PER_PIXEL)
 
 
 class PixelBudget:
-    """Lets threads in while the pixels that they hold together stay within a number.
+    """Limits the pixels that several threads hold together.
 
-    An image that is larger than that is let in alone.
+    A larger image waits until no other thread holds any.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -43,7 +44,7 @@ class PixelBudget:
 
     @contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
-        """Waits until there is room for so many pixels, and keeps it."""
+        """Waits until that many pixels fit, and reserves them."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held or self._held + pixels <= self.pixels)
             self._held += pixels
@@ -55,36 +56,43 @@ class PixelBudget:
                 self._changed.notify_all()
 
 
-WAITING_BYTES = 1 << 30
-"""Of images that were scored and wait for their turn; more are not begun then."""
-
-
 @dataclass(frozen=True)
 class Case:
-    """One test image: HR and what each model made of its LR."""
+    """One test image: its LR, its HR and the image that each model made of LR."""
 
     image: str
     photo: str
-    """What the image is a crop of; images of one photo are averaged first."""
+    """The photograph that the image is a crop of; images of one photograph are averaged first."""
     hr: NDArray[np.uint8] | None
     """(H, W, 3); None where there is no reference."""
     lr: NDArray[np.uint8] | None
     """(H / 4, W / 4, 3); None where finished images alone are scored."""
     made: Mapping[str, NDArray[np.uint8] | str]
-    """By model: uint8 (H, W, 3), or one line that says why there is no image."""
+    """By model: uint8 (H, W, 3), or the reason why there is no image, one line."""
     known: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By model: numbers that are known already (code accuracy), by column."""
+    """By model and column: numbers that no metric computes (code accuracy)."""
     codes: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
     """By model: the codes that its image was decoded from."""
     no_hr: str = ""
-    """Why there is no HR, where there ought to be."""
+    """The reason why HR is missing, in a set that has HR."""
+    tiled: tuple[str, ...] = ()
+    """Models that upscaled the image in tiles."""
     notes: tuple[str, ...] = ()
-    """What was done to the image's files before they could be scored, a line each."""
+    """Changes that were made to the files' pixels before scoring, a line each."""
 
     @property
     def images(self) -> list[NDArray[np.uint8]]:
-        """All that were made or read, HR first."""
+        """All images of the case, HR first."""
         return [p for p in (self.hr, self.lr, *self.made.values()) if isinstance(p, np.ndarray)]
+
+
+@dataclass(frozen=True)
+class PendingCase:
+    """A case that is not made yet."""
+
+    image: str
+    """Name of the image, unique in its set."""
+    make: Callable[[], Case]
 
 
 @dataclass(frozen=True)
@@ -126,32 +134,28 @@ def _scored(scorer: Scorer, case: Case) -> Scored:
 
 
 def score_cases(
-    cases: Iterable[Callable[[], Case]], scorer: Scorer, workers: int | None = None
+    cases: Iterable[PendingCase], scorer: Scorer, workers: int | None = None
 ) -> Iterator[Scored]:
-    """Makes and scores cases, several at a time, and yields them in their order.
+    """Makes and scores cases in several threads, and yields each as it is done, in any order.
 
-    A case is made and scored on one thread, so that neither depends on `workers` (all cores that
-    this process may use, if not given): threads that work on one image each get more done than all
-    on one, and the small operations of the metrics gain nothing from more. At most two cases per
-    worker, and `WAITING_BYTES` of those that are done, wait in memory; large images are scored by
-    fewer workers at once, as `pixels_at_once` finds room.
+    One thread makes and scores a case, so no score depends on `workers` (by default, all cores that
+    this process may use). At most one case more than workers waits in memory. Large images are
+    scored by fewer workers at once, see `pixels_at_once`.
     """
+    # The small operations of the metrics gain more from several images than from several threads.
     workers = workers or len(os.sched_getaffinity(0))
     budget = PixelBudget(pixels_at_once())
-    waiting: deque[Future[Scored]] = deque()
+    waiting: set[Future[Scored]] = set()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            for make in cases:
-                waiting.append(pool.submit(_score, scorer, budget, make))
-                while len(waiting) >= 2 * workers or _done_bytes(waiting) > WAITING_BYTES:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for pending in cases:
+                waiting.add(pool.submit(_score, scorer, budget, pending.make))
+                if len(waiting) > workers:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            for future in as_completed(waiting):
+                yield future.result()
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _done_bytes(waiting: Iterable[Future[Scored]]) -> int:
-    done = (future for future in waiting if future.done() and future.exception() is None)
-    return sum(image.nbytes for future in done for image in future.result().case.images)

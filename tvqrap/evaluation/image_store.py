@@ -1,6 +1,9 @@
-"""The images of a run as PNGs: what metrics of whole sets read, and what the page shows."""
+"""The images of an evaluation as PNGs, for metrics of whole sets and for the report."""
 
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,63 +13,67 @@ from PIL import Image
 from tvqrap.evaluation.cases import Case
 
 
-class ImageStore:
-    """Keeps HR, LR and what each model made of them, by the image's number in the run.
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an OSError that names no file, as of a full disk, the name of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            number = error.errno or errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
 
-    Files are named by numbers alone, so that no image's or model's name matters to the file system.
+
+class ImageStore:
+    """Stores HR, LR and the images of each model, by the image's number in its set.
+
+    Names of files are numbers, so that no image's or model's name matters to the file system.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, models: Sequence[str]) -> None:
         self.folder = folder
-        self.names: list[str] = []
-        """Of the images, in the order in which they came."""
-        self._models: list[str] = []
-        self._counts: dict[Path, int] = {}
-
-    def add(self, case: Case) -> None:
-        """Keeps a case's images; those that could not be made are left out."""
-        number = len(self.names)
-        self.names.append(case.image)
-        for kind, pixels in (("hr", case.hr), ("lr", case.lr)):
-            if pixels is not None:
-                self._keep(self.folder / kind, number, pixels)
-        for model, made in case.made.items():
-            folder = self.of_model(model)
-            if not isinstance(made, str):
-                self._keep(folder, number, made)
-
-    def _keep(self, folder: Path, number: int, pixels: NDArray[np.uint8]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._counts[folder] = self._counts.get(folder, 0) + 1
-        Image.fromarray(pixels).save(folder / f"{number:06d}.png", compress_level=1)
-
-    @property
-    def hr(self) -> Path:
+        self.hr = folder / "hr"
         """Folder of the HR images."""
-        return self.folder / "hr"
+        self._made = {model: folder / f"made{index}" for index, model in enumerate(models)}
+        self._folders = {"LR": folder / "lr", **self._made, "HR": self.hr}
+
+    def add(self, number: int, case: Case) -> None:
+        """Stores the images of a case; those that could not be made are left out."""
+        for name, pixels in {"LR": case.lr, **case.made, "HR": case.hr}.items():
+            folder = self._folders[name]
+            path = self._path(folder, number)
+            with naming(path):
+                if not isinstance(pixels, np.ndarray):
+                    path.unlink(missing_ok=True)
+                    continue
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path, compress_level=1)
 
     def of_model(self, model: str) -> Path:
-        """Folder of what a model made."""
-        if model not in self._models:
-            self._models.append(model)
-        return self.folder / f"made{self._models.index(model)}"
+        """Folder of a model's images."""
+        return self._made[model]
 
     def count(self, folder: Path) -> int:
-        """Images that were kept in one of the folders."""
-        return self._counts.get(folder, 0)
+        """Number of images in one of the folders."""
+        return sum(1 for _ in folder.glob("*.png"))
 
-    def read(self, folder: Path, number: int) -> NDArray[np.uint8] | None:
-        """An image, uint8 (H, W, 3); None where there is none."""
-        path = folder / f"{number:06d}.png"
+    @property
+    def columns(self) -> list[str]:
+        """Those of `LR`, the models' names and `HR` that have any image."""
+        return [name for name, folder in self._folders.items() if folder.is_dir()]
+
+    def pictures(self, number: int) -> dict[str, NDArray[np.uint8]]:
+        """The images of one case by `LR`, the models' names and `HR`, in this order."""
+        found = {name: self._read(folder, number) for name, folder in self._folders.items()}
+        return {name: pixels for name, pixels in found.items() if pixels is not None}
+
+    def _read(self, folder: Path, number: int) -> NDArray[np.uint8] | None:
+        path = self._path(folder, number)
         if not path.is_file():
             return None
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             return np.asarray(image)
 
-    def pictures(self, number: int, models: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        """What there is of one image, by `LR`, the models' names and `HR`, in this order."""
-        folders = [("LR", self.folder / "lr")]
-        folders += [(model, self.of_model(model)) for model in models]
-        folders += [("HR", self.hr)]
-        found = [(name, self.read(folder, number)) for name, folder in folders]
-        return {name: pixels for name, pixels in found if pixels is not None}
+    def _path(self, folder: Path, number: int) -> Path:
+        return folder / f"{number:06d}.png"

@@ -1,74 +1,73 @@
-"""Collecting the scores of a run, and writing all that comes of them."""
+"""The scores of a finished evaluation: summary, files and missing scores."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tvqrap.evaluation.cases import ImageScores, Scored
+from tvqrap.evaluation.cases import ImageScores
 from tvqrap.evaluation.image_store import ImageStore
 from tvqrap.evaluation.metrics.registry import Score
 from tvqrap.evaluation.metrics.scorer import Scorer
-from tvqrap.evaluation.statistics.codebook import code_use
-from tvqrap.evaluation.statistics.intervals import Resampling
+from tvqrap.evaluation.statistics.codebook import use_of_counts
 from tvqrap.evaluation.summary import SCORES, Summary, protocol, summarise, write_scores
+from tvqrap.evaluation.unfinished import ScoredImage
 from tvqrap.runtime.errors import UserError
 
 
 class Results:
-    """The scores of one run, image after image."""
+    """The scores of all images of a set."""
 
     def __init__(
-        self, scorer: Scorer, resampling: Resampling, spool: ImageStore | None = None
+        self,
+        scored: Iterable[ScoredImage],
+        scorer: Scorer,
+        confidence: float,
+        store: ImageStore,
+        *,
+        codebook: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """`spool` keeps the images, for metrics of whole sets and for the page."""
-        self.scorer = scorer
-        self.resampling = resampling
-        self.spool = spool
-        self.rows: list[ImageScores] = []
-        self.notes: list[str] = []
-        self._codes: dict[str, list[NDArray[np.integer]]] = {}
+        """`store` holds the images; `codebook` is needed where images have codes.
 
-    def add(self, scored: Scored) -> None:
-        """Takes in a case and its scores."""
-        self.rows += scored.rows
-        self.notes += scored.case.notes
-        for model, codes in scored.case.codes.items():
-            self._codes.setdefault(model, []).append(codes.reshape(-1))
-        if self.spool is not None:
-            self.spool.add(scored.case)
-
-    def summary(self, codebook: int | None = None) -> Summary:
-        """Means, intervals, totals and failures; `codebook` is needed where cases have codes.
-
-        Raises UserError where there is no image at all.
+        Raises UserError where there is no image.
         """
-        if not self.rows:
+        self.images = sorted(scored, key=lambda entry: entry.number)
+        if not self.images:
             raise UserError("no images to score")
+        self.scorer = scorer
+        self.confidence = confidence
+        self.store = store
+        self.codebook = codebook
+        self.notes = [*notes, *(note for entry in self.images for note in entry.notes)]
+        self.rows: list[ImageScores] = [row for entry in self.images for row in entry.rows]
+        self.tiled = Counter(model for entry in self.images for model in entry.tiled)
+        """By model: number of images that it upscaled in tiles."""
+
+    def summary(self) -> Summary:
+        """Means, intervals, numbers of the whole set and failures."""
         totals: dict[str, dict[str, Score]] = {row.model: {} for row in self.rows}
-        for model, codes in self._codes.items():
-            assert codebook is not None
-            use = code_use(np.concatenate(codes), codebook)
+        for model in dict.fromkeys(model for entry in self.images for model in entry.codes):
+            assert self.codebook is not None
+            counts = [e.counts(model, self.codebook) for e in self.images if model in e.codes]
+            use = use_of_counts(np.sum(counts, axis=0))
             totals[model]["code_usage"] = Score(use.usage)
             totals[model]["code_perplexity"] = Score(use.perplexity)
         if set(self.scorer.names) - set(self.scorer.of_images):
             for model in totals:
                 totals[model].update(self._of_set(model))
-        return summarise(self.rows, totals, self.resampling, self.scorer.missing)
+        return summarise(self.rows, totals, self.confidence, self.scorer.missing)
 
     def _of_set(self, model: str) -> dict[str, Score]:
         names = [name for name in self.scorer.names if name not in self.scorer.of_images]
-        if self.spool is None:
-            return {name: Score(None, "the images were not kept") for name in names}
-        made, hr = self.spool.of_model(model), self.spool.hr
-        images = len(self.spool.names)
-        for folder, what in ((hr, "HR"), (made, model)):
-            # Over fewer images it would be another number, not a worse one.
-            if self.spool.count(folder) < images:
-                found = self.spool.count(folder)
-                reason = f"{found} of {images} images of {what}"
+        made, hr = self.store.of_model(model), self.store.hr
+        for folder, of in ((hr, "HR"), (made, model)):
+            # The number over a part of the set is not comparable to that of the whole set.
+            found = self.store.count(folder)
+            if found < len(self.images):
+                reason = f"{found} of {len(self.images)} images of {of}"
                 return {name: Score(None, reason) for name in names}
         return self.scorer.score_set(made, hr)
 
@@ -80,17 +79,17 @@ class Results:
         data: Mapping[str, Any],
         models: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Writes metrics.json, scores.json and per_image.csv; the protocol that was written.
+        """Writes metrics.json, scores.json and per_image.csv; returns the protocol.
 
-        `data` and `models` say what was scored, by fingerprints.
+        `data` and `models` describe the scored images and models by fingerprints.
         """
-        about = protocol(self.scorer.protocol(), self.resampling, data=data, models=models)
+        about = protocol(self.scorer.protocol(), self.confidence, data=data, models=models)
         write_scores(folder, summary, self.rows, about, self.notes)
         return about
 
 
-def check_losses(summary: Summary, folder: Path) -> None:
-    """Raises UserError where a score is missing, with the first of those that are."""
+def check_complete(summary: Summary, folder: Path) -> None:
+    """Raises UserError where a score is missing; the message counts them and names the first."""
     if not summary.lost:
         return
     if summary.failures:

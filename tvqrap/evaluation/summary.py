@@ -1,13 +1,14 @@
 """From scores of images to the numbers and files of an evaluation.
 
-`metrics.json` holds means of metrics alone, for tools that compare runs; `scores.json` holds the
-intervals, what the codes say (accuracy, usage, perplexity), the protocol and all that failed;
-`per_image.csv` every score.
+`metrics.json` holds the means of the metrics, for tools that compare runs; `scores.json` holds
+intervals, numbers of the codes (accuracy, usage, perplexity), the protocol and the failures;
+`per_image.csv` holds every score.
 """
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from tvqrap.evaluation.cases import ImageScores
 from tvqrap.evaluation.metrics.pyiqa import installed, pyiqa_version
 from tvqrap.evaluation.metrics.registry import METRICS, Score
-from tvqrap.evaluation.statistics.intervals import Interval, Resampling, caution, mean_interval
+from tvqrap.evaluation.statistics.intervals import Interval, caution, mean_interval
 from tvqrap.runtime.atomic import write_atomic
 
 METRICS_FILE, SCORES, PER_IMAGE = "metrics.json", "scores.json", "per_image.csv"
@@ -44,7 +45,7 @@ COLUMNS: dict[str, Column] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """A score that could not be had."""
+    """A score that is missing, with the reason."""
 
     model: str
     image: str
@@ -61,23 +62,23 @@ class Summary:
     intervals: Mapping[str, Mapping[str, Interval]]
     """By model and column, over the images that have the score."""
     totals: Mapping[str, Mapping[str, float]]
-    """By model and column: numbers of a whole set, that no image has."""
+    """By model and column: numbers of the whole set."""
     images: int
-    """Images that each model was given."""
+    """Number of images that each model was given."""
     photos: int
-    """Photographs that they are of."""
+    """Number of photographs that the images show."""
     failures: tuple[Failure, ...]
     missing: Mapping[str, str]
-    """Metrics that could not be had at all, and why."""
+    """Metrics that cannot be computed at all, with the reason."""
 
     @property
     def caution(self) -> str:
-        """What is to be said of so few photographs; empty where there are enough."""
+        """One line where photographs are too few for verdicts; empty where there are enough."""
         return caution(self.photos)
 
     @property
     def lost(self) -> int:
-        """Scores that were asked for and are not there; a missing metric counts once."""
+        """Number of scores that were asked for and are missing; a missing metric counts once."""
         return len(self.failures) + len(self.missing)
 
     def mean(self, model: str, column: str) -> float | None:
@@ -90,10 +91,10 @@ class Summary:
 def summarise(
     rows: Sequence[ImageScores],
     totals: Mapping[str, Mapping[str, Score]],
-    resampling: Resampling,
+    confidence: float,
     missing: Mapping[str, str],
 ) -> Summary:
-    """Means with bootstrap intervals, models and columns in the order of their first appearance.
+    """Means with intervals, models and columns in the order of their first appearance.
 
     `totals` are numbers of the whole set, by model and column. A score that is missing stays out of
     its mean and is listed among the failures, unless its metric is missing altogether.
@@ -110,7 +111,7 @@ def summarise(
                 if row.model == model and score is not None and score.value is not None:
                     values.setdefault(row.photo, []).append(score.value)
             if values:
-                intervals[model][column] = mean_interval(values, resampling)
+                intervals[model][column] = mean_interval(values, confidence)
     failures = [
         Failure(row.model, row.image, name, score.reason)
         for row in rows
@@ -134,14 +135,15 @@ def summarise(
 
 def protocol(
     metrics: Mapping[str, Any],
-    resampling: Resampling,
+    confidence: float,
     *,
     data: Mapping[str, Any],
     models: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that the scores depend on; `data` and `models` say what was scored, by fingerprints.
+    """All that the scores depend on.
 
-    How an upscaler pads and tiles its LR images stands with each model.
+    `data` and `models` describe the scored images and models by fingerprints; padding and tiling
+    are part of each model's description.
     """
     import torch
 
@@ -151,10 +153,7 @@ def protocol(
         "metrics": dict(metrics),
         "pixels": "8-bit RGB, no border cropped",
         "mean": "over photographs, of the mean over each photograph's images",
-        "interval": {
-            "method": "percentile bootstrap over photographs",
-            **asdict(resampling),
-        },
+        "interval": {"method": "Student's t over photographs", "confidence": confidence},
         "versions": {
             "tvqrap": tvqrap.__version__,
             "pyiqa": pyiqa_version(),
@@ -168,18 +167,28 @@ def protocol(
 
 
 def _packages(metrics: Iterable[str]) -> dict[str, str | None]:
-    """Versions of what the metrics' networks come from, beside pyiqa and torch."""
+    """Versions of the packages that the metrics' networks come from, beside pyiqa and torch."""
     names = [name for metric in metrics for name in METRICS[metric].packages]  # type: ignore[index]
     return {name: installed(name) for name in dict.fromkeys(names)}
 
 
 def padding(multiple: int) -> dict[str, Any]:
-    """How our upscalers pad LR images, as a result says it."""
+    """How our upscalers pad LR images, for the protocol."""
     return {"multiple": multiple, "mode": "reflect", "where": "bottom and right"}
 
 
 def _round(value: float | None, column: str) -> float | None:
     return None if value is None else round(value, COLUMNS[column].digits)
+
+
+def escaped(cell: str) -> str:
+    """A cell of text that no spreadsheet takes for a formula; `unescaped` reverses it."""
+    return f"'{cell}" if re.match(r"'*[=+\-@\t\r]", cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    """The text of a cell that `escaped` wrote."""
+    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
 
 
 def _per_image(summary: Summary, rows: Sequence[ImageScores]) -> str:
@@ -191,11 +200,12 @@ def _per_image(summary: Summary, rows: Sequence[ImageScores]) -> str:
         cells = []
         for column in columns:
             score = row.scores.get(column)
-            # Two digits more than a mean deserves: per-image numbers get averaged again.
+            # Two digits more than a mean has: scores of images are averaged again.
             value = None if score is None else score.value
             cells.append("" if value is None else f"{value:.{COLUMNS[column].digits + 2}f}")
         failed = [f"{name}: {s.reason}" for name, s in row.scores.items() if s.value is None]
-        writer.writerow([row.model, row.photo, row.image, *cells, "; ".join(failed)])
+        names = [escaped(name) for name in (row.model, row.photo, row.image)]
+        writer.writerow([*names, *cells, escaped("; ".join(failed))])
     return stream.getvalue()
 
 
@@ -211,7 +221,7 @@ def write_scores(
         model: {
             column: _round(summary.mean(model, column), column)
             for column in summary.columns
-            if column in METRICS  # what is no goal only makes tables of runs wide
+            if column in METRICS  # diagnostics would only widen the tables of runs
         }
         for model in summary.intervals
     }

@@ -29,7 +29,6 @@ from PIL import (
 
 from tvqrap.images.high_bit_depth import as_meant, check_readable
 from tvqrap.images.orientation import orientation_of, upright
-from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 
@@ -190,10 +189,3 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     with open_image(path, max_pixels) as image:
         image.load()
         return to_rgb(upright(as_meant(image), orientation_of(image)))
-
-
-def save_png(path: Path, image: Image.Image | NDArray[np.uint8]) -> None:
-    """Writes a PNG, whole or not at all, from an image or uint8 (H, W, 3)."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")

@@ -1,17 +1,18 @@
 """Writes an upscaled photograph with the metadata of its source."""
 
+import itertools
 import math
 import struct
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from tvqrap.images.open import to_rgb
+from tvqrap.images.save import encoded
 from tvqrap.photo_io.formats import Format
 from tvqrap.photo_io.metadata import Metadata, exif_bytes, tiff_tags
 from tvqrap.photo_io.photo import Pixels, eight_bits
@@ -27,9 +28,6 @@ _MARKER = 65533
 _XMP_NAME, _IPTC_NAME = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\x008BIM\x04\x04\0\0"
 """What XMP and IPTC begin with in a JPEG."""
 
-_HELD_IN_MEMORY = 2**28
-"""Bytes of a finished image above which it waits in a temporary file for its encoder."""
-
 
 def write_photo(
     file: BinaryIO,
@@ -42,8 +40,8 @@ def write_photo(
     """Writes an image of `size` (width, height) that comes in bands, as of `enlarged_rows`.
 
     PNG and TIFF are written as the rows come, with 16 bits if they have them. The encoders of other
-    formats need the whole image: it waits in a temporary file if it is large, and takes 4 bytes a
-    pixel of memory while it is encoded. `quality` (1 to 100) is for formats that have one.
+    formats need the whole image, which takes 4 bytes a pixel of memory. `quality` (1 to 100) is for
+    formats that have one.
 
     Metadata that is too large for the format is left out, before the first band is asked for; its
     names are returned.
@@ -56,50 +54,62 @@ def write_photo(
             metadata = _that_fits_jpeg(metadata, left_out)
         tags = _tiff_tags(metadata, exif) if form.name == "tiff" else {}
     top_band = next(rows)
+    bands = itertools.chain([top_band], rows)
     channels = 1 if top_band.ndim == 2 else top_band.shape[2]
-    if form.deep:
-        bits: Literal[8, 16] = 16 if top_band.dtype == np.uint16 else 8
-        writer: PngWriter | TiffWriter
-        if form.name == "png":
-            writer = PngWriter(file, *size, channels, bits=bits)
-            write_png_metadata(writer, metadata, exif)
-        else:
-            writer = TiffWriter(file, *size, channels, tags, bits=bits)
-        for band in _chained(top_band, rows):
-            writer.write(band)
-        if isinstance(writer, PngWriter):
-            writer.finish()
-        return left_out
-    options: dict[str, Any] = {"exif": exif, "dpi": metadata.dpi, "xmp": metadata.xmp}
-    profile = metadata.icc_profile
-    if profile is not None and (channels > 2 or form.gray):
-        options["icc_profile"] = profile
-    if form.lossy:
-        options["quality"] = 95 if quality is None else quality
+    bits: Literal[8, 16] = 16 if top_band.dtype == np.uint16 else 8
+    if form.name == "png":
+        png = PngWriter(file, *size, channels, bits=bits)
+        write_png_metadata(png, metadata, exif)
+        for band in bands:
+            png.write(band)
+        png.finish()
+    elif form.name == "tiff":
+        tiff = TiffWriter(file, *size, channels, tags, bits=bits)
+        for band in bands:
+            tiff.write(band)
+    else:
+        image = _whole_image(bands, size, form)
+        options = _encoder_options(form, metadata, exif, quality)
+        if image.mode in ("L", "LA") and not form.gray:
+            del options["icc_profile"]
+        file.write(encoded(image, form.name, **options))
+    return left_out
+
+
+def _whole_image(bands: Iterable[Pixels], size: tuple[int, int], form: Format) -> Image.Image:
+    """The image of `size` that the bands make, in 8 bits; over white if it can have no alpha."""
+    image: Image.Image | None = None
+    top = 0
+    for band in bands:
+        part = Image.fromarray(eight_bits(band))
+        if part.mode in ("LA", "RGBA") and not form.alpha:
+            part = to_rgb(part).convert("RGB" if part.mode == "RGBA" else "L")
+        if image is None:
+            image = Image.new(part.mode, size)
+        image.paste(part, (0, top))
+        top += part.height
+    assert image is not None
+    return image
+
+
+def _encoder_options(
+    form: Format, metadata: Metadata, exif: bytes | None, quality: int | None
+) -> dict[str, Any]:
+    """Arguments of Pillow's encoder of JPEG or WebP."""
+    quality = 95 if quality is None else quality
+    options: dict[str, Any] = {
+        "quality": quality,
+        "exif": exif,
+        "dpi": metadata.dpi,
+        "xmp": metadata.xmp,
+        "icc_profile": metadata.icc_profile,
+    }
     if form.name == "jpeg":
-        options["subsampling"] = 0 if options["quality"] >= 90 else 2
+        options["subsampling"] = 0 if quality >= 90 else 2
         options["comment"] = metadata.comment
         if metadata.iptc is not None:
             options["extra"] = _iptc_marker(metadata.iptc)
-    shape = (size[1], size[0]) if channels == 1 else (size[1], size[0], channels)
-    with tempfile.TemporaryFile() as waiting:
-        whole: NDArray[np.uint8]
-        if size[0] * size[1] * channels > _HELD_IN_MEMORY:
-            whole = np.memmap(waiting, np.uint8, "w+", shape=shape)
-        else:
-            whole = np.empty(shape, np.uint8)
-        top = 0
-        for band in _chained(top_band, rows):
-            whole[top : top + len(band)] = eight_bits(band)
-            top += len(band)
-        image = Image.fromarray(whole)
-        del whole
-        if channels in (2, 4) and not form.alpha:
-            white = Image.new("RGBA", size, "white")
-            white.alpha_composite(image.convert("RGBA"))
-            image = white.convert("RGB" if channels == 4 else "L")
-        image.save(file, form.name, **{k: v for k, v in options.items() if v is not None})
-    return left_out
+    return options
 
 
 def _that_fits_jpeg(metadata: Metadata, left_out: list[str]) -> Metadata:
@@ -155,8 +165,3 @@ def _tiff_tags(metadata: Metadata, exif: bytes | None) -> dict[int, Any]:
     if metadata.icc_profile is not None:
         tags[_PROFILE] = metadata.icc_profile
     return tags
-
-
-def _chained(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
-    yield first
-    yield from rest

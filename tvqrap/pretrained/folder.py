@@ -1,13 +1,13 @@
-"""Model folders: weights as safetensors beside one json that says what they are."""
+"""Model folders: weights as safetensors beside one JSON file that describes them."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 import torch
+from pydantic import BeforeValidator, Field, InstanceOf, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.runtime.atomic import atomic_path, write_atomic
+from tvqrap.runtime.documents import Document, read_document
 from tvqrap.runtime.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -22,41 +23,61 @@ WEIGHTS = "model.safetensors"
 CONFIG = "model.json"
 
 README = "README.md"
-"""What people say of the model, if they do: kept where the model is copied or exported."""
+"""The model's description for people. It is optional, and copied and exported with the model."""
 
-SCHEMA = 2
-
-_SCHEMAS = (1, SCHEMA)
-"""Those that are read; before 2, every upscaler's assignment was hard."""
+SCHEMA: Final = 2
+"""The schema that is written; schema 1, in which all assignments are hard, is read too."""
 
 Kind = Literal["tokenizer", "upscaler"]
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """What `model.json` says."""
+def _architecture(value: Any) -> Any:
+    return Architecture.from_dict(value) if isinstance(value, dict) else value
 
+
+class ModelConfig(Document):
+    """The content of `model.json`."""
+
+    schema_version: Literal[1, 2] = Field(alias="schema")
     kind: Kind
     """`tokenizer` (stage 1) or `upscaler` (stages 2 and 3)."""
-    architecture: Architecture
-    fingerprint: str
-    """Of the weights, see `fingerprint`."""
-    about: dict[str, Any] = field(default_factory=dict)
-    """How the weights came to be: stage, steps, fingerprints of what they were made from."""
+    architecture: Annotated[InstanceOf[Architecture], BeforeValidator(_architecture)]
     assignment: Assignment | None = None
-    """Of an upscaler: what its decoder is given; None for a tokenizer."""
+    """How an upscaler assigns codes; None for a tokenizer."""
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the weights, see `fingerprint`."""
+    about: dict[str, Any]
+    """The weights' origin: stage, steps, fingerprints of the models that training started from."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hard_before_schema_2(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (values.get("schema"), values.get("kind")) == (
+            1,
+            "upscaler",
+        ):
+            return {**values, "assignment": "hard"}
+        return values
+
+    @model_validator(mode="after")
+    def _assigned(self) -> "ModelConfig":
+        if self.kind == "tokenizer" and self.assignment is not None:
+            raise ValueError(f"assignment is {self.assignment!r}, expected none for a tokenizer")
+        if self.kind == "upscaler" and self.assignment is None:
+            raise ValueError("assignment is None, expected 'hard' or 'soft' for an upscaler")
+        return self
 
 
 def fingerprint(module: nn.Module) -> str:
     """SHA-256 (hex) over the names, dtypes, shapes and bytes of a module's state.
 
-    Over the tensors and not over a file, so that the same weights have the same fingerprint
-    however they are stored.
+    The same weights have the same fingerprint in every file format.
     """
     return state_fingerprint(module.state_dict())
 
 
 def state_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """The fingerprint of a state dict, see `fingerprint`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         value = tensor.detach().cpu().contiguous()
@@ -73,22 +94,29 @@ def save_model(
     about: dict[str, Any],
     assignment: Assignment | None = None,
 ) -> ModelConfig:
-    """Writes a model folder; each file appears whole or not at all, the card last.
+    """Writes a model folder; each file appears whole or not at all, `model.json` last.
 
     `assignment` is an upscaler's, hard if not given.
     """
     if kind == "upscaler":
         assignment = assignment or "hard"
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    card = ModelConfig(kind, architecture, state_fingerprint(state), about, assignment)
-    write_model(folder, state, card)
-    return card
+    config = ModelConfig(
+        schema=SCHEMA,
+        kind=kind,
+        architecture=architecture,
+        assignment=assignment,
+        fingerprint=state_fingerprint(state),
+        about=about,
+    )
+    write_model(folder, state, config)
+    return config
 
 
 def read_readme(folder: Path) -> str | None:
-    """The README.md of a model folder, None where it carries none.
+    """The README.md of a model folder, None where there is none.
 
-    Raises `UserError` where it is no text.
+    Raises `UserError` where it is not text.
     """
     path = folder / README
     try:
@@ -99,14 +127,15 @@ def read_readme(folder: Path) -> str | None:
         raise UserError(f"{path}: not readable as text ({error})") from None
 
 
-def write_model(folder: Path, state: dict[str, Tensor], card: ModelConfig) -> None:
+def write_model(folder: Path, state: dict[str, Tensor], config: ModelConfig) -> None:
+    """Writes weights and `model.json`; each file appears whole or not at all."""
     document = {
         "schema": SCHEMA,
-        "kind": card.kind,
-        "architecture": card.architecture.to_dict(),
-        **({} if card.assignment is None else {"assignment": card.assignment}),
-        "fingerprint": card.fingerprint,
-        "about": card.about,
+        "kind": config.kind,
+        "architecture": config.architecture.to_dict(),
+        **({} if config.assignment is None else {"assignment": config.assignment}),
+        "fingerprint": config.fingerprint,
+        "about": config.about,
     }
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
@@ -115,6 +144,7 @@ def write_model(folder: Path, state: dict[str, Tensor], card: ModelConfig) -> No
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
+    """The weights of a model folder by name. Raises `UserError` where they cannot be read."""
     path = folder / WEIGHTS
     try:
         return load_file(path)
@@ -125,50 +155,26 @@ def read_state(folder: Path) -> dict[str, Tensor]:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether the folder looks like a model folder (its card is there)."""
+    """Whether the folder holds a `model.json`."""
     return (folder / CONFIG).is_file()
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Reads what a model folder holds, without its weights.
+    """Reads `model.json` of a model folder, without its weights.
 
-    Raises `UserError` where the folder is no model folder or of a schema not known here.
+    Raises `UserError` where the file is missing, or a key of it has another value than expected.
     """
-    path = folder / CONFIG
     try:
-        document = json.loads(path.read_text())
+        return read_document(folder / CONFIG, ModelConfig)
     except FileNotFoundError:
         raise UserError(f"{folder}: no model there ({CONFIG} is missing)") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as a model card: {error}") from None
-    try:
-        if document["schema"] not in _SCHEMAS:
-            raise UserError(f"{path}: schema {document['schema']}, expected 1 or {SCHEMA}")
-        if document["kind"] not in ("tokenizer", "upscaler"):
-            raise UserError(
-                f"{path}: kind {document['kind']!r}, expected 'tokenizer' or 'upscaler'"
-            )
-        assignment: Assignment | None = None
-        if document["kind"] == "upscaler":
-            assignment = "hard" if document["schema"] == 1 else document["assignment"]
-            if assignment not in get_args(Assignment):
-                raise UserError(f"{path}: assignment {assignment!r}, expected 'hard' or 'soft'")
-        return ModelConfig(
-            kind=document["kind"],
-            architecture=Architecture.from_dict(document["architecture"]),
-            fingerprint=document["fingerprint"],
-            about=document["about"],
-            assignment=assignment,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a model card: {error}") from None
 
 
-def load_weights(folder: Path, kind: Kind, module: nn.Module, card: ModelConfig) -> None:
+def load_weights(folder: Path, kind: Kind, module: nn.Module, config: ModelConfig) -> None:
     """Fills `module` with a model folder's weights. Raises `UserError` where they do not fit."""
     path = folder / WEIGHTS
-    if card.kind != kind:
-        raise UserError(f"{folder}: holds a {card.kind}, expected a {kind}")
+    if config.kind != kind:
+        raise UserError(f"{folder}: holds a {config.kind}, expected a {kind}")
     state = {name: value.float() for name, value in read_state(folder).items()}
     try:
         module.load_state_dict(state)
@@ -177,8 +183,11 @@ def load_weights(folder: Path, kind: Kind, module: nn.Module, card: ModelConfig)
         raise UserError(
             f"{path}: weights do not fit the architecture in {CONFIG}: {problem[0].strip()}"
         ) from None
-    if fingerprint(module) != card.fingerprint:
-        raise UserError(f"{path}: weights are not those that {CONFIG} names (fingerprints differ)")
+    if fingerprint(module) != config.fingerprint:
+        raise UserError(
+            f"{path}: the fingerprint of the weights differs from that in {CONFIG}; "
+            "expected the two files of one model"
+        )
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -186,7 +195,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     Raises `UserError` where anything about it does not fit.
     """
-    card = read_config(folder)
-    module = Tokenizer(card.architecture)
-    load_weights(folder, "tokenizer", module, card)
+    config = read_config(folder)
+    module = Tokenizer(config.architecture)
+    load_weights(folder, "tokenizer", module, config)
     return module.eval()

@@ -19,9 +19,9 @@ def load_upscaler(folder: Path) -> UpscalerNetwork:
 
     Raises `UserError` where anything about it does not fit.
     """
-    card = read_config(folder)
-    module = UpscalerNetwork(card.architecture, card.assignment or "hard")
-    load_weights(folder, "upscaler", module, card)
+    config = read_config(folder)
+    module = UpscalerNetwork(config.architecture, config.assignment or "hard")
+    load_weights(folder, "upscaler", module, config)
     return module.eval()
 
 
@@ -31,11 +31,11 @@ def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
     Nothing else of the file is read: the HR encoder has no part in training the predictor.
     Raises `UserError` where anything about the folder does not fit.
     """
-    card = read_config(folder)
+    config = read_config(folder)
     path = folder / WEIGHTS
-    if card.kind != "tokenizer" or card.architecture != network.architecture:
+    if config.kind != "tokenizer" or config.architecture != network.architecture:
         raise UserError(
-            f"{folder}: holds a {card.kind} of {card.architecture}, expected a tokenizer of "
+            f"{folder}: holds a {config.kind} of {config.architecture}, expected a tokenizer of "
             f"{network.architecture}"
         )
     try:
@@ -50,7 +50,7 @@ def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
                     )
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
-    return card
+    return config
 
 
 def check_frozen_parts(network: UpscalerNetwork, predictor: Path, tokenizer: Path) -> None:

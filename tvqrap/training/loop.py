@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tvqrap.config.training import Monitoring
-from tvqrap.images.open import save_png
+from tvqrap.images.save import save_png
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps

@@ -34,7 +34,7 @@ def test_few_failures_are_named_and_many_counted(tmp_path) -> None:
         said = log.failed(failures, names, 20)
         assert said == (
             "5 of 20 shards failed: 000002.tar: gone; 000003.tar: gone; 000004.tar: gone; "
-            f"000005.tar: gone; 000006.tar: gone; tracebacks in {log.place}"
+            f"000005.tar: gone; 000006.tar: gone; tracebacks in {log.file}"
         )
         failures += [Failure(number, "gone", "") for number in range(10, 13)]
         assert "000006.tar: gone; and 3 more; tracebacks" in log.failed(failures, names, 20)

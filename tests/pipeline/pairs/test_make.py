@@ -23,7 +23,7 @@ from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest, Skipped
 from pipeline.shards.tar import read_shard
 from pipeline.sources.photos import Photo
-from pipeline.sources.scan import PhotoScan, ScannedPhoto, survey_photos
+from pipeline.sources.scan import PhotoScan, ScannedPhoto, scan_photos
 from pipeline.sources.splits import split_photos
 from pipeline.storage.location import file_sha256
 from tests.support.pairs import PAIRS, texture
@@ -38,8 +38,8 @@ def changed(**sets) -> PairsSettings:
 
 
 def build(pairs, data, work, name="train", executor="serial", workers=1, **options) -> Manifest:
-    survey = survey_photos(data, executor="serial", workers=1)
-    return make_set(name, pairs, data, survey, work, executor=executor, workers=workers, **options)
+    scan = scan_photos(data, executor="serial", workers=1)
+    return make_set(name, pairs, data, scan, work, executor=executor, workers=workers, **options)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -99,17 +99,19 @@ def test_sets_use_photographs_of_their_split_only(pairs, data, tmp_path):
 
 
 def test_a_shard_mixes_photographs_and_a_photograph_is_decoded_once(data, tmp_path, monkeypatch):
-    import pipeline.pairs.make
+    import pipeline.pairs.shard
 
     decoded = []
-    decode = pipeline.pairs.make.decode
+    decode = pipeline.pairs.shard.decode
     monkeypatch.setattr(
-        pipeline.pairs.make, "decode", lambda *given: decoded.append(given[1].key) or decode(*given)
+        pipeline.pairs.shard,
+        "decode",
+        lambda *given: decoded.append(given[1].key) or decode(*given),
     )
-    survey = survey_photos(data, executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
     decoded.clear()
     pairs = changed(count=40)
-    manifest = make_set("train", pairs, data, survey, tmp_path, executor="serial", workers=1)
+    manifest = make_set("train", pairs, data, scan, tmp_path, executor="serial", workers=1)
     assert len(decoded) == len(set(decoded)) == 5
     for row in manifest.shards:
         keys = {s.key.split("_")[0] for s in read_shard(tmp_path / "train" / row.name)}
@@ -134,8 +136,8 @@ def test_resumes_from_finished_shards_only_with_the_same_settings(pairs, data, t
     kept = (work / "train/000001.tar").stat().st_mtime_ns
     (work / "train/000000.tar").unlink()  # never finished
     (work / "train/000002.tar").write_bytes(b"damaged")
-    (work / "rows/train/000003.json").write_text("damaged")
-    (work / "train/.000003.tar.99.tmp").write_bytes(b"left by a dead writer")
+    (work / "rows/train/000003.tar.json").write_text("damaged")
+    (work / "train/.tvqrap.00000000.99.00000000.tmp").write_bytes(b"left by a dead writer")
     heard: list[int] = []
     manifest = build(pairs, data, work, advance=heard.append)
     assert manifest.root == whole.root
@@ -183,14 +185,14 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from pipeline.pairs.make import make_set
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.config import DataSettings, PairsSettings
 if __name__ == "__main__":
     given = json.loads(sys.stdin.read())
     data = DataSettings.model_validate(given["data"])
     pairs = PairsSettings.model_validate(given["pairs"])
-    survey = survey_photos(data, executor="serial", workers=1)
-    make_set("train", pairs, data, survey, Path(sys.argv[1]), executor="processes", workers=2)
+    scan = scan_photos(data, executor="serial", workers=1)
+    make_set("train", pairs, data, scan, Path(sys.argv[1]), executor="processes", workers=2)
 """
 
 
@@ -218,17 +220,17 @@ def test_killed_and_resumed_gives_the_same_bytes(data, tmp_path):
     time.sleep(0.5)  # for the workers to notice
     rows = list(work.glob("rows/train/*.json"))
     assert not (work / "train/manifest.json").exists()
-    kept = {path.stem: (work / f"train/{path.stem}.tar").stat().st_mtime_ns for path in rows}
+    kept = {path.stem: (work / f"train/{path.stem}").stat().st_mtime_ns for path in rows}
     assert build(pairs, data, work).root == build(pairs, data, tmp_path / "whole").root
     assert content(work / "train") == content(tmp_path / "whole/train")
     for stem, time_ns in kept.items():
-        assert (work / f"train/{stem}.tar").stat().st_mtime_ns == time_ns
+        assert (work / f"train/{stem}").stat().st_mtime_ns == time_ns
 
 
 def test_photographs_too_small_for_a_set_are_listed(data, tmp_path):
     manifest = build(changed(size=72, count=6), data, tmp_path)
-    assert manifest.lost
-    assert all("too small for zoom 72" in lost.reason for lost in manifest.lost)
+    assert manifest.skipped
+    assert all("too small for zoom 72" in lost.reason for lost in manifest.skipped)
 
 
 def test_a_set_that_asks_for_too_much(data, tmp_path):
@@ -239,14 +241,14 @@ def test_a_set_that_asks_for_too_much(data, tmp_path):
 
 
 def test_a_failing_shard_ends_the_set_by_name(pairs, data, tmp_path):
-    survey = survey_photos(data, executor="serial", workers=1)
-    keys = [entry.photo.key for entry in survey.usable]
+    scan = scan_photos(data, executor="serial", workers=1)
+    keys = [entry.photo.key for entry in scan.usable]
     chosen = sorted(split_photos(keys, pairs.splits, pairs.split_seed)["train"])
     with Path(data.photos, f"{chosen[1]}.png").open("ab") as file:
         file.write(b"another since")
     said = rf"pairs\.sets\.train: \d of 4 shards failed: .*{chosen[1]}\.png: found SHA-256"
     with pytest.raises(UserError, match=said) as caught:
-        make_set("train", pairs, data, survey, tmp_path, executor="serial", workers=1)
+        make_set("train", pairs, data, scan, tmp_path, executor="serial", workers=1)
     (log,) = (tmp_path / "logs/train").iterdir()
     assert str(caught.value).endswith(f"; tracebacks in {log}")
     tries = [json.loads(line) for line in log.read_text().splitlines()]
@@ -261,7 +263,7 @@ def test_a_failing_shard_ends_the_set_by_name(pairs, data, tmp_path):
 def test_a_worker_with_other_photographs_or_another_folder_is_refused(
     executor, pairs, data, tmp_path, monkeypatch
 ):
-    survey = survey_photos(data, executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
     hidden = tmp_path / "hidden"
 
     def elsewhere(cls, folder, names):
@@ -271,14 +273,14 @@ def test_a_worker_with_other_photographs_or_another_folder_is_refused(
     with monkeypatch.context() as patched:
         patched.setattr(FilesProof, "of", classmethod(elsewhere))
         with pytest.raises(UserError, match=r"sees nothing in .*hidden/p0\.png where the driver"):
-            survey_photos(data, executor=executor, workers=1)
+            scan_photos(data, executor=executor, workers=1)
         with pytest.raises(UserError, match=r"sees nothing in .*hidden/p\d\.png where the driver"):
-            make_set("train", pairs, data, survey, tmp_path, executor=executor, workers=1)
+            make_set("train", pairs, data, scan, tmp_path, executor=executor, workers=1)
     monkeypatch.setattr(
         WrittenProof, "beside", lambda out: WrittenProof(out.with_suffix(".storage"), "never there")
     )
     with pytest.raises(UserError, match=r"does not see the driver's .*train\.storage"):
-        make_set("train", pairs, data, survey, tmp_path / "other", executor=executor, workers=1)
+        make_set("train", pairs, data, scan, tmp_path / "other", executor=executor, workers=1)
 
 
 def test_ray_gives_the_same_bytes(pairs, data, tmp_path, ray_cluster):
@@ -294,7 +296,7 @@ def test_near_duplicates_and_lost_are_in_the_manifest(pairs, data, tmp_path):
         Image.fromarray(image).save(Path(data.photos, f"copy{number}.jpg"), quality=80)
     Path(data.photos, "bad.png").write_bytes(b"")
     manifest = build(pairs, data, tmp_path)
-    assert [lost.name for lost in manifest.lost] == ["bad.png"]
+    assert [lost.name for lost in manifest.skipped] == ["bad.png"]
     found = manifest.extra["near_duplicates"]
     assert found
     for first, second, distance in found:
@@ -302,9 +304,9 @@ def test_near_duplicates_and_lost_are_in_the_manifest(pairs, data, tmp_path):
         assert distance <= 10
 
 
-def test_lost_share():
-    assert PhotoScan((), (Skipped("a", "b"),)).lost_share == 1
-    assert PhotoScan((), ()).lost_share == 0
+def test_skipped_fraction():
+    assert PhotoScan((), (Skipped("a", "b"),)).skipped_fraction == 1
+    assert PhotoScan((), ()).skipped_fraction == 0
 
 
 def test_settings_refuse_what_cannot_be():
@@ -370,4 +372,4 @@ def test_planning_grows_with_the_photographs_and_not_with_their_square(pairs, da
     )
     assert time.process_time() - start < 20
     assert manifest.samples == 1
-    assert len(manifest.lost) == pytest.approx(15_000, abs=3)
+    assert len(manifest.skipped) == pytest.approx(15_000, abs=3)

@@ -34,9 +34,10 @@ def samples(count: int = 4) -> list[Sample]:
 
 @pytest.fixture
 def folder(tmp_path):
-    rows = tuple(write_shard(tmp_path / f"{n:06d}.tar", samples(4)) for n in range(2))
-    Manifest("pairs", "train", {"size": 32}, rows, (Skipped("a.jpg", "truncated"),)).save(tmp_path)
-    return tmp_path
+    folder = tmp_path / "train"
+    rows = tuple(write_shard(folder / f"{n:06d}.tar", samples(4)) for n in range(2))
+    Manifest("pairs", "train", {"size": 32}, rows, (Skipped("a.jpg", "truncated"),)).save(folder)
+    return folder
 
 
 def test_equal_samples_give_equal_bytes_and_come_back(tmp_path):
@@ -105,7 +106,7 @@ def test_a_sound_folder_verifies(folder):
     assert verify_shards(folder, hashes=True) == []
     manifest = Manifest.load(folder)
     assert manifest.samples == 8
-    assert manifest.lost == (Skipped("a.jpg", "truncated"),)
+    assert manifest.skipped == (Skipped("a.jpg", "truncated"),)
     assert Manifest.load(folder) == manifest
 
 
@@ -223,27 +224,6 @@ def test_compressed_tars_and_missing_files_are_refused(tmp_path):
             list(read_shard(tmp_path / name))
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", "null", '{"schema": 1}', '{"schema": 99, "root": "", "samples": 0}'],
-)
-def test_damaged_manifests_are_refused_in_one_line(tmp_path, text):
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UserError) as caught:
-        Manifest.load(tmp_path)
-    assert str(tmp_path / "manifest.json") in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_manifest_changed_by_hand_is_refused(folder):
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    for shards in ([], None, [{**content["shards"][0], "name": "../x.tar"}]):
-        path.write_text(json.dumps(content | {"shards": shards}))
-        with pytest.raises(UserError):
-            Manifest.load(folder)
-
-
 def test_decoders_refuse_what_they_should():
     objects = io.BytesIO()
     np.save(objects, np.array([{"a": 1}], object), allow_pickle=True)
@@ -259,3 +239,14 @@ def test_decoders_refuse_what_they_should():
         decode_png(stream.getvalue())
     with pytest.raises(ValueError, match="expected uint8"):
         encode_png(np.zeros((4, 4, 3), np.float32))
+
+
+def test_chained_extended_headers_are_refused_in_one_line(tmp_path):
+    header = tarfile.TarInfo("a.json")
+    header.type = tarfile.XHDTYPE
+    header.size = 512
+    record = b"11 path=ab\n".ljust(512, b"\0")
+    block = header.tobuf(tarfile.USTAR_FORMAT) + record
+    (tmp_path / "x.tar").write_bytes(block * 3000 + bytes(10240))
+    with pytest.raises(UserError, match=r"x\.tar: not a readable shard"):
+        list(read_shard(tmp_path / "x.tar"))

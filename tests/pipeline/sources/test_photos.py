@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.config import DataSettings
 from pipeline.sources.photos import Photo, UnusableError, decode, discover, photo_keys
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from tests.support.pairs import texture
 from tvqrap.runtime.errors import UserError
 
@@ -100,9 +100,9 @@ def test_every_loss_has_a_reason(tmp_path):
     settings = DataSettings(
         photos=str(tmp_path), min_side=16, max_pixels=10_000, max_skipped_fraction=1.0
     )
-    survey = survey_photos(settings, executor="serial", workers=1)
-    assert [entry.photo.name for entry in survey.usable] == ["good.jpg"]
-    reasons = {lost.name: lost.reason for lost in survey.lost}
+    scan = scan_photos(settings, executor="serial", workers=1)
+    assert [entry.photo.name for entry in scan.usable] == ["good.jpg"]
+    reasons = {lost.name: lost.reason for lost in scan.skipped}
     assert len(reasons) == 11
     assert "not a regular file" in reasons["circle.jpg"]
     assert "not UTF-8" in reasons["bad\\udcff.jpg"]
@@ -116,7 +116,7 @@ def test_every_loss_has_a_reason(tmp_path):
     assert "not followed" in reasons["linked"]
     assert "regular" in reasons["pipe.jpg"]
     assert all(str(tmp_path) not in reason for reason in reasons.values())
-    assert survey.lost_share == 11 / 12
+    assert scan.skipped_fraction == 11 / 12
 
 
 def test_any_cut_of_a_file_is_lost_or_read_but_never_crashes(tmp_path):
@@ -137,7 +137,7 @@ def test_no_folder_and_no_photograph(tmp_path):
         photos=str(tmp_path), min_side=16, max_pixels=10_000, max_skipped_fraction=1.0
     )
     with pytest.raises(UserError, match="no usable photograph"):
-        survey_photos(settings, executor="serial", workers=1)
+        scan_photos(settings, executor="serial", workers=1)
 
 
 def test_a_folder_that_cannot_be_searched_is_lost_with_the_reason(tmp_path, monkeypatch):

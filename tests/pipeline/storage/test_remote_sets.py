@@ -16,7 +16,7 @@ from pipeline.loading.dataset import ShardedDataset
 from pipeline.pairs.make import make_set
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import read_shard
-from pipeline.sources.scan import survey_photos
+from pipeline.sources.scan import scan_photos
 from pipeline.storage import lease
 from pipeline.storage.location import Location, Url, file_sizes, write_text
 from pipeline.tokens.extract import extract_set
@@ -60,6 +60,17 @@ def test_a_store_holds_the_bytes_of_a_folder(material: tuple[Path, Path, Path], 
     assert verify_shards(store / "train", hashes=True) == []
 
 
+def test_a_full_check_fetches_each_shard_once(
+    material: tuple[Path, Path, Path], memory: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(material, memory)
+    fetched: list[str] = []
+    read = Url.read_bytes
+    monkeypatch.setattr(Url, "read_bytes", lambda url: fetched.append(url.name) or read(url))
+    assert verify_shards(memory / "train", hashes=True) == []
+    assert sorted(fetched) == ["000000.tar", "000001.tar", "000002.tar", "manifest.json"]
+
+
 def test_worker_processes_reach_a_store_by_their_environment(
     material: tuple[Path, Path, Path], s3: Url
 ) -> None:
@@ -74,12 +85,12 @@ def test_pairs_too_can_be_made_in_a_store_and_extracted_from_there(
     memory: Url,
     tmp_path: Path,
 ) -> None:
-    survey = survey_photos(data, executor="serial", workers=1)
+    scan = scan_photos(data, executor="serial", workers=1)
     for work in (tmp_path / "pairs", memory / "pairs"):
-        make_set("test", pairs, data, survey, work, executor="serial", workers=1)
+        make_set("test", pairs, data, scan, work, executor="serial", workers=1)
     assert contents(memory / "pairs/test") == contents(tmp_path / "pairs/test")
     written = {name: time for name, time in stamps(memory / "pairs/test").items() if ".tar" in name}
-    make_set("test", pairs, data, survey, memory / "pairs", executor="serial", workers=1)
+    make_set("test", pairs, data, scan, memory / "pairs", executor="serial", workers=1)
     assert written.items() <= stamps(memory / "pairs/test").items(), "a shard was made again"
 
 
@@ -110,7 +121,7 @@ def test_poison_is_kept_aside_in_the_store(
 ) -> None:
     pairs = with_changes(
         material[0],
-        tmp_path / "pairs",
+        tmp_path / "pairs/train",
         lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
     )
     manifest = extract((pairs, *material[1:]), memory)
@@ -132,12 +143,14 @@ def test_a_node_that_does_not_see_the_store_stops_the_run(
 def test_a_driver_whose_lease_was_taken_records_nothing_more(
     material: tuple[Path, Path, Path], memory: Url, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "SECONDS", 1.5)
+    monkeypatch.setattr(lease, "SECONDS", 6.0)
 
     def taken(samples: int) -> None:
         log = memory / "train.lease"
-        (log / f"{int(max(file_sizes(log))) + 5:012d}").create(b'{"holder": "7 on other"}')
-        time.sleep(lease.SECONDS)  # long enough to try to renew it, and notice
+        (log / f"{int(max(file_sizes(log))) + 5:012d}").create(
+            b'{"holder": "7 on other", "mark": ""}'
+        )
+        time.sleep(0.6 * lease.SECONDS)  # a renewal fails meanwhile
 
     with pytest.raises(UserError, match=r"is already running here \(process 7 on other\)"):
         extract(material, memory, on_shard=taken)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.config import TokensSettings
+from pipeline.executor.shards import ShardsFailed
 from pipeline.executor.shared_storage import WrittenProof
 from pipeline.loading.dataset import ShardedDataset
 from pipeline.shards.codec import decode_array, decode_png, encode_png
@@ -22,7 +23,7 @@ from pipeline.storage.lease import only_driver
 from pipeline.tokens import extract as token_extraction
 from pipeline.tokens.check import code_statistics
 from pipeline.tokens.encode import half_structure
-from pipeline.tokens.extract import ShardsFailed, extract_set
+from pipeline.tokens.extract import extract_set
 from pipeline.tokens.quarantine import BadSampleError
 from pipeline.tokens.shard import Extractor
 from pipeline.tokens.statistics import save_tables, token_statistics
@@ -142,7 +143,7 @@ def test_a_finished_shard_that_was_damaged_is_made_again(
 def test_a_broken_shard_is_listed_and_the_others_are_finished(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = shutil.copytree(material[0], tmp_path / "pairs")
+    pairs = shutil.copytree(material[0], tmp_path / "pairs/train")
     shard = pairs / "000001.tar"
     shard.write_bytes(shard.read_bytes()[:2048])
     said = r"1 of 3 shards failed: 000001\.tar: .*000001\.tar.*; tracebacks in "
@@ -202,7 +203,7 @@ def too_small(number: int, sample: Sample) -> Sample:
 def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = with_changes(material[0], tmp_path / "pairs", too_small)
+    pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
     key = [sample.key for sample in read_shard(pairs / "000000.tar")][1]
     manifest = extract((pairs, material[1]), tmp_path / "out", quarantine=tmp_path / "aside")
     assert manifest.samples == 6
@@ -227,7 +228,7 @@ def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
 def test_a_sample_that_was_mended_leaves_the_quarantine(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = with_changes(material[0], tmp_path / "pairs", too_small)
+    pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
     (lost,) = extract((pairs, material[1]), tmp_path).extra["dropped"]
     aside = tmp_path / "quarantine/train"
     kept = {path.name for path in aside.iterdir()}
@@ -272,7 +273,7 @@ def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_pa
         left = {name: data for name, data in sample.members.items() if name != "hr.png"}
         return Sample(sample.key, left) if number < 3 else sample
 
-    pairs = with_changes(material[0], tmp_path / "pairs", without_hr)
+    pairs = with_changes(material[0], tmp_path / "pairs/train", without_hr)
     with pytest.raises(
         ShardsFailed, match=r"1 of 3 shards failed: 000000\.tar: .* none of its 3 samples .*hr\.png"
     ):
@@ -283,7 +284,7 @@ def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_pa
 def test_a_pair_shard_that_is_not_its_manifests_fails(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pairs = shutil.copytree(material[0], tmp_path / "pairs")
+    pairs = shutil.copytree(material[0], tmp_path / "pairs/train")
     shutil.copy(pairs / "000000.tar", pairs / "000001.tar")
     with pytest.raises(ShardsFailed, match=r"000001\.tar: found SHA-256 .* its manifest says"):
         extract((pairs, material[1]), tmp_path / "out")
@@ -384,8 +385,8 @@ def test_workers_of_two_kinds_are_refused_with_both_names(
         extract(material, tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/train/000001.tar: made on CPU 3 with torch 2.0, the others of this run on "
-        "CPU 2 with torch 2.0; expected workers of one kind, because another kind may choose other "
-        "codes"
+        "CPU 2 with torch 2.0; expected workers of one kind, because another kind may give other "
+        "bytes"
     )
     assert not (tmp_path / "train/manifest.json").exists()
 

@@ -1,6 +1,5 @@
 """The paper's ablations are plain values of params.yaml, set as `dvc exp run -S` sets them."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ruamel.yaml import YAML
 
 from stages.experiments.recipe import load_recipe, runs_of
 from stages.params import load_params
+from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 from tests.support.training import image_losses, predictor_task, rap_task, tokenizer_task
 from tvqrap.architecture import Architecture
@@ -23,7 +23,7 @@ RECIPES = sorted((ROOT / "stages/experiments/recipes").glob("*.yaml"))
 def set_by_dvc(folder: Path, profile: str, *overrides: str) -> Path:
     """params.yaml of a profile after `-S` of each override."""
     path = folder / "params.yaml"
-    shutil.copyfile(ROOT / f"stages/profiles/{profile}.yaml", path)
+    path.write_text(expanded(profile_path(profile, ROOT)))
     apply_overrides(path, list(overrides))
     return path
 

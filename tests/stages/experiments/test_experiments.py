@@ -126,6 +126,7 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
     [
         ("codebook: 32", "codebok: 32", ["points.wide: codebok is no key"]),
         ("codebook: 32", "rap.stepz: 0", ["rap.stepz is no key"]),
+        ("codebook: 32", "rap.code: 0", ["rap.code is no key", "expected rap.loss_weights.code"]),
         ("codebook: 32", "structure: 12", ["points.wide", "structure is 12", "8, 16, 32"]),
         ("codebook: 32", "structure: 128", ["points.wide", "size is 64", "multiples of 128"]),
         ("codebook: 32", "seed: 3", ["points.wide.seed"]),
@@ -366,7 +367,7 @@ def test_finished_runs_stay_and_failed_ones_are_named(
         return {SCORES: scores_file(checkout, {"psnr_y": 20.0})}
 
     monkeypatch.setattr(WorkingCopy, "refresh", lambda *_: None)
-    monkeypatch.setattr(running, "_run", made_up)
+    monkeypatch.setattr(running, "run_point", made_up)
     assert running.run_recipe("small", recipe, runs[:4]) == ["narrow seed 2"]
     assert ran == ["wide 1", "narrow 1", "wide 2", "narrow 2"]
     lines = capsys.readouterr().out.splitlines()

@@ -6,18 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.shards.manifest import Manifest
 from stages.params import load_params
 from stages.runner.declared import DeclaredParams, UndeclaredParam
-from stages.runner.fingerprint import fingerprint_of
-from stages.runner.stage import SCRATCH, Stage, _run, run_stage
+from stages.runner.stage import SCRATCH, Stage, run_alone, run_stage
 from tests.support.paths import ROOT
 from tvqrap.runtime.errors import UserError
 
@@ -54,7 +52,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def scratch_of(change: object = None) -> Path:
     """Runs the stage and returns the scratch folder it was given."""
     seen: list[Stage] = []
-    _run("sample", seen.append)
+    run_alone("sample", seen.append)
     return seen[0].scratch
 
 
@@ -84,25 +82,6 @@ def test_the_scratch_folder_follows_declared_params_and_files_alone(checkout: Pa
     assert scratch_of() not in (first, second, third)
 
 
-def test_manifests_stand_for_their_shards(tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    manifest = Manifest("pairs", "set", {}, ())
-    manifest.save(folder)
-    before = fingerprint_of("sample", {}, [tmp_path])
-    (folder / "000000.tar").write_text("shard")
-    assert fingerprint_of("sample", {}, [tmp_path]) == before
-    replace(manifest, set="other").save(folder)
-    assert fingerprint_of("sample", {}, [tmp_path]) != before
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", "not JSON", '{"photographs": 3}'])
-def test_a_users_file_called_manifest_stands_for_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / "manifest.json").write_text(text)
-    before = fingerprint_of("sample", {}, [tmp_path])
-    (tmp_path / "photo.jpg").write_text("photo")
-    assert fingerprint_of("sample", {}, [tmp_path]) != before
-
-
 @pytest.mark.parametrize(
     "inside", ["out", "out/store", "more/../metrics", ".scratch", ".scratch/s"]
 )
@@ -115,7 +94,7 @@ def test_a_storage_that_would_be_emptied_is_refused(checkout: Path, inside: str)
         assert stage.work(str(checkout / "outside")) == checkout / "outside" / stage.scratch.name
         assert str(stage.work("memory://out")) == f"memory://out/{stage.scratch.name}"
 
-    _run("sample", work)
+    run_alone("sample", work)
 
 
 def test_scratch_survives_a_failure_and_goes_with_success(checkout: Path) -> None:
@@ -127,28 +106,50 @@ def test_scratch_survives_a_failure_and_goes_with_success(checkout: Path) -> Non
         run_stage("sample", fail)
     assert caught.value.code == 1
     (half,) = SCRATCH.glob("sample-*/half")
-    _run("sample", lambda stage: (stage.scratch / "half").rename("found"))  # type: ignore[arg-type]
+    run_alone("sample", lambda stage: (stage.scratch / "half").rename("found"))  # type: ignore[arg-type]
     assert Path("found").exists()
     assert not half.parent.exists()
 
 
-def test_publishing_replaces_what_was_there(checkout: Path) -> None:
-    Path("out").mkdir()
-    Path("out/old").write_text("")
+def test_a_run_that_waited_for_an_equal_one_makes_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make(stage: Stage) -> None:
+        ran.append(stage.fingerprint)
+        for out in stage.own_outs:
+            out.write_text("made")
 
-    def publish(stage: Stage) -> None:
-        (stage.scratch / "new").mkdir()
-        (stage.scratch / "new/file").write_text("")
-        stage.publish(stage.scratch / "new", Path("out"))
+    def second() -> None:
+        run_alone("sample", make)
 
-    _run("sample", publish)
-    assert [path.name for path in Path("out").iterdir()] == ["file"]
+    def first(stage: Stage) -> None:
+        make(stage)
+        waiting.start()
+        waiting.join(1)
+
+    ran: list[str] = []
+    waiting = threading.Thread(target=second)
+    run_alone("sample", first)
+    waiting.join()
+    assert len(ran) == 1
+    assert "sample: made by another run at the same time" in capsys.readouterr().out
+    run_alone("sample", make)
+    assert len(ran) == 2, "asked for by itself, it runs again"
+
+
+def test_a_message_names_the_stage_once(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(stage: Stage) -> None:
+        raise UserError("sample: step 3: mse is nan")
+
+    with pytest.raises(SystemExit):
+        run_stage("sample", fail)
+    assert capsys.readouterr().err == "sample: step 3: mse is nan\n"
 
 
 def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
     def again(stage: Stage) -> None:
         script = (
-            "from stages import stage; stage.LOCK_SECONDS = 0.1; "
+            "from stages.runner import stage; stage.LOCK_SECONDS = 0.1; "
             "stage.run_stage('sample', lambda stage: None)"
         )
         done = subprocess.run(
@@ -160,12 +161,12 @@ def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
         )
         assert done.returncode == 1
         assert done.stderr.strip() == (
-            f"sample: sample is already running here (process {os.getpid()} on "
+            f"sample is already running here (process {os.getpid()} on "
             f"{socket.gethostname()}); "
             "wait for it or stop it first"
         )
 
-    _run("sample", again)
+    run_alone("sample", again)
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:

@@ -147,7 +147,7 @@ def test_a_failure_on_the_way_leaves_nothing(
     def too_large(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("tvqrap.images.open.save_png", full)
+    monkeypatch.setattr("tvqrap.images.save.save_png", full)
     result = run(photo, "-o", out, "--model", model)
     assert result.exit_code == 1 and "No space left" in result.output
     assert len(written) == 3 and names(out) == []

@@ -1,9 +1,11 @@
 """`tvqrap-cli evaluate`, `metrics`, `benchmark` and `pairs imagenet-test`, from the outside."""
 
 import csv
+import errno
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +25,10 @@ from pipeline.shards.tar import Sample, write_shard
 from tests.support.pairs import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
+from tvqrap.comparison import methods
 from tvqrap.cost import benchmark as cost
 from tvqrap.cost import peak_memory
-from tvqrap.evaluation import cases as evaluate_scoring
+from tvqrap.evaluation import run as run_module
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 
@@ -146,10 +149,77 @@ class TestEvaluate:
             tables.append((out / "per_image.csv").read_bytes())
         assert tables[0] == tables[1]
 
+    def test_a_run_that_was_stopped_continues(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(5):
+            save(folders / "lq" / f"{number}.png", texture(40 + number, 16, 16))
+        arguments = ["evaluate", "a=bicubic", "b=bicubic", "--lq", folders / "lq"]
+        arguments += ["--metrics", "grid,piqe", "--workers", "1"]
+        assert run(*arguments, "-o", folders / "whole").exit_code == 0
+        enlarge, made = methods.enlarge, [0]
+
+        def stopped_after(count: int) -> None:
+            def counted(lr: np.ndarray, kind: Any) -> np.ndarray:
+                made[0] += 1
+                if made[0] > count:
+                    raise KeyboardInterrupt
+                return enlarge(lr, kind)
+
+            made[0] = 0
+            monkeypatch.setattr(methods, "enlarge", counted)
+
+        out = folders / "out"
+        stopped_after(8)
+        first = run(*arguments, "-o", out)
+        assert first.exit_code == 130 and "the same command continues from" in first.output
+        assert not (out / "metrics.json").exists()
+        log = out / "unfinished" / "scored.jsonl"
+        done = len(log.read_text().splitlines())
+        assert 2 <= done <= 4
+        with log.open("a") as file:  # a kill may cut a line short
+            file.write('{"number":6,"image":"x","pho')
+        refused = run(*arguments, "-o", out, "--tile", "64", "--metrics", "grid")
+        assert refused.exit_code == 1 and "holds an unfinished evaluation" in refused.output
+        stopped_after(1000)
+        assert run(*arguments, "-o", out).exit_code == 0
+        assert made[0] == 2 * (7 - done)
+        for name in ("metrics.json", "scores.json", "per_image.csv", "report.html"):
+            assert (out / name).read_bytes() == (folders / "whole" / name).read_bytes(), name
+        assert not (out / "unfinished").exists()
+
+    def test_images_that_failed_are_tried_again(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(self: Image.Image, *arguments: Any, **options: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "save", full)
+            result = evaluate(folders, "bicubic")
+        images = folders / "out" / "unfinished" / "images"
+        assert result.exit_code == 1
+        assert f"error: {images}" in result.output and "No space left" in result.output
+        with monkeypatch.context() as patch:
+            patch.setattr(methods, "enlarge", lambda lr, kind: lr)
+            patch.setattr(run_module, "write_results", lambda *_, **__: sys.exit(9))
+            assert evaluate(folders, "bicubic").exit_code == 9
+        assert len((folders / "out/unfinished/scored.jsonl").read_text().splitlines()) == 2
+        assert evaluate(folders, "bicubic").exit_code == 0
+        assert scores(folders / "out")["failures"] == []
+
+    def test_names_cannot_write_to_the_terminal(self, folders: Path) -> None:
+        for name in ("gt", "lq"):
+            (folders / name / "bad\x1b[2J.png").write_bytes(b"no image")
+        result = evaluate(folders, "bicubic", "+\x1b[31mx=lanczos")
+        assert result.exit_code == 1 and "bad\\x1b[2J" in result.output
+        assert "\x1b" not in result.output
+        assert "\x1b" not in (folders / "out" / "report.html").read_text()
+
     def test_an_output_that_cannot_be_is_said_before_the_work(
         self, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(evaluate_scoring, "score_cases", lambda *_: pytest.fail("it began"))
+        monkeypatch.setattr(run_module, "score_cases", lambda *_: pytest.fail("it began"))
         arguments = ["--lq", folders / "lq", "-o", "/proc/nothing/of/the/sort"]
         result = run("evaluate", "bicubic", *arguments)
         assert result.exit_code == 1 and "/proc/nothing" in result.output

@@ -29,7 +29,7 @@ def published_shapes() -> list[str]:
 
 
 def published_fixed() -> list[str]:
-    """Names of what fixes the windows, which is not learned."""
+    """Names of the windows' constants, which are not learned."""
     fixed = ("attn_mask", "relative_position_index")
     return [name for name in published_shapes() if name.endswith(fixed)]
 
@@ -68,12 +68,12 @@ def test_says_what_was_made_and_what_was_left_out(imported: Imported) -> None:
     lines = imported.result.output.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
         f"{imported.upscaler}",
-        "  left out, no part of an upscaler",
-        "  left out, no part of an upscaler",
-        "  left out, no part of an upscaler",
+        "  left out, not part of an upscaler",
+        "  left out, not part of an upscaler",
+        "  left out, not part of an upscaler",
         f"{imported.tokenizer}",
-        "  left out, no part of a tokenizer",
-        f"{len(published_fixed())} tensors that are computed here, found equal",
+        "  left out, not part of a tokenizer",
+        f"{len(published_fixed())} tensors that the networks compute, found equal",
         "other entries of the file, not read",
     ]
     assert lines[0].endswith(
@@ -94,7 +94,7 @@ def test_says_what_was_made_and_what_was_left_out(imported: Imported) -> None:
     assert upscaler.about["imported"] == {
         "file": "stage3.pth",
         "sha256": hashlib.sha256(imported.file.read_bytes()).hexdigest(),
-        "key": "params_ema",
+        "entry": "params_ema",
         "left_out": {"encoder": 235, "fuse": 22, "small_autoencoder": 116},
     }
 
@@ -149,7 +149,7 @@ def test_wrong_use(stage1: Path, tmp_path: Path) -> None:
         ((stage1, "-o", out, "--tokenizer", out), 2, "is the folder of --output"),
         ((stage1, "-o", file), 2, "is a file, expected a folder"),
         ((stage1, "-o", file / "out"), 1, "cannot be written"),
-        ((file, "-o", out), 1, "not readable as a PyTorch checkpoint"),
+        ((file, "-o", out), 1, "not readable as .pth or safetensors"),
     ):
         result = run(*arguments)
         assert result.exit_code == code and message in result.output, result.output

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tvqrap
+from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 from tvqrap.cli.main import app
 
@@ -41,7 +42,7 @@ def test_a_file_in_an_outputs_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     packaged = ROOT / "tvqrap/weights/rap"
     for words in (
-        ("halve", packaged, "-o", tmp_path / "file"),
+        ("convert", packaged, "-o", tmp_path / "file", "--dtype", "float16"),
         ("average", packaged, packaged, "-o", tmp_path / "file/x"),
         ("benchmark", "package", "--sides", "16", "-o", tmp_path / "file"),
         ("benchmark", "package", "--sides", "16", "-o", tmp_path),
@@ -78,6 +79,8 @@ class TestParams:
         assert run("params", "use", "laptop").exit_code == 0
         expected = (checkout / "stages" / "profiles" / "laptop.yaml").read_bytes()
         assert (checkout / "params.yaml").read_bytes() == expected
+        assert run("params", "use", "smoke").exit_code == 0
+        assert (checkout / "params.yaml").read_text() == expanded(profile_path("smoke", ROOT))
         result = run("params", "use", "desktop")
         assert result.exit_code == 2 and "'desktop' is not known" in result.output
 

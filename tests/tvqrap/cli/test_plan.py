@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 from tests.support.plans import paper_plan
 from tvqrap.cli.main import app
-from tvqrap.cli.plan import _duration, _short
+from tvqrap.cli.plan import duration, short
 
 
 def run(*arguments: object) -> Result:
@@ -19,7 +20,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "stages" / "profiles", tmp_path / "stages" / "profiles")
-    shutil.copy(tmp_path / "stages" / "profiles" / "smoke.yaml", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(expanded(profile_path("smoke", ROOT)))
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -65,7 +66,7 @@ def test_what_is_wrong_is_one_line() -> None:
 
 
 def test_numbers_are_short() -> None:
-    assert [_short(number) for number in (0, 7, 999, 1234, 44.0e9, 1.2e19, 3e22)] == [
+    assert [short(number) for number in (0, 7, 999, 1234, 44.0e9, 1.2e19, 3e22)] == [
         "0",
         "7",
         "999",
@@ -74,7 +75,7 @@ def test_numbers_are_short() -> None:
         "12 E",
         "3e+04 E",
     ]
-    assert [_duration(seconds) for seconds in (0.5, 90, 7200, 200_000)] == [
+    assert [duration(seconds) for seconds in (0.5, 90, 7200, 200_000)] == [
         "0.5 seconds",
         "1.5 minutes",
         "2 hours",

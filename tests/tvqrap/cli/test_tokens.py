@@ -86,8 +86,8 @@ def test_verify_at_three_depths(root: Path, changed: Path, tmp_path: Path) -> No
         assert "sound" in call("verify", changed, level)
     deep = ("--deep", "--samples", 5, "--seed", 3, *made_from(root))
     said = call("verify", root / "tokens", *deep)
-    assert said == f"{root}/tokens/train: sound; 5 of 7 samples encoded anew, seed 3\n"
-    assert "sound; pairs: nothing to encode anew" in call("verify", root / "pairs", "--deep")
+    assert said == f"{root}/tokens/train: sound; 5 of 7 samples encoded again, seed 3\n"
+    assert "sound; pairs have no tokens to encode again" in call("verify", root / "pairs", "--deep")
     found = json.loads(call("verify", root / "tokens", *deep, "--json"))
     about = {"encoded_anew": 5, "samples": 7, "seed": 3}
     assert found["checked"] == {f"{root}/tokens/train": about}
@@ -115,8 +115,8 @@ def test_verify_deep_on_another_machine_calls_no_set_broken(
     monkeypatch.setattr(Machine, "here", lambda device: Machine("another CPU", "9.9"))
     deep = ("verify", changed, "--deep", *made_from(root))
     assert (
-        f"{changed}: sound; 7 of 7 samples encoded anew, seed 0, 1 of them differ (1 codes), which "
-        f"proves nothing: made on {here}, here is another CPU with torch 9.9"
+        f"{changed}: sound; 7 of 7 samples encoded again, seed 0, 1 of them differ (1 codes), no "
+        f"proof of a fault: made on {here}, here is another CPU with torch 9.9"
     ) in call(*deep)
     (about,) = json.loads(call(*deep, "--json"))["checked"].values()
     assert about["differing"] == 1
@@ -265,7 +265,7 @@ def test_plan_of_pairs_foretells_the_bytes(root: Path, params: None) -> None:
     assert photos["samples"] == 24
     assert photos["carried_bytes"] is None
     said = call("plan", root / "photos", "--rate", 1, "--size", 64)
-    assert "photographs that data.min_side or damage will rule out are counted in" in said
+    assert "photographs that are too small (data.min_side) or damaged are counted too" in said
     for option in ("--size", "--crops"):
         wrong = refused("plan", root / "pairs", "--rate", 1, option, 64)
         assert isinstance(wrong, UsageError) and "are for photographs" in str(wrong)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageCms
 from typer.testing import CliRunner, Result
 
+from tests.support.limits import files_up_to
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -272,6 +273,26 @@ class TestFiles:
         result = run(image("a.png"), "-o", "out/b.png")
         assert result.exit_code == 1 and "b.png: cannot be written (disk full)" in result.output
         assert not list(Path("out").iterdir())
+
+    @pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.webp", "b.tif"])
+    def test_a_full_disk_is_an_error_and_leaves_nothing(
+        self, run: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        image("a.png", 60, 60)
+        with files_up_to(8192):
+            result = run("a.png", "-o", f"out/{name}")
+        assert result.exit_code == 1 and f"{name}: cannot be written (" in result.output
+        assert not list(Path("out").iterdir())
+
+    def test_a_full_folder_for_temporary_files_stops_nothing(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+        image("a.png", 60, 60)
+        assert run("a.png", "-o", "b.jpg").exit_code == 0
+        assert opened("b.jpg").size == (240, 240)
 
 
 class TestFormats:

@@ -1,7 +1,9 @@
 """Layouts of test sets, and files as they are scored."""
 
+import unicodedata
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,13 +35,13 @@ def realsr(tmp_path: Path) -> Path:
 
 
 def test_realsr_as_released(realsr: Path) -> None:
-    matched = match_realsr(realsr, {})
+    matched = match_realsr(realsr, {}).images
     names = ["Canon_001", "Canon_002", "Nikon_001", "Nikon_002"]
     assert [case.name for case in matched] == names
     for case in matched:
         assert case.hr is not None and case.lr is not None
         assert case.hr.parts[-3:-1] == ("Test", "4") == case.lr.parts[-3:-1]
-    part = match_realsr(realsr / "Canon" / "Test" / "4", {})
+    part = match_realsr(realsr / "Canon" / "Test" / "4", {}).images
     assert [case.name for case in part] == names[:2]
 
 
@@ -48,7 +50,7 @@ def test_finished_images_of_realsr_by_any_of_its_names(realsr: Path, ending: str
     made = realsr / "made"
     for name in ("Canon_001", "Canon_002"):
         image(made / f"{name}{ending}.png", 64)
-    matched = match_realsr(realsr / "Canon" / "Test" / "4", {"theirs": made})
+    matched = match_realsr(realsr / "Canon" / "Test" / "4", {"theirs": made}).images
     assert matched[0].finished["theirs"].name == f"Canon_001{ending}.png"
 
 
@@ -63,7 +65,7 @@ def test_realsr_with_images_on_one_side(realsr: Path) -> None:
 def test_lr_alone(tmp_path: Path) -> None:
     image(tmp_path / "lq" / "a.png", 16)
     image(tmp_path / "made" / "a.png", 64)
-    (case,) = match_folders(None, tmp_path / "lq", {"theirs": tmp_path / "made"})
+    (case,) = match_folders(None, tmp_path / "lq", {"theirs": tmp_path / "made"}).images
     assert case.hr is None and case.lr is not None
     image(tmp_path / "made" / "a.png", 60)
     with pytest.raises(UserError, match="60x60, expected 64x64"):
@@ -99,3 +101,52 @@ def test_pixels_that_can_be_scored(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:5000])
     assert str(read_scored(cut).pixels).startswith(f"{cut}: cannot be read")
     assert read_scored(image(tmp_path / "plain.png")).note == ""
+
+
+def test_16_bit_colours_are_rounded_as_gray_is_and_noted(tmp_path: Path) -> None:
+    levels = np.arange(0, 65536, 257 // 4, dtype=np.uint16)[:900].reshape(30, 30)
+    colours = np.repeat(levels[..., None], 3, axis=2)
+    cv2.imwrite(str(tmp_path / "colours.png"), colours)
+    cv2.imwrite(str(tmp_path / "colours.tif"), colours)
+    Image.fromarray(levels).save(tmp_path / "gray.png")
+    for name in ("colours.png", "colours.tif", "gray.png"):
+        read = read_scored(tmp_path / name)
+        assert "16 bits reduced to 8" in read.note, name
+        assert np.array_equal(read.pixels, np.rint(colours / 257).astype(np.uint8)), name
+
+
+def test_postscript_is_never_started(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / "gt" / f"{name}.png")
+        image(tmp_path / "made" / f"{name}.png")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n{} loop\n"
+    (tmp_path / "gt" / "a.png").write_bytes(eps)
+    (tmp_path / "made" / "a.png").write_bytes(eps)
+    matched = match_folders(tmp_path / "gt", None, {"theirs": tmp_path / "made"})
+    assert [case.name for case in matched.images] == ["a", "b"]
+    assert "not an image" in str(read_scored(tmp_path / "gt" / "a.png").pixels)
+
+
+def test_linked_folders_belong_to_the_set_and_other_files_are_noted(tmp_path: Path) -> None:
+    image(tmp_path / "elsewhere" / "two.png")
+    for name in ("gt", "made"):
+        image(tmp_path / name / "one.png")
+        (tmp_path / name / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "gt" / "list.txt").write_text("one")
+    matched = match_folders(tmp_path / "gt", None, {"theirs": tmp_path / "made"})
+    assert [case.name for case in matched.images] == ["linked/two", "one"]
+    assert matched.notes == (f"{tmp_path / 'gt'}: passed over: 1 not named as images (.txt)",)
+
+
+def test_names_match_in_both_spellings_of_accents(tmp_path: Path) -> None:
+    image(tmp_path / "gt" / f"{unicodedata.normalize('NFC', 'über')}.png")
+    image(tmp_path / "made" / f"{unicodedata.normalize('NFD', 'über')}.png")
+    (case,) = match_folders(tmp_path / "gt", None, {"theirs": tmp_path / "made"}).images
+    assert case.name == "\u00fcber" and case.finished["theirs"].exists()
+
+
+def test_control_characters_of_names_are_not_shown(tmp_path: Path) -> None:
+    for name in ("gt", "made"):
+        image(tmp_path / name / "a\x1b[31m.png")
+    (case,) = match_folders(tmp_path / "gt", None, {"theirs": tmp_path / "made"}).images
+    assert case.name == "a\\x1b[31m"

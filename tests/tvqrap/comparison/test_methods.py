@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tvqrap.architecture import Architecture
-from tvqrap.comparison.methods import Method, model_folder, plain
+from tvqrap.comparison.methods import Method, baseline, model_folder
 from tvqrap.comparison.spandrel import other_upscaler
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
@@ -28,8 +28,8 @@ def lr_image(height: int, width: int) -> np.ndarray:
 def test_plain_enlargement_is_pillows() -> None:
     lr = lr_image(6, 8)
     expected = Image.fromarray(lr).resize((32, 24), Image.Resampling.LANCZOS)
-    assert np.array_equal(plain("lanczos").made(lr), np.asarray(expected))
-    assert plain("bicubic").protocol(0) == {"kind": "Pillow's bicubic", "tiling": None}
+    assert np.array_equal(baseline("lanczos").made(lr), np.asarray(expected))
+    assert baseline("bicubic").protocol(0) == {"kind": "Pillow's bicubic", "tiling": None}
 
 
 def test_our_models_say_how_they_pad_and_tile(tmp_path: Path) -> None:
@@ -112,10 +112,39 @@ class TestOtherUpscalers:
         for name, message in (
             ("x2.safetensors", "scale 2, expected 4"),
             ("other.safetensors", "no upscaler that spandrel knows"),
-            ("broken.pth", "not a readable file of weights"),
+            ("broken.pth", "not readable as .pth or safetensors"),
         ):
             with pytest.raises(UserError, match=message):
                 other_upscaler(tmp_path / name)
+
+    def test_parallel_names_and_wrong_endings_are_read(
+        self, tmp_path: Path, state: dict[str, torch.Tensor]
+    ) -> None:
+        parallel = {f"module.{name}": value for name, value in state.items()}
+        torch.save({"params_ema": None, "params": parallel}, tmp_path / "parallel.pth")
+        save_file(state, tmp_path / "safe.pth")
+        for name in ("parallel.pth", "safe.pth"):
+            assert isinstance(other_upscaler(tmp_path / name).made(lr_image(8, 8)), np.ndarray)
+
+    def test_damaged_files_are_one_line(
+        self, tmp_path: Path, state: dict[str, torch.Tensor]
+    ) -> None:
+        path = tmp_path / "esrgan.pth"
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+        whole = bytearray(path.read_bytes())
+        rng = np.random.default_rng(0)
+        refused = 0
+        for _ in range(100):
+            damaged = whole.copy()
+            for place in rng.integers(0, 2000, 3):
+                damaged[place] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                other_upscaler(path)
+            except UserError as error:
+                assert str(error).startswith(f"{path}: ") and len(str(error).splitlines()) == 1
+                refused += 1
+        assert refused > 20
 
     def test_a_file_that_would_run_code_is_refused(self, tmp_path: Path) -> None:
         class Trap:
@@ -123,6 +152,6 @@ class TestOtherUpscalers:
                 return Path.touch, (tmp_path / "sprung",)
 
         torch.save({"params": Trap()}, tmp_path / "trap.pth")
-        with pytest.raises(UserError, match="not a readable file"):
+        with pytest.raises(UserError, match="asks for the Python object"):
             other_upscaler(tmp_path / "trap.pth")
         assert not (tmp_path / "sprung").exists()

@@ -9,9 +9,7 @@ from tvqrap.config.evaluation import EvaluationSettings
 
 GOOD: dict[str, Any] = {
     "metrics": ["psnr_y", "fsim"],
-    "bootstrap_samples": 10,
     "confidence": 0.95,
-    "seed": 0,
     "pictures": 2,
     "pad_multiple": 64,
 }
@@ -28,7 +26,7 @@ def test_a_complete_section_is_taken() -> None:
         ("metrics", ["psnr_y", "psnr_y"]),
         ("metrics", ["nothing"]),
         ("confidence", 1.0),
-        ("bootstrap_samples", 0),
+        ("confidence", 0.0),
         ("pad_multiple", "64"),
         ("pictures", -1),
         ("other", 1),

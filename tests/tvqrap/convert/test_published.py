@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.support.reference import mask, position_index, published_state
@@ -51,7 +52,7 @@ def refusal(path: Path) -> str:
 
 def test_stage_1(saved: Callable[[Any], Path], stage1: State) -> None:
     published = read_published(saved({"params": stage1}))
-    assert (published.kind, published.key, published.upscaler) == ("tokenizer", "params", None)
+    assert (published.kind, published.entry, published.upscaler) == ("tokenizer", "params", None)
     assert published.tokenizer.architecture == Architecture()
     assert published.left_out("tokenizer") == {}
     with pytest.raises(ValueError, match="has no upscaler"):
@@ -62,7 +63,7 @@ def test_stages_2_and_3_leave_out_what_upscaling_does_not_need(
     saved: Callable[[Any], Path], stage3: State
 ) -> None:
     published = read_published(saved({"params": [], "params_ema": stage3}))
-    assert (published.kind, published.key) == ("upscaler", "params_ema")
+    assert (published.kind, published.entry) == ("upscaler", "params_ema")
     assert published.left_out("upscaler") == {"encoder": 235, "fuse": 22, "small_autoencoder": 116}
     assert published.left_out("tokenizer") == {"predictor": 552}
 
@@ -91,10 +92,10 @@ def test_names_that_differ_are_listed(saved: Callable[[Any], Path], stage1: Stat
     }
     wrong["two\nlines"] = torch.zeros(1)
     assert refusal(saved({"params": wrong})) == (
-        "is no published stage 1 checkpoint: "
+        "not a published stage 1 checkpoint: "
         "missing tensors (5): quantize.embedding.weight, lq_encoder.blocks.0.weight, "
         "lq_encoder.blocks.0.bias, ...; "
-        "unexpected tensors (2): module.quantize.embedding.weight, 'two\\nlines'"
+        "unexpected tensors (2): module.quantize.embedding.weight, two\\x0alines"
     )
 
 
@@ -104,14 +105,14 @@ def test_shapes_types_and_values_that_do_not_fit_are_listed(
     wrong = {
         "encoder.blocks.0.weight": torch.zeros(32, 3, 3, 3),
         "encoder.blocks.0.bias": torch.zeros(64, dtype=torch.int64),
-        "encoder.blocks.1.norm1.weight": [1.0],
+        "encoder.blocks.1.norm1.weight": torch.zeros(()),
     }
     broken = {"encoder.blocks.1.norm1.bias": torch.full((64,), torch.nan)}
     assert refusal(saved({"params": {**stage1, **wrong, **broken}})) == (
-        "is no published stage 1 checkpoint: tensors that do not fit (3): "
+        "not a published stage 1 checkpoint: tensors that do not fit (3): "
         "encoder.blocks.0.weight is float32 (32, 3, 3, 3), expected float32 (64, 3, 3, 3), "
         "encoder.blocks.0.bias is int64 (64,), expected float32 (64,), "
-        "encoder.blocks.1.norm1.weight is a list, expected float32 (64,); "
+        "encoder.blocks.1.norm1.weight is float32 (), expected float32 (64,); "
         "tensors that are not finite (1): encoder.blocks.1.norm1.bias"
     )
 
@@ -119,7 +120,7 @@ def test_shapes_types_and_values_that_do_not_fit_are_listed(
 def test_predictor_must_fit_the_codebook(saved: Callable[[Any], Path], stage3: State) -> None:
     message = refusal(saved({"params": {**stage3, CODEBOOK: torch.zeros(512, 256)}}))
     assert message == (
-        "is no published stage 2 or 3 checkpoint: tensors that do not fit (1): "
+        "not a published stage 2 or 3 checkpoint: tensors that do not fit (1): "
         "idx_pred_layer_low.1.weight is float32 (1024, 256), expected float32 (512, 256)"
     )
 
@@ -150,12 +151,11 @@ def test_another_window_is_refused_and_another_crop_is_not(
     ("contents", "message"),
     [
         (
-            {"iter": 1, "state_dict": {}, "a": 0, "b": 0},
-            "expected an entry params_ema or params; found iter, state_dict, a, ...",
+            {"iter": 1, "weights": {}, "a": 0},
+            "entry 'iter' is an object of type int, expected a tensor with a name",
         ),
-        ({}, "expected an entry params_ema or params; found nothing"),
-        ([1], "holds a list, expected entries params_ema or params"),
-        ({"params_ema": torch.zeros(1)}, "params_ema is a Tensor, expected named tensors"),
+        ({}, "holds nothing, expected named tensors"),
+        ([1], "holds an object of type list, expected named tensors"),
     ],
 )
 def test_other_contents_are_named(
@@ -183,7 +183,7 @@ def test_code_is_never_run(tmp_path: Path, stage1: State, zipped: bool) -> None:
         "asks for the Python object posix.mkdir, expected tensors alone; nothing of it was run"
     )
     path.write_bytes(pickle.dumps(Runs(trap)))
-    assert "not readable as a PyTorch checkpoint" in refusal(path)
+    assert "not readable as .pth or safetensors" in refusal(path)
     assert not trap.exists()
 
 
@@ -191,13 +191,25 @@ def test_code_is_never_run(tmp_path: Path, stage1: State, zipped: bool) -> None:
 def test_files_that_cannot_be_read(
     tmp_path: Path, saved: Callable[[Any], Path], stage1: State
 ) -> None:
-    assert refusal(tmp_path) == "is a folder, expected a published checkpoint (.pth)"
+    assert refusal(tmp_path) == "is a folder, expected a file of weights"
     assert refusal(tmp_path / "none.pth") == "no such file"
     path = saved({"params": stage1})
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:1], b"", b"<!DOCTYPE html>", b"not weights"):
         path.write_bytes(content)
         assert refusal(path) == (
-            f"{len(content):,} bytes that are not readable as a PyTorch checkpoint "
+            f"{len(content):,} bytes that are not readable as .pth or safetensors "
             "(cut short, or another kind of file)"
         )
+
+
+def test_safetensors_parallel_names_and_an_empty_average(
+    tmp_path: Path, saved: Callable[[Any], Path], stage1: State
+) -> None:
+    path = tmp_path / "published.safetensors"
+    save_file({name: value.contiguous().clone() for name, value in stage1.items()}, path)
+    assert (read_published(path).kind, read_published(path).entry) == ("tokenizer", None)
+    path.unlink()
+    parallel = {f"module.{name}": value for name, value in stage1.items()}
+    published = read_published(saved({"params_ema": None, "params": parallel}))
+    assert (published.entry, published.others) == ("params", ("params_ema",))

@@ -5,7 +5,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,15 @@ import pytest
 from rich.console import Console
 
 from tvqrap.evaluation import cases as scoring
-from tvqrap.evaluation.cases import Case, ImageScores, score_cases
+from tvqrap.evaluation.cases import Case, ImageScores, PendingCase, score_cases
 from tvqrap.evaluation.metrics.registry import Score
 from tvqrap.evaluation.metrics.scorer import Scorer
 from tvqrap.evaluation.report.curves import write_score_curves
 from tvqrap.evaluation.report.failures import failure_lines
 from tvqrap.evaluation.report.table import score_table
-from tvqrap.evaluation.statistics.intervals import Resampling
-from tvqrap.evaluation.summary import Failure, protocol, summarise, write_scores
+from tvqrap.evaluation.summary import Failure, protocol, summarise, unescaped, write_scores
 
-RESAMPLING = Resampling(100, 0.95, 0)
+CONFIDENCE = 0.95
 
 
 def rows() -> list[ImageScores]:
@@ -42,9 +41,9 @@ def rows() -> list[ImageScores]:
 
 def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
     scored = rows()
-    summary = summarise(scored, {"rap": {"code_usage": Score(0.5)}}, RESAMPLING, {})
+    summary = summarise(scored, {"rap": {"code_usage": Score(0.5)}}, CONFIDENCE, {})
     metrics = Scorer(["psnr_y"]).protocol()
-    about = protocol(metrics, RESAMPLING, data={"set": "test"}, models={})
+    about = protocol(metrics, CONFIDENCE, data={"set": "test"}, models={})
     write_scores(tmp_path, summary, scored, about)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "bicubic": {"psnr_y": 26.0, "piqe": 77.5},
@@ -61,11 +60,25 @@ def test_files_say_what_was_scored_and_what_failed(tmp_path: Path) -> None:
         "color_space": "ycbcr",
     }
     assert {"pyiqa", "torch", "pillow"} <= details["protocol"]["versions"].keys()
-    about = protocol({"fid": {}, "maniqa": {}}, RESAMPLING, data={}, models={})
+    about = protocol({"fid": {}, "maniqa": {}}, CONFIDENCE, data={}, models={})
     assert {"torchvision", "timm"} <= about["versions"].keys()
+    assert details["protocol"]["interval"]["method"] == "Student's t over photographs"
     with (tmp_path / "per_image.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 6 and lines[3]["failed"] == "psnr_y: gave nan" and not lines[3]["psnr_y"]
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+a", "-b", "@c", "\tx", "'=d", "''@", "'plain", "a=b", ""]
+)
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path: Path, name: str) -> None:
+    row = ImageScores(name, name, name, {"psnr_y": Score(None, name)})
+    write_scores(tmp_path, summarise([row], {}, CONFIDENCE, {}), [row], {})
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    for cell in (line["model"], line["photo"], line["image"], line["failed"]):
+        assert not cell.startswith(("=", "+", "-", "@", "\t"))
+    assert unescaped(line["model"]) == unescaped(line["image"]) == name
 
 
 def test_failures_are_told_in_few_lines() -> None:
@@ -80,7 +93,7 @@ def test_failures_are_told_in_few_lines() -> None:
 
 
 def test_curves_of_scores_are_small_tables(tmp_path: Path) -> None:
-    summary = summarise(rows(), {"rap": {"fid": Score(1.0)}}, RESAMPLING, {})
+    summary = summarise(rows(), {"rap": {"fid": Score(1.0)}}, CONFIDENCE, {})
     write_score_curves(tmp_path, summary, rows())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["piqe.tsv", "psnr_y.tsv"]
     lines = [line.split("\t") for line in (tmp_path / "psnr_y.tsv").read_text().splitlines()]
@@ -93,7 +106,7 @@ def test_a_metric_that_never_worked_is_null(tmp_path: Path) -> None:
     scored = [
         ImageScores("rap", name, name, {"fsim": Score(None, "not installed")}) for name in "ab"
     ]
-    summary = summarise(scored, {}, RESAMPLING, {"fsim": "not installed"})
+    summary = summarise(scored, {}, CONFIDENCE, {"fsim": "not installed"})
     assert summary.failures == () and summary.lost == 1
     write_scores(tmp_path, summary, scored, {})
     details = json.loads((tmp_path / "scores.json").read_text())
@@ -103,7 +116,7 @@ def test_a_metric_that_never_worked_is_null(tmp_path: Path) -> None:
 
 def test_the_table_marks_the_best_and_fits_a_terminal() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    summary = summarise(rows(), {}, RESAMPLING, {})
+    summary = summarise(rows(), {}, CONFIDENCE, {})
     console.print(score_table(summary, "Test set"))
     text = console.export_text()
     assert "52.50 *" in text and "2 of 3 images" in text
@@ -123,7 +136,7 @@ def test_no_number_is_broken_however_many_models(count: int) -> None:
         for name in names
         for k in range(6)
     ]
-    summary = summarise(scored, {}, RESAMPLING, {})
+    summary = summarise(scored, {}, CONFIDENCE, {})
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(score_table(summary, "[red]Test"))
     text = console.export_text()
@@ -139,7 +152,7 @@ def test_no_number_is_cut_at_any_width() -> None:
         for name in ("bicubic", "tokenizer", "predictor", "rap")
         for k in range(6)
     ]
-    summary = summarise(scored, {}, RESAMPLING, {})
+    summary = summarise(scored, {}, CONFIDENCE, {})
     shown = [summary.intervals["rap"][name].shown(2, "–") for name in ("psnr_y", "piqe")]
     for width in range(40, 121):
         console = Console(width=width, record=True, file=io.StringIO())
@@ -151,7 +164,7 @@ def test_no_number_is_cut_at_any_width() -> None:
 
 
 def test_a_number_of_the_whole_set_that_failed_is_listed() -> None:
-    summary = summarise(rows(), {"rap": {"fid": Score(None, "2 of 3 images")}}, RESAMPLING, {})
+    summary = summarise(rows(), {"rap": {"fid": Score(None, "2 of 3 images")}}, CONFIDENCE, {})
     assert summary.mean("rap", "fid") is None
     last = summary.failures[-1]
     assert (last.model, last.image, last.metric, last.reason) == ("rap", "", "fid", "2 of 3 images")
@@ -175,31 +188,32 @@ def test_large_images_are_scored_by_fewer_at_once(monkeypatch: pytest.MonkeyPatc
     for room, expected in ((100, 1), (2 * 32 * 32, 2)):
         monkeypatch.setattr(scoring, "pixels_at_once", lambda room=room: room)
         most[0] = 0
-        cases = [lambda k=k: Case(str(k), str(k), hr, None, {"x": hr}) for k in range(9)]
-        found = list(score_cases(cases, scorer, 4))  # type: ignore[arg-type]
-        assert [scored.case.image for scored in found] == [str(k) for k in range(9)]
+        cases = [
+            PendingCase(str(k), lambda k=k: Case(str(k), str(k), hr, None, {"x": hr}))  # type: ignore[misc]
+            for k in range(9)
+        ]
+        found = list(score_cases(cases, scorer, 4))
+        assert sorted(scored.case.image for scored in found) == [str(k) for k in range(9)]
         assert 1 <= most[0] <= expected
 
 
-def test_images_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "WAITING_BYTES", 1)
+def test_images_that_wait_are_bounded() -> None:
     hr = np.zeros((32, 32, 3), dtype=np.uint8)
     begun = []
 
-    def cases() -> Iterator[Callable[[], Case]]:
-        for k in range(8):
+    def cases() -> Iterator[PendingCase]:
+        for k in range(12):
             begun.append(k)
-            time.sleep(0.02)
-            yield lambda: Case("x", "x", hr, None, {})
+            yield PendingCase(str(k), lambda k=k: Case(str(k), str(k), hr, None, {}))  # type: ignore[misc]
 
-    found = score_cases(cases(), Scorer([]), 4)
-    next(found)
-    assert len(begun) < 8
-    assert len(list(found)) == 7
+    found = score_cases(cases(), Scorer([]), 2)
+    for seen, _ in enumerate(found, start=1):
+        assert len(begun) <= seen + 2 + 1
+    assert len(begun) == 12
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_cases_come_back_in_order_whatever_the_workers(workers: int) -> None:
+def test_scores_do_not_depend_on_the_workers(workers: int) -> None:
     hr = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
     def make(index: int) -> Case:
@@ -207,7 +221,8 @@ def test_cases_come_back_in_order_whatever_the_workers(workers: int) -> None:
         return Case(str(index), str(index), hr, None, made, {"rap": {"code_accuracy": 0.5}})
 
     scorer = Scorer(["psnr_y"])
-    found = list(score_cases([lambda k=k: make(k) for k in range(7)], scorer, workers))  # type: ignore[misc]
+    pending = [PendingCase(str(k), lambda k=k: make(k)) for k in range(7)]  # type: ignore[misc]
+    found = sorted(score_cases(pending, scorer, workers), key=lambda scored: scored.case.image)
     assert [scored.case.image for scored in found] == [str(k) for k in range(7)]
     values = [scored.rows[0].scores["psnr_y"].value for scored in found]
     assert values == sorted(values, key=lambda v: -(v or 0))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from tvqrap.images.open import read_image, save_png, to_rgb
+from tvqrap.images.open import read_image, to_rgb
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
@@ -97,22 +97,6 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value) and str(tmp_path / name) in str(error.value)
     with pytest.raises(UserError, match="64x64 is 4096 pixels, at most 4095"):
         read_image(whole, max_pixels=4095)
-
-
-def test_a_png_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "new" / "image.png"
-    save_png(path, np.asarray(gradient()))
-    before = path.read_bytes()
-
-    def fail(self: Image.Image, file: Path, format: str) -> None:
-        file.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_png(path, gradient())
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
 
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:

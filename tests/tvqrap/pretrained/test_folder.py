@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
-from tvqrap.convert.precision import halve_model
+from tvqrap.convert.precision import convert_model
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import (
@@ -54,7 +54,7 @@ def test_an_upscaler_keeps_how_it_assigns_codes(tmp_path: Path) -> None:
     torch.nn.init.normal_(network.predictor.code_head.score.weight)
     save_model(tmp_path / "soft", "upscaler", network, TINY, {}, "soft")
     save_model(tmp_path / "hard", "upscaler", network, TINY, {})
-    halve_model(tmp_path / "soft", tmp_path / "half")
+    convert_model(tmp_path / "soft", tmp_path / "half", "float16")
     made = {}
     lr = torch.rand(1, 3, 64, 64) * 2 - 1
     for name in ("soft", "hard", "half"):
@@ -73,20 +73,63 @@ def test_an_upscaler_of_the_first_schema_is_hard(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(json.dumps({**document, "schema": 1}))
     assert load_upscaler(tmp_path).assignment == "hard"
     (tmp_path / CONFIG).write_text(json.dumps({**document, "assignment": "firm"}))
-    with pytest.raises(UserError, match=r"assignment 'firm', expected 'hard' or 'soft'"):
+    with pytest.raises(UserError, match=r"assignment is 'firm', expected 'hard' or 'soft'"):
         load_upscaler(tmp_path)
 
 
-def test_halved_model_is_half_as_large_and_nearly_the_same(
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 3}, "schema is 3, expected 1 or 2"),
+        ({"kind": "teacher"}, "kind is 'teacher', expected 'tokenizer' or 'upscaler'"),
+        ({"kind": "upscaler"}, "assignment is None, expected 'hard' or 'soft' for an upscaler"),
+        ({"assignment": "hard"}, "assignment is 'hard', expected none for a tokenizer"),
+        ({"architecture": ["width", "codebook", "texture", "structure"]}, "architecture is ["),
+        ({"architecture": {"width": 1}}, "architecture: an architecture has the keys"),
+        ({"fingerprint": 5}, "fingerprint is 5, expected a valid string"),
+        ({"fingerprint": "../x"}, "fingerprint is '../x', expected"),
+        ({"about": []}, "about is [], expected"),
+        ({"about": {"lr": float("nan")}}, "not readable as JSON"),
+        ({"extra\n": 1}, "extra\\n is not known"),
+    ],
+)
+def test_a_wrong_key_of_the_config_is_named(
+    folder: Path, changes: dict[str, object], message: str
+) -> None:
+    path = folder / CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(UserError) as caught:
+        read_config(folder)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", '"model"', nested(100_000), '{"schema": ' + nested(5000) + "}"]
+)
+def test_a_file_that_is_no_config_is_one_line(folder: Path, text: str) -> None:
+    (folder / CONFIG).write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_config(folder)
+    message = str(caught.value)
+    assert message.startswith(f"{folder / CONFIG}: ")
+    assert len(message.splitlines()) == 1 and len(message) < 300
+
+
+def test_float16_is_half_as_large_and_nearly_the_same(
     folder: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     (folder / "README.md").write_text("Größe")
-    card = halve_model(folder, tmp_path / "half")
+    config = convert_model(folder, tmp_path / "half", "float16")
     assert (tmp_path / "half" / "README.md").read_text() == "Größe"
     assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.6 * (folder / WEIGHTS).stat().st_size
     loaded = load_tokenizer(tmp_path / "half")
-    assert fingerprint(loaded) == card.fingerprint
-    assert card.about == {"steps": 3, "halved_from": read_config(folder).fingerprint}
+    assert fingerprint(loaded) == config.fingerprint
+    assert config.about == {"steps": 3, "converted_from": read_config(folder).fingerprint}
     hr = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         assert (loaded(hr, False).image - tokenizer(hr, False).image).abs().max() < 0.01
@@ -95,12 +138,12 @@ def test_halved_model_is_half_as_large_and_nearly_the_same(
 @pytest.mark.parametrize("half", [False, True])
 def test_changed_weight_is_refused(folder: Path, tmp_path: Path, half: bool) -> None:
     if half:
-        halve_model(folder, tmp_path / "half")
+        convert_model(folder, tmp_path / "half", "float16")
         folder = tmp_path / "half"
     state = load_file(folder / WEIGHTS)
     state["codebook.embedding.weight"][0, 0] += 0.5
     save_file(state, folder / WEIGHTS)
-    with pytest.raises(UserError, match="fingerprints differ"):
+    with pytest.raises(UserError, match="the fingerprint of the weights differs"):
         load_tokenizer(folder)
 
 
@@ -109,18 +152,19 @@ def test_weight_beyond_float16_is_named(tokenizer: Tokenizer, tmp_path: Path) ->
         tokenizer.codebook.embedding.weight[0, 0] = 1e6
     save_model(tmp_path / "model", "tokenizer", tokenizer, TINY, {})
     with pytest.raises(UserError, match=r"codebook\.embedding\.weight has values beyond float16"):
-        halve_model(tmp_path / "model", tmp_path / "half")
+        convert_model(tmp_path / "model", tmp_path / "half", "float16")
     assert not (tmp_path / "half").exists()
 
 
-def test_halve_command(folder: Path, tmp_path: Path) -> None:
-    arguments = ["halve", str(folder), "-o", str(tmp_path / "half")]
+def test_convert_command(folder: Path, tmp_path: Path) -> None:
+    arguments = ["convert", str(folder), "-o", str(tmp_path / "half"), "--dtype", "float16"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "half" / CONFIG).read_text())["kind"] == "tokenizer"
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "--overwrite" in again.output
-    onto_itself = CliRunner().invoke(app, ["halve", str(folder), "-o", str(folder), "--overwrite"])
+    onto = [*arguments[:3], str(folder), *arguments[4:], "--overwrite"]
+    onto_itself = CliRunner().invoke(app, onto)
     assert onto_itself.exit_code == 1
     load_tokenizer(folder)

@@ -1,7 +1,7 @@
-"""The page of an evaluation: one file, without a server and without a request.
+"""The page of an evaluation: one file that needs no server and requests nothing.
 
-Scores with the best marked, how they are distributed, and the images that tell most, to compare
-with a slider. Nothing in it depends on the time or the machine.
+It shows the scores with the best marked, their distributions, and selected images to compare with
+a slider. Nothing in it depends on the time or the machine.
 """
 
 import json
@@ -20,31 +20,31 @@ from tvqrap.evaluation.report.selection import Pick, Picked, pick_images
 from tvqrap.evaluation.report.table import best_of
 from tvqrap.evaluation.results import Results
 from tvqrap.evaluation.statistics.distributions import Distribution, distribution
-from tvqrap.evaluation.statistics.paired import paired_difference, values_of, verdict
+from tvqrap.evaluation.statistics.paired import paired_difference, values_of, verdicts
 from tvqrap.evaluation.summary import COLUMNS, SCORES, Summary
 from tvqrap.runtime.atomic import write_atomic
 
 REPORT = "report.html"
 BUDGET = 12_000_000
-"""Bytes of the pictures in a page."""
+"""Bytes of the pictures in a page, at most."""
 PICTURES = 12
 LISTED = 200
-"""Failures that a page lists, and notes."""
+"""Lines of failures on a page, and of notes."""
 
 _TEMPLATES = Path(__file__).parent / "template"
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a page is about."""
+    """Titles and choices of a page."""
 
     title: str
     data: str
-    """What was scored, in one line."""
+    """The scored images, in one line."""
     focus: str
     """The model by whose scores the images are picked."""
     ceiling: str | None = None
-    """A model that takes no part in the comparison (the tokenizer, which sees HR)."""
+    """A model that is shown but not compared (the tokenizer, an upper bound that sees HR)."""
     pictures: int = PICTURES
     """Images to compare, at most."""
 
@@ -57,16 +57,15 @@ def write_report(
     protocol: Mapping[str, Any],
     budget: int = BUDGET,
 ) -> None:
-    """Writes the page, whole or not at all. `results` has kept its images."""
-    spool = results.spool
-    assert spool is not None
+    """Writes the page, whole or not at all."""
+    store = results.store
     models = list(summary.intervals)
     goals = [c for c in summary.columns if COLUMNS[c].better is not None]
     per_image = [c for c in goals if any(c in summary.intervals[model] for model in models)]
     first = [*(c for c in VERDICT if c in per_image), *(c for c in per_image if c not in VERDICT)]
     picked = pick_images(results.rows, page.focus, first, page.pictures)
-    numbers = {name: number for number, name in enumerate(spool.names)}
-    shown = [_with_bicubic(spool.pictures(numbers[pick.image], models)) for pick in picked.picks]
+    numbers = {entry.image: entry.number for entry in results.images}
+    shown = [_with_bicubic(store.pictures(numbers[pick.image])) for pick in picked.picks]
     there = tuple(pick for pick, found in zip(picked.picks, shown, strict=True) if found)
     embedded, lossy = embed([pictures for pictures in shown if pictures], budget)
     picked = Picked(there, picked.left_out).first(len(embedded))
@@ -84,7 +83,7 @@ def write_report(
         colours={model: index % 8 for index, model in enumerate(models)},
         columns=[(c, COLUMNS[c]) for c in summary.columns],
         cells=_cells(results, summary, page.ceiling),
-        confidence=f"{100 * results.resampling.confidence:g}",
+        confidence=f"{100 * results.confidence:g}",
         distributions=[
             (COLUMNS[c], found)
             for c in per_image
@@ -101,7 +100,7 @@ def write_report(
 
 
 def _with_bicubic(pictures: dict[str, Any]) -> dict[str, Any]:
-    """LR enlarged, where no model is that already: what a photograph looks like without any."""
+    """Adds LR enlarged by bicubic interpolation, where no model is that already."""
     if "LR" not in pictures or "bicubic" in pictures:
         return pictures
     lr, rest = pictures["LR"], {k: v for k, v in pictures.items() if k != "LR"}
@@ -121,20 +120,21 @@ def _cells(
     results: Results, summary: Summary, ceiling: str | None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """By model and column: how a number is shown in the table."""
-    lost = {(failure.model, failure.metric) for failure in summary.failures}
-    cells: dict[str, dict[str, dict[str, Any]]] = {model: {} for model in summary.intervals}
-    for column in summary.columns:
-        best = best_of(summary, column, ceiling)
-        level = _level_with(results, column, best)
-        digits = COLUMNS[column].digits
-        for model, intervals in summary.intervals.items():
+    failed = {(failure.model, failure.metric) for failure in summary.failures}
+    best = {column: best_of(summary, column, ceiling) for column in summary.columns}
+    cells: dict[str, dict[str, dict[str, Any]]] = {}
+    for model, intervals in summary.intervals.items():
+        level = set() if model == ceiling else _level_columns(results, model, best)
+        cells[model] = {}
+        for column in summary.columns:
+            digits = COLUMNS[column].digits
             value, interval = summary.mean(model, column), intervals.get(column)
             cells[model][column] = {
                 "value": None if value is None else f"{value:.{digits}f}",
                 "interval": interval and interval.shown(digits, " – "),
-                "best": model == best,
-                "lost": (model, column) in lost,
-                "level": model in level and model != ceiling,
+                "best": model == best[column],
+                "lost": (model, column) in failed,
+                "level": column in level,
                 "images": interval.images
                 if interval is not None and interval.images < summary.images
                 else None,
@@ -142,25 +142,26 @@ def _cells(
     return cells
 
 
-def _level_with(results: Results, column: str, best: str | None) -> set[str]:
-    """Models that the images do not tell apart from the best."""
-    better = COLUMNS[column].better
-    if best is None or better is None:
-        return set()
-    theirs = values_of(results.rows, best, column)
-    found = set()
-    for model in {row.model for row in results.rows} - {best}:
-        ours = values_of(results.rows, model, column)
-        difference = paired_difference(ours, theirs, results.resampling)
-        if difference is not None and verdict(difference, better) == "not told apart":
-            found.add(model)
-    return found
+def _level_columns(results: Results, model: str, best: Mapping[str, str | None]) -> set[str]:
+    """Columns in which the images do not tell a model apart from the best one."""
+    differences = {}
+    for column, other in best.items():
+        if other is None or other == model:
+            continue
+        values = values_of(results.rows, model, column)
+        difference = paired_difference(
+            values, values_of(results.rows, other, column), results.confidence
+        )
+        if difference is not None:
+            differences[column] = difference
+    told = verdicts(differences, results.confidence)
+    return {column for column, verdict in told.items() if verdict == "not told apart"}
 
 
 def _viewer(
     results: Results, metrics: Sequence[str], picks: Sequence[Pick], embedded: Sequence[Embedded]
 ) -> dict[str, Any]:
-    """What the script of the page is given."""
+    """The data of the page's script."""
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for row in results.rows:
         known = {name: s.value for name, s in row.scores.items() if s.value is not None}

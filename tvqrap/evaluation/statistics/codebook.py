@@ -1,4 +1,4 @@
-"""What the codes of a set say about a codebook and its predictor."""
+"""Usage and perplexity of the codes of a set."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ class CodeUse:
     usage: float
     """Share of the codebook's entries that occur."""
     perplexity: float
-    """exp of the entropy of the codes' histogram: entries in use, were all used equally."""
+    """exp of the entropy of the codes' histogram: the number of entries if used equally."""
 
 
-def code_use(codes: NDArray[np.integer], codebook: int) -> CodeUse:
-    """Usage and perplexity of codes (any shape, values below `codebook`).
+def count_codes(codes: NDArray[np.integer], codebook: int) -> NDArray[np.int64]:
+    """How often each of the `codebook` entries occurs in codes of any shape.
 
     Raises ValueError where there are no codes, or some lie outside the codebook.
     """
@@ -25,8 +25,17 @@ def code_use(codes: NDArray[np.integer], codebook: int) -> CodeUse:
         raise ValueError("no codes")
     if codes.min() < 0 or codes.max() >= codebook:
         raise ValueError(f"codes from {codes.min()} to {codes.max()} in a codebook of {codebook}")
-    counts = np.bincount(codes.reshape(-1).astype(np.int64), minlength=codebook)
-    shares = counts[counts > 0] / codes.size
+    return np.bincount(codes.reshape(-1).astype(np.int64), minlength=codebook)
+
+
+def use_of_counts(counts: NDArray[np.int64]) -> CodeUse:
+    """Usage and perplexity, from how often each entry occurs."""
+    shares = counts[counts > 0] / counts.sum()
     return CodeUse(
         usage=float((counts > 0).mean()), perplexity=float(np.exp(-(shares * np.log(shares)).sum()))
     )
+
+
+def code_use(codes: NDArray[np.integer], codebook: int) -> CodeUse:
+    """Usage and perplexity of codes. Raises ValueError as `count_codes` does."""
+    return use_of_counts(count_codes(codes, codebook))

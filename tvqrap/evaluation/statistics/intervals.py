@@ -1,18 +1,23 @@
-"""Means over photographs, and how far they would move with other photographs."""
+"""Means over photographs with Student's t intervals."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]
 
 FEWEST_PHOTOS = 5
-"""Of fewer photographs there is no interval: their resampled means are too few to say how far the
-mean moves, and those of one photograph are all the same."""
+"""Photographs that an interval needs: of fewer, the spread is hardly known."""
+
+FEWEST_FOR_VERDICT = 10
+"""Photographs that a verdict needs: of fewer, skewed scores make intervals too narrow."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over photographs with its bootstrap interval."""
+    """A mean over photographs with its t interval."""
 
     mean: float
     low: float | None
@@ -29,44 +34,64 @@ class Interval:
 
 
 def caution(photos: int) -> str:
-    """What is to be said where photographs are too few to tell; empty where there are enough."""
-    if photos >= FEWEST_PHOTOS:
+    """One line where photographs are too few for verdicts; empty where there are enough."""
+    if photos >= FEWEST_FOR_VERDICT:
         return ""
     count = "1 photograph" if photos == 1 else f"{photos} photographs"
-    return f"{count}, fewer than {FEWEST_PHOTOS}: no intervals, and no model is told apart"
+    lacking = "no intervals and no verdicts" if photos < FEWEST_PHOTOS else "no verdicts"
+    fewest = FEWEST_PHOTOS if photos < FEWEST_PHOTOS else FEWEST_FOR_VERDICT
+    return f"{count}, fewer than {fewest}: {lacking}"
 
 
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are found."""
+def mean_interval(values: Mapping[str, Sequence[float]], confidence: float) -> Interval:
+    """Mean over photographs of the mean over each photograph's crops, with its interval.
 
-    samples: int
-    """Resamplings of the photographs."""
-    confidence: float
-    """Share of the resampled means that an interval holds."""
-    seed: int
-
-
-def mean_interval(values: Mapping[str, Sequence[float]], resampling: Resampling) -> Interval:
-    """Mean over photographs of the mean over each photograph's crops.
-
-    Crops of one photograph are alike, so photographs are resampled (percentile bootstrap), where
-    there are `FEWEST_PHOTOS` or more; of fewer the mean alone is known. They are
-    taken in the order of their names, so that equal seeds resample different scores of the same
-    photographs in the same way. Raises ValueError where there is no value or one is not finite.
+    Crops of one photograph are alike, so each photograph counts once. The interval is that of
+    Student's t: exact where the photographs' means are normally distributed. Raises ValueError
+    where there is no value or one is not finite.
     """
-    of_photos = [np.mean(np.asarray(values[photo])) for photo in sorted(values) if values[photo]]
-    if not of_photos:
-        raise ValueError("no values to average")
-    means = np.array(of_photos, dtype=np.float64)
-    if not np.isfinite(means).all():
-        raise ValueError("a value is not finite")
+    means = photo_means(values)
+    mean = float(means.mean())
     images = sum(len(crops) for crops in values.values())
     if len(means) < FEWEST_PHOTOS:
-        return Interval(float(means.mean()), None, None, len(means), images)
-    draws = np.random.default_rng(resampling.seed).integers(
-        len(means), size=(resampling.samples, len(means))
+        return Interval(mean, None, None, len(means), images)
+    half = float(stdtrit(len(means) - 1, (1 + confidence) / 2)) * standard_error(means)
+    return Interval(mean, mean - half, mean + half, len(means), images)
+
+
+def p_of_zero_mean(values: Mapping[str, Sequence[float]]) -> float | None:
+    """Two-sided p-value of the t test that the mean over photographs is 0.
+
+    None for fewer photographs than `FEWEST_FOR_VERDICT`.
+    """
+    means = photo_means(values)
+    if len(means) < FEWEST_FOR_VERDICT:
+        return None
+    mean, error = float(means.mean()), standard_error(means)
+    if error == 0:
+        return float(mean == 0)
+    return 2 * float(stdtr(len(means) - 1, -abs(mean) / error))
+
+
+def photo_means(values: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+    """The mean over each photograph's crops, photographs sorted by name.
+
+    Raises ValueError where there is no value or one is not finite.
+    """
+    means = np.array(
+        [
+            np.mean(np.asarray(values[photo], np.float64))
+            for photo in sorted(values)
+            if values[photo]
+        ]
     )
-    tail = (1 - resampling.confidence) / 2
-    low, high = np.quantile(means[draws].mean(axis=1), [tail, 1 - tail])
-    return Interval(float(means.mean()), float(low), float(high), len(means), images)
+    if not len(means):
+        raise ValueError("no values to average")
+    if not np.isfinite(means).all():
+        raise ValueError("a value is not finite")
+    return means
+
+
+def standard_error(means: NDArray[np.float64]) -> float:
+    """Standard error of the mean of two or more values."""
+    return float(means.std(ddof=1)) / math.sqrt(len(means))

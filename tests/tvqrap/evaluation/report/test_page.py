@@ -65,7 +65,7 @@ def test_its_size_is_bounded(tmp_path: Path) -> None:
     assert isinstance(plain, list) and isinstance(fewer, list)
     assert 0 < len(fewer) < len(plain)
     assert sum(len(cell["uri"]) for image in fewer for cell in image["cells"]) <= 20_000
-    assert "compressed (WebP)" in small and "Left out for room: " in small
+    assert "compressed (WebP)" in small and "Left out to limit the size: " in small
 
 
 def test_what_failed_is_listed(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_failed_is_listed(tmp_path: Path) -> None:
 
 def test_few_photographs_are_said_to_tell_nothing_apart(tmp_path: Path) -> None:
     text = page_of(tmp_path, [case("a", 5)])
-    assert "1 photograph, fewer than 5: no intervals, and no model is told apart" in text
+    assert "1 photograph, fewer than 5: no intervals and no verdicts" in text
     assert text.count('class="best"') == 2 and text.count('class="level"') == 4
     assert " – " not in text.partition("</table>")[0].partition("<tbody>")[2]
 

@@ -1,13 +1,21 @@
 """Means over photographs and their intervals."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvqrap.evaluation.statistics.intervals import FEWEST_PHOTOS, Resampling, mean_interval
-from tvqrap.evaluation.statistics.paired import verdict
+from tvqrap.evaluation.statistics.intervals import (
+    FEWEST_FOR_VERDICT,
+    FEWEST_PHOTOS,
+    mean_interval,
+    p_of_zero_mean,
+)
 
-RESAMPLING = Resampling(samples=200, confidence=0.9, seed=3)
 numbers = st.floats(-100, 100)
 photos = st.dictionaries(
     st.text(min_size=1, max_size=3),
@@ -16,41 +24,86 @@ photos = st.dictionaries(
 )
 
 
+def values_of(numbers: np.ndarray) -> dict[str, list[float]]:
+    return {f"{k:03}": [float(value)] for k, value in enumerate(numbers)}
+
+
 def test_each_photograph_counts_once() -> None:
-    interval = mean_interval({"a": [1.0, 1.0, 1.0, 1.0], "b": [3.0]}, RESAMPLING)
+    interval = mean_interval({"a": [1.0, 1.0, 1.0, 1.0], "b": [3.0]}, 0.95)
     assert (interval.mean, interval.photos, interval.images) == (2.0, 2, 5)
+
+
+def test_the_interval_is_students() -> None:
+    interval = mean_interval(values_of(np.arange(1.0, 6.0)), 0.95)
+    half = 2.7764451051977987 * np.sqrt(2.5 / 5)  # the quantile for 4 degrees of freedom
+    assert interval.low == pytest.approx(3 - half) and interval.high == pytest.approx(3 + half)
 
 
 @pytest.mark.parametrize("count", [1, FEWEST_PHOTOS - 1])
 def test_few_photographs_have_no_interval(count: int) -> None:
     values = {str(k): [1.0, 1.0 + k] for k in range(count)}
-    interval = mean_interval(values, RESAMPLING)
+    interval = mean_interval(values, 0.95)
     assert interval.low is interval.high is interval.shown(2, "-") is None
     assert (interval.photos, interval.images) == (count, 2 * count)
-    assert verdict(interval, "higher") == "not told apart"
     values[str(count)] = [1.0]
-    assert (mean_interval(values, RESAMPLING).low is None) == (count + 1 < FEWEST_PHOTOS)
+    assert (mean_interval(values, 0.95).low is None) == (count + 1 < FEWEST_PHOTOS)
 
 
 @given(photos)
-def test_the_interval_lies_within_the_photographs(values: dict[str, list[float]]) -> None:
-    interval = mean_interval(values, RESAMPLING)
+def test_the_interval_is_around_the_mean_in_any_order(values: dict[str, list[float]]) -> None:
+    interval = mean_interval(values, 0.95)
     assert interval.low is not None and interval.high is not None
-    means = [sum(crops) / len(crops) for crops in values.values()]
-    assert min(means) - 1e-9 <= interval.low <= interval.high <= max(means) + 1e-9
-    assert mean_interval(dict(reversed(values.items())), RESAMPLING) == interval
+    assert interval.low <= interval.mean <= interval.high
+    assert mean_interval(dict(reversed(values.items())), 0.95) == interval
 
 
 def test_more_confidence_is_a_wider_interval() -> None:
-    values = {str(k): [float(k * k)] for k in range(12)}
-    narrow = mean_interval(values, Resampling(2000, 0.5, 0))
-    wide = mean_interval(values, Resampling(2000, 0.99, 0))
+    values = values_of(np.arange(12.0) ** 2)
+    narrow, wide = mean_interval(values, 0.5), mean_interval(values, 0.99)
     assert wide.low and narrow.low and narrow.high and wide.high
     assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
 
 
 def test_nan_is_never_averaged() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        mean_interval({"a": [1.0], "b": [float("nan")]}, RESAMPLING)
+        mean_interval({"a": [1.0], "b": [float("nan")]}, 0.95)
     with pytest.raises(ValueError, match="no values"):
-        mean_interval({"a": []}, RESAMPLING)
+        mean_interval({"a": []}, 0.95)
+
+
+def test_a_p_value_belongs_to_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    for shift in (0.0, 0.3, 1.0):
+        values = values_of(rng.normal(shift, 1, 12))
+        p = p_of_zero_mean(values)
+        assert p is not None
+        interval = mean_interval(values, 1 - p)
+        assert interval.low is not None and interval.high is not None
+        assert min(abs(interval.low), abs(interval.high)) < 1e-9
+    assert p_of_zero_mean(values_of(np.zeros(12))) == 1
+    assert p_of_zero_mean(values_of(np.ones(12))) == 0
+    assert p_of_zero_mean(values_of(np.ones(FEWEST_FOR_VERDICT - 1))) is None
+
+
+DRAWS: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]] = {
+    "normal": (lambda rng, n: rng.normal(size=n), 0.0),
+    "lognormal, sigma 0.5": (lambda rng, n: rng.lognormal(0, 0.5, n), float(np.exp(0.125))),
+    "exponential": (lambda rng, n: rng.exponential(size=n), 1.0),
+}
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_mean_as_often_as_they_say(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    held: dict[str, dict[int, float]] = {name: {} for name in DRAWS}
+    for name, (draw, mean) in DRAWS.items():
+        for count in (5, 6, 8, 10, 20, 30):
+            hits = 0
+            for _ in range(4000):
+                interval = mean_interval(values_of(draw(rng, count)), 0.95)
+                assert interval.low is not None and interval.high is not None
+                hits += interval.low <= mean <= interval.high
+            held[name][count] = hits / 4000
+    print(json.dumps(held, indent=1))  # skewed data are reported
+    assert all(0.93 <= share <= 0.97 for share in held["normal"].values()), held
+    assert all(held["exponential"][n] > 0.87 for n in (10, 20, 30)), held

@@ -1,0 +1,76 @@
+"""Runs the workers that make the missing shards of a set."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from pipeline.executor.ledger import Ledger, Shard
+from pipeline.executor.outcome import Attempt
+from pipeline.executor.run import ExecutorKind, run_tasks
+from pipeline.executor.run_log import RunLog, run_log
+from pipeline.storage.lease import Check
+from pipeline.storage.location import Location
+from tvqrap.runtime.errors import UserError
+
+Task = TypeVar("Task")
+
+
+class ShardsFailed(UserError):
+    """Some shards of a set could not be made; the message lists them. The others are finished."""
+
+
+def make_missing(
+    ledger: Ledger[Shard],
+    worker: Callable[[], Callable[[Task], Shard]],
+    tasks: Mapping[str, Task],
+    *,
+    what: str,
+    logs: Location,
+    executor: ExecutorKind,
+    workers: int,
+    check: Check,
+    accept: Callable[[Shard], None] = lambda shard: None,
+    on_shard: Callable[[str], None],
+    cpus: float = 1,
+    gpus: float = 0,
+) -> None:
+    """Makes the shards that a ledger lacks, and records each as it is finished.
+
+    `tasks` has the task of each shard by name. `check` raises where this driver lost its set, and
+    `accept` where a shard is not to be recorded. `on_shard` hears each shard's name once, whether
+    it was finished before or is now. `logs` gets a log of each run.
+    Raises ShardsFailed, which begins with `what`, where shards fail.
+    """
+    heard = set(ledger.done)
+    for name in ledger.done:
+        on_shard(name)
+
+    def keep(shard: Shard) -> None:
+        check()
+        accept(shard)
+        ledger.add(shard)
+        if shard.row.name not in heard:
+            heard.add(shard.row.name)
+            on_shard(shard.row.name)
+
+    # A second time only where the first turned out to run on other machines than an earlier run.
+    while names := ledger.missing:
+        with run_log(logs) as log:
+            failures = run_tasks(
+                worker,
+                [tasks[name] for name in names],
+                executor=executor,
+                workers=workers,
+                on_result=lambda index, shard: keep(shard),
+                on_attempt=partial(_log_attempt, log, names),
+                cpus=cpus,
+                gpus=gpus,
+            )
+        if failures:
+            raise ShardsFailed(f"{what}: {log.failed(failures, names, len(tasks))}")
+    # Workers that died in this run leave files too, whose shards another worker has made since.
+    ledger.sweep()
+
+
+def _log_attempt(log: RunLog, names: Sequence[str], attempt: Attempt) -> None:
+    log.add(names[attempt.index], attempt)

@@ -1,0 +1,161 @@
+"""One shard of pairs, as a worker makes it: photographs decoded, cut, degraded, encoded."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic.dataclasses import dataclass as document
+
+from pipeline.config import DataSettings, DegradationSettings, SetSettings
+from pipeline.executor.shared_storage import FilesProof, WrittenProof
+from pipeline.pairs.crops import cut
+from pipeline.pairs.degradation import degrade, draw_preset
+from pipeline.pairs.plan import PlannedSample
+from pipeline.pairs.toolchain import Toolchain
+from pipeline.rng import random_stream
+from pipeline.shards.codec import encode_png
+from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow
+from pipeline.shards.tar import Sample, write_shard
+from pipeline.sources.photos import Photo, decode
+from pipeline.storage.location import Location, file_sha256
+from pipeline.teacher import Teach, Teacher
+from tvqrap.runtime.errors import UserError
+
+DECODED_BYTES = 256 * 2**20
+"""Decoded photographs that a worker keeps from one shard to the next."""
+
+
+@dataclass(frozen=True)
+class PairShardTask:
+    """A shard that is to be made."""
+
+    name: str
+    samples: tuple[PlannedSample, ...]
+
+
+@document(frozen=True, config=STRICT)
+class PairShard:
+    """A finished shard of pairs."""
+
+    row: ShardRow
+    machine: Toolchain
+    """On which it was made."""
+
+
+@dataclass(frozen=True)
+class PairMaker:
+    """Makes, in each worker, the function that turns a task into a shard."""
+
+    name: str
+    """Of the set."""
+    seed: int
+    data: DataSettings
+    settings: SetSettings
+    degradations: Mapping[str, DegradationSettings]
+    """The presets that the set draws from."""
+    teacher: Teacher | None
+    out: Location
+    photos: FilesProof
+    """Proves that workers read the photographs that the driver read."""
+    storage: WrittenProof
+    """Proves that workers write where the driver does."""
+
+    def plan(self, task: PairShardTask) -> str:
+        """SHA-256 (hex) over all that decides a shard's bytes, code and machine aside."""
+        decisive = (
+            SCHEMA,
+            self.name,
+            self.seed,
+            self.settings.model_dump_json(),
+            [[name, chosen.model_dump_json()] for name, chosen in self.degradations.items()],
+            self.teacher and self.teacher.fingerprint,
+            [asdict(sample) for sample in task.samples],
+        )
+        return hashlib.sha256(repr(decisive).encode()).hexdigest()
+
+    def __call__(self) -> Callable[[PairShardTask], PairShard]:
+        """Checks the storage and loads the teacher, once per worker."""
+        self.photos.check()
+        self.storage.check()
+        teach = self.teacher.load() if self.teacher else None
+        photos = _Photographs(Path(self.data.photos).resolve(), self.data)
+        toolchain = Toolchain.here(teacher=teach is not None)
+        return partial(self._make, photos, teach, toolchain)
+
+    def _make(
+        self,
+        photos: "_Photographs",
+        teach: Teach | None,
+        toolchain: Toolchain,
+        task: PairShardTask,
+    ) -> PairShard:
+        made: dict[str, Sample] = {}
+        for planned in sorted(task.samples, key=lambda sample: sample.key):
+            pixels = photos.pixels(planned.photo, planned.sha256)
+            made[planned.key] = self._sample(planned, pixels, teach)
+        row = write_shard(self.out / task.name, (made[planned.key] for planned in task.samples))
+        return PairShard(replace(row, plan=self.plan(task)), toolchain)
+
+    def _sample(self, planned: PlannedSample, photo: np.ndarray, teach: Teach | None) -> Sample:
+        settings = self.settings
+        hr = cut(photo, settings.crop_mode, settings.size, planned.crop)
+        members = {"hr.png": encode_png(hr)}
+        records: list[Any] = []
+        presets: list[str] = []
+        for variant in range(settings.variants):
+            identity = (self.name, "degrade", planned.photo.key, planned.index, variant)
+            rng = random_stream(self.seed, *identity, *(["mirror"] if planned.mirror else []))
+            preset = draw_preset(settings.presets, rng)
+            degraded = degrade(hr, self.degradations[preset], rng)
+            members[f"lr{variant}.png"] = encode_png(degraded.image)
+            records.append(degraded.record)
+            presets.append(preset)
+            if teach is not None:
+                member = "hr.png" if settings.target == "teacher" else f"teacher{variant}.png"
+                members[member] = encode_png(teach(degraded.image))
+        about = {
+            "photo": planned.photo.name,
+            "rule": settings.crop_mode,
+            "crop": planned.index,
+            "box": planned.box,
+            "flip": planned.crop.flip,
+            "channels": planned.crop.channels,
+            "degradations": records,
+        }
+        if len(settings.presets) > 1:
+            about["presets"] = presets
+        members["json"] = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
+        return Sample(planned.key, members)
+
+
+@dataclass
+class _Photographs:
+    """Decoded photographs of a folder; the last ones used are kept."""
+
+    folder: Path
+    settings: DataSettings
+    _decoded: OrderedDict[Photo, np.ndarray] = field(default_factory=OrderedDict)
+
+    def pixels(self, photo: Photo, sha256: str) -> np.ndarray:
+        """uint8 (H, W, 3). UserError where the file has another SHA-256."""
+        decoded = self._decoded
+        if photo not in decoded:
+            path = self.folder / photo.name
+            if (found := file_sha256(path)) != sha256:
+                raise UserError(
+                    f"{path}: found SHA-256 {found[:12]}, expected {sha256[:12]}, which it had "
+                    "when the photographs were scanned"
+                )
+            image = decode(self.folder, photo, self.settings)
+            kept = sum(image.nbytes for image in decoded.values())
+            while decoded and kept + image.nbytes > DECODED_BYTES:
+                kept -= decoded.popitem(last=False)[1].nbytes
+            decoded[photo] = image
+        decoded.move_to_end(photo)
+        return decoded[photo]

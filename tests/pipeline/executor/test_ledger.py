@@ -1,0 +1,94 @@
+"""The ledger: which shards count as finished, and which files it may remove."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.executor.ledger import Ledger
+from pipeline.shards.manifest import ShardRow
+from pipeline.shards.tar import Sample, write_shard
+from tvqrap.runtime.errors import UserError
+
+PLANS = {f"{n:06d}.tar": f"{n:064d}" for n in range(3)}
+
+
+@dataclass(frozen=True)
+class Made:
+    row: ShardRow
+    machine: str
+
+
+def made(out: Path, name: str, machine: str = "here") -> Made:
+    """A shard that is written, as a worker does, but not recorded."""
+    row = write_shard(out / name, [Sample(f"p_{name[:6]}", {"json": b"{}"})])
+    return Made(replace(row, plan=PLANS[name]), machine)
+
+
+def ledger(root: Path, plans: dict[str, str] = PLANS) -> Ledger[Made]:
+    return Ledger(root / "set", root / "rows", plans, Made)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    first = ledger(tmp_path)
+    for name in PLANS:
+        first.add(made(tmp_path / "set", name))
+    return tmp_path
+
+
+def test_a_later_run_finds_the_finished_shards(finished: Path) -> None:
+    again = ledger(finished)
+    assert not again.missing
+    assert [shard.row.name for shard in again.shards] == list(PLANS)
+
+
+def test_a_record_of_another_plan_or_a_changed_shard_does_not_count(finished: Path) -> None:
+    (finished / "set/000000.tar").write_bytes(b"changed")
+    again = ledger(finished, PLANS | {"000001.tar": "f" * 64})
+    assert again.missing == ["000000.tar", "000001.tar"]
+    assert [path.name for path in (finished / "set").iterdir()] == ["000002.tar"]
+    assert [path.name for path in (finished / "rows").iterdir()] == ["000002.tar.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "5", "[" * 100_000, '{"row": {"name": 5}, "machine": "here"}'],
+    ids=["empty", "null", "number", "deep", "name"],
+)
+def test_a_damaged_record_does_not_count(finished: Path, text: str) -> None:
+    (finished / "rows/000001.tar.json").write_text(text)
+    assert ledger(finished).missing == ["000001.tar"]
+
+
+def test_a_record_of_another_shard_does_not_count(finished: Path) -> None:
+    record = (finished / "rows/000000.tar.json").read_text()
+    other = json.loads(record)
+    other["row"]["name"] = "../victim.tar"
+    (finished / "rows/000000.tar.json").write_text(json.dumps(other))
+    (finished / "rows/000001.tar.json").write_text(record)
+    assert ledger(finished).missing == ["000000.tar", "000001.tar"]
+
+
+def test_only_shards_records_and_temporary_files_are_swept(finished: Path) -> None:
+    for name in ("000009.tar", ".tvqrap.00000000.99.00000000.tmp", "manifest.json"):
+        (finished / "set" / name).write_text("left by an earlier run")
+    for name in ("thesis.docx", "0.tar", "photographs.tar", "notes.json"):
+        (finished / "set" / name).write_text("someone's")
+        (finished / "rows" / name).write_text("someone's")
+    ledger(finished)
+    found = {path.name for path in (finished / "set").iterdir()}
+    assert found == {*PLANS, "thesis.docx", "0.tar", "photographs.tar", "notes.json"}
+    kept = {path.name for path in (finished / "rows").iterdir()}
+    assert kept == {f"{n}.json" for n in PLANS} | found - set(PLANS)
+
+
+def test_shards_of_two_kinds_of_machines_do_not_mix(finished: Path) -> None:
+    (finished / "set/000002.tar").unlink()
+    again = ledger(finished)
+    again.add(made(finished / "set", "000002.tar", "elsewhere"))
+    assert again.missing == ["000000.tar", "000001.tar"], "those of the earlier run's machine"
+    again.add(made(finished / "set", "000000.tar", "elsewhere"))
+    with pytest.raises(UserError, match=r"000001\.tar: made on here, the others .* on elsewhere;"):
+        again.add(made(finished / "set", "000001.tar"))
