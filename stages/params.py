@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.config import DataSettings, PairsSettings, TokensSettings
+from pipeline.shards.manifest import trust_storage
 from stages.profile import expanded, read_mapping, read_text
 from tvqrap.architecture import SCALE, STRUCTURES, Architecture
 from tvqrap.config.base import Settings
@@ -115,7 +116,22 @@ class Params(Settings):
             )
         self._enough_for_kmeans()
         self._divisible_batches()
+        self._has_teacher_images()
         return self
+
+    def _has_teacher_images(self) -> None:
+        """Raises ValueError where a stage trains on images of the teacher that its set lacks."""
+        asked = {
+            "tokenizer": (self.tokenizer.teacher > 0, self.tokenizer.set),
+            "rap": (self.rap.teacher.any, self.rap.set),
+        }
+        for stage, (asks, name) in asked.items():
+            target = self.pairs.sets[name].target
+            if asks and target != "both":
+                raise ValueError(
+                    f"pairs.sets.{name}.target is {target!r}; allowed with {stage}.teacher above 0 "
+                    "is both"
+                )
 
     def _divisible_batches(self) -> None:
         """Raises ValueError where a batch cannot be split into equal microbatches."""
@@ -176,13 +192,16 @@ def parse_params(text: str, origin: str) -> Params:
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Reads and checks a params file, or a profile (`stages.profile`).
+    """Reads and checks a params file, or a profile (`stages.profile`); trusts its storages.
 
     params.yaml itself has to be complete, because DVC reads it too. Raises `UsageError`, one line
     that names key and value.
     """
     text = read_text(path) if path == PARAMS else expanded(path)
-    return parse_params(text, str(path))
+    params = parse_params(text, str(path))
+    for storage in (params.pairs.storage, params.tokens.storage):
+        trust_storage(storage)
+    return params
 
 
 def renamed(key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The plan of a set of pairs: which crop of which photograph becomes which sample, in order."""
+"""The plan of a set of pairs: its samples in order, each with its photograph and crop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,31 +11,33 @@ from pipeline.sources.scan import ScannedPhoto
 from tvqrap.runtime.errors import UserError
 
 MIXED_PHOTOS = 64
-"""Crops are shuffled among this many photographs at a time: enough for a well-mixed shard, and few
-enough that a shard of some hundred crops decodes each photograph for several of them."""
+"""Crops are shuffled among this many photographs at a time. That mixes a shard well, and a shard of
+some hundred crops still decodes each photograph for several crops."""
 
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A sample to be made."""
+    """A sample that is to be made."""
 
     photo: Photo
     sha256: str
-    """Of the photograph's file."""
+    """SHA-256 (hex) of the photograph's file."""
     index: int
+    """Number of the crop among those of the photograph."""
     crop: Crop
     box: tuple[float, ...]
     """Left, top, right, bottom in the photograph's pixels."""
     mirror: bool = False
-    """Whether it is the second sample of its crop, the mirror image."""
+    """Whether it is the mirror image of another sample's crop."""
 
     @property
     def key(self) -> str:
+        """Key of the sample, unique in its set."""
         return f"{self.photo.key}_{self.index:05d}" + ("m" if self.mirror else "")
 
     @property
     def mirrored(self) -> "PlannedSample":
-        """The mirror image of a crop as it is, as a sample of its own."""
+        """The mirror image of the crop as a sample of its own."""
         return replace(self, crop=replace(self.crop, flip=True), mirror=True)
 
 
@@ -44,15 +46,7 @@ def plan_samples(
 ) -> list[PlannedSample]:
     """All samples of a set in the order in which they are stored."""
     order = sorted(entries, key=lambda entry: random_rank(seed, name, "photo", entry.photo.key))
-    capacities = [
-        capacity(settings.crop_mode, entry.width, entry.height, settings.size) for entry in order
-    ]
-    counts = _share_out(settings.count, capacities)
-    if sum(counts) < settings.count:
-        raise UserError(
-            f"pairs.sets.{name}.count: found {settings.count}, expected at most {sum(counts)}, "
-            f"which is all that {len(order)} photographs of the split {settings.split} give"
-        )
+    counts = crop_counts(name, settings, order)
     planned: list[PlannedSample] = []
     for start in range(0, len(order), MIXED_PHOTOS):
         block = []
@@ -84,8 +78,22 @@ def plan_samples(
     return planned
 
 
+def crop_counts(name: str, settings: SetSettings, entries: Sequence[ScannedPhoto]) -> list[int]:
+    """Number of crops of each photograph. Raises UserError where they do not give enough."""
+    capacities = [
+        capacity(settings.crop_mode, entry.width, entry.height, settings.size) for entry in entries
+    ]
+    counts = _share_out(settings.count, capacities)
+    if sum(counts) < settings.count:
+        raise UserError(
+            f"pairs.sets.{name}.count: found {settings.count}, expected at most {sum(counts)}, "
+            f"which is all that {len(entries)} photographs of the split {settings.split} give"
+        )
+    return counts
+
+
 def _share_out(count: int, capacities: Sequence[int | None]) -> list[int]:
-    """`count` things over places of limited capacity (None: no limit), as evenly as they allow."""
+    """Shares `count` crops among photographs of limited capacity (None: no limit), evenly."""
     counts = [0] * len(capacities)
     places = list(range(len(capacities)))
     while count and places:

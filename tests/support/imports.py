@@ -13,6 +13,7 @@ NOT_INPUTS = (
     "tvqrap/config/",
     "tvqrap/runtime/atomic.py",
     "tvqrap/runtime/cores.py",
+    "tvqrap/runtime/documents.py",
     "tvqrap/runtime/errors.py",
     "tvqrap/runtime/progress.py",
     "tvqrap/runtime/signals.py",
