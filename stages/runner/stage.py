@@ -25,6 +25,7 @@ from stages.runner.fingerprint import fingerprint_of
 from stages.runner.publish import partial_path, remove
 from stages.runner.watchdog import dvc_process, exit_on_signal, exit_with_parent
 from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.cores import busy_note
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
 
@@ -145,6 +146,10 @@ def run_alone(name: str, body: Callable[[Stage], None]) -> None:
         for out in stage.own_outs:
             remove(partial_path(out))
         stage.scratch.mkdir(parents=True, exist_ok=True)
+        if "compute" in stage.values:
+            note = busy_note(stage.values["compute"]["threads"], "compute.threads")
+            if note:
+                print(f"{name}: {note}", file=sys.stderr, flush=True)
         body(stage)
         write_atomic(done, f"{stage.fingerprint} {secrets.token_hex(8)}")
         shutil.rmtree(stage.scratch, ignore_errors=True)

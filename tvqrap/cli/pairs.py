@@ -8,6 +8,7 @@ import typer
 from tvqrap.cli.output_paths import check_folder_overwrite, check_overwrite
 from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, verify_sets
 from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,21 +76,23 @@ def preview(
         folder, photos = source, discover(source).photos
     else:
         folder, photos = source.parent, [Photo("photo", source.name)]
-    images, lost = [], []
+    images, skipped = [], []
     for photo in photos[:rows]:
         try:
             images.append((photo, decode(folder, photo, settings.data)))
         except UnusableError as error:
-            lost.append(f"{folder / photo.name}: {error}")
+            skipped.append(f"{folder / photo.name}: {error}")
     if not images:
-        raise UserError(lost[0] if lost else f"{source}: found no photograph")
+        raise UserError(skipped[0] if skipped else f"{source}: found no photograph")
+    for line in skipped:
+        typer.echo(printable(line), err=True)
     lines = []
     for row in range(rows):
         photo, image = images[row % len(images)]
         height, width = image.shape[:2]
-        rule: CropMode = "full" if capacity("zoom", width, height, size) == 0 else "zoom"
-        crop = plan_crop(rule, width, height, size, False, 0.0, row, (seed, photo.key))
-        hr = cut(image, rule, size, crop)
+        mode: CropMode = "full" if capacity("zoom", width, height, size) == 0 else "zoom"
+        crop = plan_crop(mode, width, height, size, False, 0.0, row, (seed, photo.key))
+        hr = cut(image, mode, size, crop)
         rng = random_stream(seed, photo.key, row)
         degraded = degrade(hr, settings.pairs.degradations[degradation], rng, steps=True)
         lines.append(_line(photo.name, hr, degraded))
@@ -137,7 +140,7 @@ def imagenet_test(
             f"--degradation: found {degradation!r}, expected one of {', '.join(known)}"
         )
     check_folder_overwrite(output, ("gt", "lq", ABOUT), "a test set", overwrite)
-    made, lost = make_test_set(
+    made, skipped = make_test_set(
         source,
         output,
         count=count,
@@ -148,10 +151,10 @@ def imagenet_test(
         progress=progress,
     )
     typer.echo(f"{output}: {made} pairs, HR {size}x{size}, degradation {degradation}, seed {seed}")
-    for entry in lost:
-        typer.echo(f"{source / entry.name}: {entry.reason}", err=True)
-    if lost:
-        raise UserError(f"{len(lost)} of {made + len(lost)} photographs could not be used")
+    for entry in skipped:
+        typer.echo(printable(f"{source / entry.name}: {entry.reason}"), err=True)
+    if skipped:
+        raise UserError(f"{len(skipped)} of {made + len(skipped)} photographs could not be used")
 
 
 def _params() -> Path:

@@ -81,12 +81,7 @@ def upscale(
     is done.
     """
     form = choose_format(format_name, output)
-    if quality is not None and not form.lossy:
-        raise UsageError(f"--quality: {form.name} is without loss, expected --format jpeg or webp")
-    if quality is not None and not 1 <= quality <= 100:
-        raise UsageError(f"--quality: found {quality}, expected 1 to 100")
-    if not 0 < outscale <= 64:
-        raise UsageError(f"--outscale: found {outscale:g}, expected more than 0, at most 64")
+    _check_choices(form, quality, outscale)
     found = find_jobs(inputs, output, form, follow_links)
     for line in found.notes:
         _say(line)
@@ -95,9 +90,8 @@ def upscale(
     if form.lossy:
         settings["quality"] = str(quality or 95)
     run = _Run(form, outscale, quality, max_pixels, folder, settings)
-    jobs = run.to_do(found.jobs, overwrite)
     try:
-        sizes = run.sizes(jobs)
+        sizes = run.sizes(run.to_do(found.jobs, overwrite))
         if sizes:
             run.upscale(sizes, _upscaler(folder, device, precision, colour, tile))
     finally:  # an interruption loses no line
@@ -107,6 +101,15 @@ def upscale(
         raise UserError(f"{len(run.failed)} of {len(found.jobs)} images could not be upscaled")
     if found.faults:
         raise UserError(f"{len(found.faults)} inputs could not be searched")
+
+
+def _check_choices(form: "Format", quality: int | None, outscale: float) -> None:
+    if quality is not None and not form.lossy:
+        raise UsageError(f"--quality: {form.name} is without loss, expected --format jpeg or webp")
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"--quality: found {quality}, expected 1 to 100")
+    if not 0 < outscale <= 64:
+        raise UsageError(f"--outscale: found {outscale:g}, expected more than 0, at most 64")
 
 
 class _Run:

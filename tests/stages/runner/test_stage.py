@@ -146,6 +146,19 @@ def test_a_message_names_the_stage_once(checkout: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "sample: step 3: mse is nan\n"
 
 
+@pytest.mark.parametrize("idle", [1, 8])
+def test_a_busy_machine_is_named_with_the_param(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, idle: int
+) -> None:
+    monkeypatch.setattr("tvqrap.runtime.cores.idle_cores", lambda: idle)
+    declared = checkout / "dvc.yaml"
+    declared.write_text(declared.read_text().replace("- seed", "- compute"))
+    run_alone("sample", lambda stage: None)
+    said = capsys.readouterr().err
+    assert ("sample: the machine is busy: 1 of" in said) == (idle == 1)
+    assert ("compute.threads sets their number" in said) == (idle == 1)
+
+
 def test_a_second_run_is_refused_and_names_the_first(checkout: Path) -> None:
     def again(stage: Stage) -> None:
         script = (
