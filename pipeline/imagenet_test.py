@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from pipeline.config import DataSettings, DegradationSettings
 from pipeline.executor.run import run_tasks
 from pipeline.pairs.crops import capacity, cut, plan_crop
@@ -27,6 +25,7 @@ from pipeline.shards.manifest import Skipped
 from pipeline.sources.photos import Photo, UnusableError, decode, discover
 from pipeline.sources.scan import counted_reasons
 from tvqrap.images.open import MAX_PIXELS
+from tvqrap.images.save import save_png
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
 
@@ -158,7 +157,7 @@ def _maker(recipe: _Recipe) -> Callable[[tuple[Photo, str]], "dict[str, Any] | S
         hr = cut(image, "centre", recipe.size, crop)
         degraded = degrade(hr, recipe.degradation, random_stream(*identity, "degrade"))
         for part, pixels in zip(_PARTS, (hr, degraded.image), strict=True):
-            Image.fromarray(pixels).save(recipe.out / part / f"{name}.png")
+            save_png(recipe.out / part / f"{name}.png", pixels)
         return {"photo": photo.name, "degradation": degraded.record}
 
     return make

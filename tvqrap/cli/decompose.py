@@ -45,7 +45,9 @@ def decompose(
     from tvqrap.decomposition import reduce_to
     from tvqrap.images.open import read_image
     from tvqrap.pretrained.folder import load_tokenizer
+    from tvqrap.runtime.cores import use_idle_cores
 
+    use_idle_cores()
     tokenizer = load_tokenizer(folder)
     whole = read_image(photo)
     image = reduce_to(whole, max_side)
