@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
+from pipeline.executor.ledger import Ledger, Shard
 from pipeline.executor.outcome import Attempt
 from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.run_log import RunLog, run_log
-from pipeline.shards.ledger import Ledger, Shard
 from pipeline.storage.lease import Check
 from pipeline.storage.location import Location
 from tvqrap.runtime.errors import UserError

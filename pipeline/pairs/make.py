@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.config import DataSettings, PairsSettings
+from pipeline.executor.ledger import Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
 from pipeline.pairs.crops import capacity
 from pipeline.pairs.plan import PlannedSample, plan_samples
 from pipeline.pairs.shard import PairMaker, PairShard, PairShardTask
-from pipeline.shards.ledger import Ledger
 from pipeline.shards.manifest import Manifest, Skipped, shard_name
 from pipeline.sources.scan import PhotoScan, ScannedPhoto
 from pipeline.sources.splits import split_photos

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import TokensSettings
+from pipeline.executor.ledger import Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import WrittenProof
-from pipeline.shards.ledger import Ledger
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.lease import only_driver
 from pipeline.storage.location import Location, file_sizes, resolved, written

@@ -67,6 +67,7 @@ class Stage:
         """
         if storage is None:
             return self.scratch
+        trust_storage(storage)
         place = resolved(location(storage))
         for emptied in (SCRATCH, *self.outs):
             if isinstance(place, Path) and place.is_relative_to(emptied.resolve()):
@@ -167,8 +168,6 @@ def _with_name(name: str, message: str) -> str:
 def _stage(name: str) -> Stage:
     """The stage with its present params and inputs; this process ends with the dvc around it."""
     params = load_params(PARAMS)
-    for storage in (params.pairs.storage, params.tokens.storage):
-        trust_storage(storage)
     values = params.model_dump(mode="json")
     pipeline = read_pipeline()
     keys, inputs = inputs_of(pipeline[name], values)

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tvqrap.cli.checkout import find_checkout
 from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,12 +35,26 @@ def find_sets(folder: str) -> list["Location"]:
     from pipeline.shards.manifest import MANIFEST, sets_in
     from pipeline.storage.location import location
 
+    trust_params()
     found = sets_in(location(folder))
     if not found:
         raise UserError(
             f"{folder}: found no {MANIFEST}, expected a set of shards or a folder of sets"
         )
     return found
+
+
+def trust_params() -> None:
+    """Lets manifests name shards in the storages of the checkout's params.yaml.
+
+    Without a valid params.yaml, shards have to lie beside their manifest.
+    """
+    from stages.params import PARAMS, load_params
+
+    root = find_checkout()
+    if root is not None:
+        with suppress(UserError):
+            load_params(root / PARAMS)
 
 
 def print_json(document: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shards.ledger import Ledger
+from pipeline.executor.ledger import Ledger
 from pipeline.shards.manifest import ShardRow
 from pipeline.shards.tar import Sample, write_shard
 from tvqrap.runtime.errors import UserError
