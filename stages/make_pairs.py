@@ -29,6 +29,8 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
     teacher = teacher_of(pairs)
     scan = scan_photos(data, executor=executor.kind, workers=executor.count)
     print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
+    if scan.passed_over:
+        print(f"{data.photos}: {scan.passed_over}")
     _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped])
     if scan.skipped_fraction > data.max_skipped_fraction:
         first, all_photos = scan.skipped[0], len(scan.usable) + len(scan.skipped)
