@@ -1,4 +1,4 @@
-"""Weights that a training starts from: whose they may be, and what is taken of them."""
+"""Starting weights of a training: which are allowed, and which parts are used."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -55,9 +55,9 @@ def test_a_decoder_to_be_trained_is_the_given_upscalers(given: Path) -> None:
     assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
     save_model(given / "rap", "upscaler", earlier, TINY, {})
     start_with_decoder(network, str(given))
-    theirs = earlier.state_dict()
+    given_weights = earlier.state_dict()
     for name, value in network.state_dict().items():
-        source = theirs if name.startswith("decoder.") else own
+        source = given_weights if name.startswith("decoder.") else own
         assert torch.equal(value, source[name]), name
 
 
