@@ -56,8 +56,9 @@ def stated_bits(image: Image.Image, head: bytes) -> int:
         place = head.find(b"ihdr")
         return (head[place + 14] & 0x7F) + 1 if 0 <= place < len(head) - 14 else 8
     if image.format == "PPM":
-        largest = _tiles(image)[0].args[-1:] if _tiles(image) else ()
-        return 16 if any(isinstance(value, int) and value > 255 for value in largest or ()) else 8
+        values = [tile.args for tile in _tiles(image)[:1]]
+        largest = values[0][-1] if values and isinstance(values[0], tuple) else None
+        return 16 if isinstance(largest, int) and largest > 255 else 8
     if image.format == "HEIF":
         bits = image.info.get("bit_depth")
         return bits if isinstance(bits, int) else 8
