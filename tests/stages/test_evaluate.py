@@ -49,7 +49,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage("evaluate", params, "fingerprint", tmp_path / ".scratch/stage-01")
 
 
-def test_what_extraction_dropped_is_left_out_and_said(
+def test_samples_without_tokens_are_noted_and_not_scored(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(stage)
