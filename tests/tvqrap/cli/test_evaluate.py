@@ -496,7 +496,7 @@ class TestImagenetTest:
         assert np.array_equal(np.asarray(Image.open(out / "gt" / "high.png")), expected)
         assert Image.open(out / "lq" / "wide.png").size == (16, 16)
         about = json.loads((out / "test-set.json").read_text())
-        assert list(about["images"]) == ["high", "wide"] and len(about["lost"]) == 1
+        assert list(about["images"]) == ["high", "wide"] and len(about["skipped"]) == 1
         assert "--overwrite" in run("pairs", "imagenet-test", *arguments).output
         (photos / "bad.jpg").unlink()
         before = (out / "lq" / "high.png").read_bytes()
