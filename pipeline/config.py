@@ -284,7 +284,7 @@ class SetSettings(Settings):
     """A preset, or a mixture: the share of each preset among the LR images."""
     target: Target
     """photo: HR is the crop. teacher: HR is what the teacher makes of the LR image. both: HR is the
-    crop, and the teacher's picture of each LR image lies beside it."""
+    crop, and the teacher's image of each LR image lies beside it."""
 
     @property
     def samples(self) -> int:
