@@ -39,7 +39,7 @@ README = PAGES["README.md"]
 FORMAT = PAGES["docs/data-format.md"]
 CLI, EXPERIMENTS = (typer.main.get_command(each) for each in (app, experiments))
 CODE_FOLDERS = r"(?:pipeline|tvqrap|stages|tests|docs)"
-DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "repro", "status")
+DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "queue", "repro", "status")
 DVC_FLAGS = ("--queue", "--single-item", "--temp")
 FILE_ENDINGS = ("csv", "html", "json", "md", "npy", "png", "py", "tar", "tsv", "yaml")
 
