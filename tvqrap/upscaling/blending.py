@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tvqrap.architecture import SCALE
-from tvqrap.networks.padding import mirrored_places
+from tvqrap.networks.padding import mirrored_positions
 from tvqrap.upscaling.tile_norms import Box
 from tvqrap.upscaling.tiles import Tiles
 
@@ -19,8 +19,8 @@ class MirroredImage:
         """Takes (3, H, W), float in [-1, 1], uint8 or uint16, and the extended height and width."""
         self.height, self.width = height, width
         self._lr = lr
-        self._rows = mirrored_places(lr.shape[1], height)
-        self._columns = mirrored_places(lr.shape[2], width)
+        self._rows = mirrored_positions(lr.shape[1], height)
+        self._columns = mirrored_positions(lr.shape[2], width)
 
     def cut(self, box: Box) -> Tensor:
         """A part, float (3, height, width) in [-1, 1]."""
