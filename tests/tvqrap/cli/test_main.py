@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,12 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_help_is_quick_and_loads_no_torch() -> None:
+def test_help_loads_no_large_library() -> None:
     code = "import sys; from tvqrap.cli.main import app\ntry: app(['--help'])\n"
-    code += "finally: assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
+    code += "finally: assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "upscale" in done.stdout
-    # Half a second is the aim; a loaded machine gets three times that.
-    assert min(seconds) < 1.5
 
 
 @pytest.mark.parametrize("module", ["tvqrap", "tvqrap.cli.main"])
