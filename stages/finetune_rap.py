@@ -13,7 +13,7 @@ from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.rap import RapTrainee
+from tvqrap.objectives.rap import RapTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
 from tvqrap.training.distributed import ALONE, Workers
@@ -46,19 +46,23 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     if settings.train_decoder:
         start_with_decoder(network, params.init)
     code_level = bool(settings.loss_weights.structure or settings.loss_weights.code)
-    wanted = MemberSelection(hr=True, lr=True, tokens=code_level)
 
-    def loader(name: str, workers: Workers) -> Loader:
+    def loader(name: str, workers: Workers, teacher: bool = False) -> Loader:
         folders = [PAIRS / name]
         if code_level:
             check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
             folders.append(TOKENS / name)
         source = ShardedDataset.open(*folders)
+        wanted = MemberSelection(hr=True, lr=True, tokens=code_level, teacher=teacher)
         return Loader(
-            source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
+            source,
+            wanted,
+            seed=params.seed,
+            batch_size=settings.batch_size,
+            part=workers.microbatch,
         )
 
-    task = RapTrainee(
+    task = RapTask(
         network,
         settings,
         params.compute,
@@ -70,7 +74,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         task,
         title="finetune_rap",
         steps=settings.steps,
-        batches=loader(settings.set, workers).batches,
+        batches=loader(settings.set, workers, settings.teacher.any).batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
         workers=workers,
@@ -78,7 +82,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     )
     if not workers.is_main:
         return
-    network.load_state_dict(task.average.module.state_dict())
+    network.load_state_dict(task.learner.average.module.state_dict())
     publish_model(
         stage,
         "rap",

@@ -116,7 +116,22 @@ class Params(Settings):
             )
         self._enough_for_kmeans()
         self._divisible_batches()
+        self._has_teacher_images()
         return self
+
+    def _has_teacher_images(self) -> None:
+        """Raises ValueError where a stage trains on images of the teacher that its set lacks."""
+        asked = {
+            "tokenizer": (self.tokenizer.teacher > 0, self.tokenizer.set),
+            "rap": (self.rap.teacher.any, self.rap.set),
+        }
+        for stage, (asks, name) in asked.items():
+            target = self.pairs.sets[name].target
+            if asks and target != "both":
+                raise ValueError(
+                    f"pairs.sets.{name}.target is {target!r}; allowed with {stage}.teacher above 0 "
+                    "is both"
+                )
 
     def _divisible_batches(self) -> None:
         """Raises ValueError where a batch cannot be split into equal microbatches."""

@@ -22,7 +22,7 @@ from stages.training import (
 )
 from tvqrap.architecture import Architecture
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.predictor import PredictorTrainee
+from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import load_frozen_parts, load_upscaler
 from tvqrap.training.batch import Batch
@@ -63,7 +63,13 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         entropies.append(manifest.extra["code_entropy"])
         source = ShardedDataset.open(TOKENS / phase.set)
         loaders.append(
-            Loader(source, wanted, seed=params.seed, batch_size=phase.batch_size, part=workers.part)
+            Loader(
+                source,
+                wanted,
+                seed=params.seed,
+                batch_size=phase.batch_size,
+                part=workers.microbatch,
+            )
         )
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
@@ -71,7 +77,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         seed=params.seed,
         batch_size=VALIDATION_SAMPLES,
     ).all(VALIDATION_SAMPLES)
-    task = PredictorTrainee(
+    task = PredictorTask(
         network,
         settings,
         params.compute,
@@ -96,7 +102,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     history = train(
         task,
         title="train_predictor",
-        steps=task.steps,
+        steps=settings.length,
         batches=batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
@@ -105,7 +111,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     )
     if not workers.is_main:
         return
-    network.predictor.load_state_dict(task.average.module.state_dict())
+    network.predictor.load_state_dict(task.learner.average.module.state_dict())
     publish_model(
         stage,
         "predictor",
@@ -113,7 +119,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         network,
         params.architecture,
         history,
-        steps=task.steps,
+        steps=settings.length,
         started_from=started_from,
     )
     keep_final(stage, "predictor")

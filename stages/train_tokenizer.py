@@ -14,7 +14,7 @@ from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, publish_model, start_from, starting_weights
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES, check_texture_suffices
-from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import Workers
@@ -57,7 +57,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     validation = Loader(
         ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size
     )
-    task = TokenizerTrainee(
+    task = TokenizerTask(
         tokenizer,
         settings,
         params.compute,
@@ -67,8 +67,9 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         workers=workers,
     )
     source = ShardedDataset.open(PAIRS / settings.set)
+    wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
     loader = Loader(
-        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.part
+        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.microbatch
     )
     resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(
@@ -87,7 +88,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         stage,
         "tokenizer",
         "tokenizer",
-        task.average.module,
+        task.learner.average.module,
         params.architecture,
         history,
         steps=settings.steps,

@@ -16,6 +16,8 @@ class MemberSelection:
     hr: bool = False
     lr: bool = False
     tokens: bool = False
+    teacher: bool = False
+    """The teacher's image of the LR variant."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ class _Decoded:
     lr: np.ndarray | None
     structure: np.ndarray | None
     codes: np.ndarray | None
+    teacher: np.ndarray | None
 
 
 def _decoded(
@@ -157,6 +158,7 @@ def _decoded(
         lr=decoded(f"lr{variant}.png", decode_png) if members.lr else None,
         structure=decoded("structure.npy", decode_array) if has_structure else None,
         codes=None if codes is None else codes.astype(np.int64),
+        teacher=decoded(f"teacher{variant}.png", decode_png) if members.teacher else None,
     )
 
 
@@ -181,4 +183,5 @@ def _batch(samples: Sequence[_Decoded]) -> Batch:
         lr=stack(lambda sample: sample.lr),
         structure=stack(lambda sample: sample.structure),
         codes=stack(lambda sample: sample.codes),
+        teacher=stack(lambda sample: sample.teacher),
     )

@@ -18,7 +18,7 @@ from stages.params import load_params
 from tests.benchmarks.bench_training import crops, without_perceptual
 from tvqrap.config.training import CodebookLife, Compute
 from tvqrap.networks.tokenizer import Tokenizer
-from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.training.batch import Batch
 
 CROPS, HELD_OUT = 480, 32
@@ -56,7 +56,7 @@ def main() -> None:
                     update={"steps": options.steps, "codebook_life": life, "image": image}
                 )
                 torch.manual_seed(seed)
-                task = TokenizerTrainee(
+                task = TokenizerTask(
                     Tokenizer(params.architecture),
                     settings,
                     compute,

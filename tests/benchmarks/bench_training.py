@@ -48,13 +48,13 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.folder import find_images
+from tvqrap.images.folder import scan_folder
 from tvqrap.images.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.predictor import PredictorTrainee
-from tvqrap.objectives.rap import RapTrainee
-from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.objectives.predictor import PredictorTask
+from tvqrap.objectives.rap import RapTask
+from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.runtime.device import on_device
 from tvqrap.training.batch import Batch, as_image
 
@@ -66,7 +66,7 @@ def crops(photos: Path, side: int, count: int, chosen: slice = slice(0, 8)) -> l
     """HR crops, uint8 (side, side, 3), cut at random from reduced photographs."""
     generator = np.random.default_rng(0)
     images = []
-    for path in find_images(photos)[chosen]:
+    for path in scan_folder(photos).images[chosen]:
         image = read_image(path)
         image.thumbnail((4 * side, 4 * side))
         scale = side / min(image.size)
@@ -182,7 +182,7 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
     if 1 in numbers:
         side = sides[first.set]
         batch = batch_of(params, side, first.batch)
-        tokenizer = TokenizerTrainee(
+        tokenizer = TokenizerTask(
             Tokenizer(architecture), first, compute, seed=0, vq_warmup_steps=0, validation=[batch]
         )
         update = partial(tokenizer.update, batch, first.image.adversarial.start)
@@ -196,14 +196,14 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
     if 3 in numbers:
         side = sides[third.set]
         batch = batch_of(params, side, third.batch)
-        rap = RapTrainee(UpscalerNetwork(architecture), third, compute, validation=[batch])
+        rap = RapTask(UpscalerNetwork(architecture), third, compute, validation=[batch])
         update = partial(rap.update, batch, third.image.adversarial.start)
         yield Stage(3, side, third.batch, update, rap_step(architecture, third, side))
 
 
-def predictor_task(params: Params, compute: Compute, seen: list[Batch]) -> PredictorTrainee:
+def predictor_task(params: Params, compute: Compute, seen: list[Batch]) -> PredictorTask:
     network = UpscalerNetwork(params.architecture)
-    return PredictorTrainee(
+    return PredictorTask(
         network, params.predictor, compute, validation=seen, others=seen, code_entropy=0.0
     )
 
@@ -220,7 +220,7 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
     task = predictor_task(params, compute, [])
     tokenizer = on_device(Tokenizer(architecture).eval(), device)
     hr = torch.from_numpy(np.stack(found[: phase.batch_size]))
-    degradation = params.pairs.degradations[chosen.degradation]
+    degradation = params.pairs.degradations[next(iter(chosen.presets))]
 
     def degrade_batch() -> None:
         for index, crop in enumerate(found[: phase.batch_size]):

@@ -10,6 +10,8 @@ import torch
 
 from pipeline.config import DataSettings, PairsSettings
 from pipeline.inspection.verify import verify_shards
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
+from pipeline.loading.loader import Loader
 from pipeline.pairs.degradation import degrade
 from pipeline.pairs.make import make_set
 from pipeline.rng import random_stream
@@ -156,6 +158,28 @@ def test_another_teacher_makes_the_set_again(
     second = build(asking(other), data, tmp_path / "work")
     fresh = build(asking(other), data, tmp_path / "fresh")
     assert second.root == fresh.root != first.root
+
+
+def test_a_training_is_given_the_picture_of_its_variant(
+    folder: Path, data: DataSettings, tmp_path: Path
+) -> None:
+    build(asking(folder), data, tmp_path)
+    kept = samples(tmp_path)
+    wanted = MemberSelection(lr=True, teacher=True)
+    loader = Loader(ShardedDataset.open(tmp_path / "train"), wanted, seed=0, batch_size=7)
+    batch = next(loader.batches(0))
+    assert batch.lr is not None and batch.teacher is not None
+    shown = set()
+    for key, lr, picture in zip(batch.keys, batch.lr, batch.teacher, strict=True):
+        members = {name: data for name, data in kept[key].members.items() if name != "json"}
+        (variant,) = {
+            variant
+            for variant in range(2)
+            if np.array_equal(decode_png(members[f"lr{variant}.png"]), lr.numpy())
+        }
+        np.testing.assert_array_equal(decode_png(members[f"teacher{variant}.png"]), picture.numpy())
+        shown.add(variant)
+    assert shown == {0, 1}
 
 
 def test_tokens_do_not_carry_the_pictures(folder: Path, data: DataSettings, tmp_path: Path) -> None:

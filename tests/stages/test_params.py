@@ -113,6 +113,12 @@ def test_paper_profile_is_the_papers_network() -> None:
         ),
         ("      target: photo", "      target: phot", ["pairs.sets.train.target", "'phot'"]),
         (
+            "    pixels: 0.0",
+            "    pixels: 0.5",
+            ["pairs.sets.train.target is 'photo'", "rap.teacher", "both"],
+        ),
+        ("  teacher: 0.0", "  teacher: 0.5", ["target is 'photo'", "tokenizer.teacher", "both"]),
+        (
             "      degradation: test",
             "      degradation: {test: 0.5}",
             ["pairs.sets.train", "degradation", "test 0.5", "sum of 1"],

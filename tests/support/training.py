@@ -9,9 +9,9 @@ from tvqrap.architecture import Architecture
 from tvqrap.config.training import Compute, PredictorTraining, RapTraining, TokenizerTraining
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.predictor import PredictorTrainee
-from tvqrap.objectives.rap import RapTrainee
-from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.objectives.predictor import PredictorTask
+from tvqrap.objectives.rap import RapTask
+from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.training.batch import Batch
 from tvqrap.training.distributed import ALONE, Workers
 
@@ -66,6 +66,7 @@ def tokenizer_settings(**changes: Any) -> TokenizerTraining:
             },
             "commitment_on": "encoder",
             "texture_dropout": 0.0,
+            "teacher": 0.0,
             "codebook_life": {"vq_warmup_steps": 2, "revive_every": 2},
             "monitoring": MONITORING,
             **changes,
@@ -95,6 +96,7 @@ def rap_settings(**changes: Any) -> RapTraining:
             "train_decoder": False,
             "assignment": "hard",
             "image": image_losses(),
+            "teacher": {"pixels": 0.0, "perceptual": 0.0},
             "loss_weights": {"structure": 1.0, "code": 0.5},
             "monitoring": MONITORING,
             **changes,
@@ -129,6 +131,7 @@ def batch_of(samples: int, number: int, architecture: Architecture = ARCHITECTUR
         lr=image(SIDE // 4),
         structure=structure,
         codes=torch.randint(architecture.codebook, (samples, codes, codes), generator=generator),
+        teacher=image(SIDE),
     )
 
 
@@ -138,10 +141,10 @@ def tokenizer_task(
     compute: Compute = COMPUTE,
     workers: Workers = ALONE,
     **changes: Any,
-) -> TokenizerTrainee:
+) -> TokenizerTask:
     torch.manual_seed(0)
     settings = tokenizer_settings(**changes)
-    return TokenizerTrainee(
+    return TokenizerTask(
         Tokenizer(architecture),
         settings,
         compute,
@@ -157,9 +160,9 @@ def predictor_task(
     compute: Compute = COMPUTE,
     workers: Workers = ALONE,
     **changes: Any,
-) -> PredictorTrainee:
+) -> PredictorTask:
     torch.manual_seed(0)
-    return PredictorTrainee(
+    return PredictorTask(
         UpscalerNetwork(architecture),
         predictor_settings(**changes),
         compute,
@@ -175,11 +178,11 @@ def rap_task(
     compute: Compute = COMPUTE,
     workers: Workers = ALONE,
     **changes: Any,
-) -> RapTrainee:
+) -> RapTask:
     torch.manual_seed(0)
     network = UpscalerNetwork(architecture)
     torch.nn.init.normal_(network.codebook.embedding.weight)  # spread out, as a trained one is
-    return RapTrainee(
+    return RapTask(
         network,
         rap_settings(**changes),
         compute,

@@ -1,7 +1,7 @@
-"""What the training stages can be told: one frozen model per section of params.yaml.
+"""Settings of the training stages: one frozen model for each section of params.yaml.
 
-No field has a default: params.yaml is complete, so that every number that shaped a model can be
-read there and a change of the code's mind cannot change a result.
+No field has a default. params.yaml is complete, so it shows every number that shapes a model, and a
+change of the code cannot change a result.
 """
 
 from typing import Annotated, Literal, Self
@@ -15,88 +15,124 @@ Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+TeacherShare = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Compute(Settings):
-    """What can change the last bits of a result, and is therefore recorded."""
+    """How trainings compute. These can change the last bits of a result, and are recorded."""
 
     device: Literal["cpu", "cuda"]
+    """Device that trainings run on."""
     precision: Literal["float32", "bfloat16", "float64"]
-    """`bfloat16` is autocast: weights, optimiser and codes stay float32. `float64` is for checks:
-    trainings differ by rounding alone, whatever workers and parts their batches are divided into.
-    """
+    """Number format. `bfloat16` is autocast: weights, optimiser, code scores and code search stay
+    float32. `float64` is for checks: results then differ by rounding alone, however many workers
+    and gradient-accumulation steps a batch is divided into."""
     threads: Positive
-    """Arithmetic threads of a training process; sums are grouped by them."""
+    """CPU threads of each training process. Sums are grouped by threads."""
     workers: Positive
-    """Training processes, each with an equal part of every batch."""
+    """Training processes; each takes an equal share of every batch."""
     grad_accum_steps: Positive
-    """Parts that a worker takes its part of a batch in, one after the other: less memory."""
+    """Gradient-accumulation steps: microbatches that a worker divides its share of a batch into.
+    More of them take less memory."""
     compile: bool
-    """Whether the networks' blocks are compiled (`torch.compile`): minutes at the start."""
+    """Whether `torch.compile` compiles the blocks of the networks, which takes minutes at start."""
 
 
 class Optimiser(Settings):
-    """Adam, its schedule and the running average of the weights."""
+    """Adam, its learning-rate schedule, and the running average of the weights."""
 
     learning_rate: Annotated[float, Field(gt=0)]
+    """Learning rate after the warm-up."""
     betas: Annotated[tuple[Decay, Decay], Strict(False)]
+    """Decay of Adam's running means of the gradient and of its square."""
     warmup_steps: NotNegative
-    """Steps of linear growth to `learning_rate`."""
+    """Steps in which the learning rate grows linearly to `learning_rate`."""
     lr_schedule: Literal["constant", "cosine"]
-    """`cosine` falls to a fiftieth of `learning_rate` at the last step."""
+    """Schedule of the learning rate; `cosine` falls to a fiftieth of it at the last step."""
     grad_clip_norm: Annotated[float, Field(gt=0)] | None
-    """Largest norm of the gradient; none: as it is."""
+    """Largest norm of the gradient; null: the gradient is not clipped."""
     ema_decay: Decay
-    """Decay of the weights' running average, which is what a stage writes."""
+    """Decay of the running average of the weights, which a stage writes as its model."""
 
 
 class Perceptual(Settings):
-    """The perceptual image loss."""
+    """The perceptual loss."""
 
     network: Literal["stlpips_alex", "stlpips_vgg", "lpips_vgg"]
-    """`stlpips_*`: weights from an installed package; `lpips_vgg`: weights to be fetched first."""
+    """Network of the loss. An installed package holds the weights of `stlpips_*`; those of
+    `lpips_vgg` have to be downloaded first."""
     weight: Weight
+    """Weight of the loss; 0 leaves it out."""
     share: Share
-    """Leading part of each batch that it is computed on (at least one image)."""
+    """Share of each batch, from its start, that the loss is computed on (one image at least)."""
     augment: bool
-    """Whether each step compares another random view (`tvqrap.losses.augmentation`)."""
+    """Whether both images are augmented alike at each step (`tvqrap.losses.augmentation`)."""
 
 
 class Adversarial(Settings):
-    """The GAN term (hinge) and its discriminator."""
+    """The GAN term (hinge loss) and its discriminator."""
 
     weight: Weight
-    """Times the adaptive weight; 0 leaves the discriminator out."""
+    """Weight of the term, which multiplies the adaptive weight; 0 leaves out the discriminator."""
     start: NotNegative
-    """First step that uses it."""
+    """First step that uses the term."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """Learning rate of the discriminator."""
     width: Annotated[float, Field(gt=0, le=4)]
-    """Channels of the discriminator relative to the paper's; it may be wider than the network."""
+    """Channels of the discriminator relative to the paper's, whatever the network's width."""
 
 
 class ImageLosses(Settings):
-    """Losses between an image made by the decoder and HR, both in [-1, 1]."""
+    """Weights of the losses between a decoded image and its target, both in [-1, 1]."""
 
     mse: Weight
+    """Weight of the mean squared error."""
     l1: Weight
+    """Weight of the mean absolute error."""
     gradient: Weight
-    """L1 between horizontal and vertical differences."""
+    """Weight of the L1 distance between horizontal and vertical pixel differences."""
     chroma: Weight
-    """L1 between colours, brightness apart."""
+    """Weight of the L1 distance between colours, without brightness."""
     grid: Weight
-    """Against squares of the size of codes or LR pixels: `tvqrap.losses.blockiness`."""
+    """Weight of the blockiness loss on grids of code or LR pixel size
+    (`tvqrap.losses.blockiness`)."""
     contrast: Weight
-    """Contrast by direction: against noise on surfaces, dots along edges and blur across them."""
+    """Weight of the loss on local contrast by direction, against noise on even surfaces, dots along
+    edges and blur across edges (`tvqrap.losses.contrast`)."""
     perceptual: Perceptual
+    """The perceptual loss."""
     adversarial: Adversarial
+    """The GAN term."""
+
+
+class TeacherShares(Settings):
+    """Shares of the image losses that compare with the teacher's image instead of HR.
+
+    A share between 0 and 1 compares with both, weighted by the share.
+    """
+
+    pixels: TeacherShare
+    """Share of the losses between pixels: mse, l1, gradient, chroma, grid and contrast."""
+    perceptual: TeacherShare
+    """Share of the perceptual loss."""
+
+    @property
+    def any(self) -> bool:
+        """Whether a loss reads the teacher's images."""
+        return self.pixels > 0 or self.perceptual > 0
+
+
+HR_ONLY = TeacherShares(pixels=0.0, perceptual=0.0)
 
 
 class TokenizerLossWeights(Settings):
     """Weights of the stage-1 terms beside the image losses."""
 
     codebook: Weight
+    """Weight of the squared distance between texture and entries that moves the entries."""
     commitment: Weight
+    """Weight of the same distance, which moves the encoder."""
     small_autoencoder: Weight
     """Weight of the small autoencoder's reconstruction error."""
     alignment: Weight
@@ -104,7 +140,7 @@ class TokenizerLossWeights(Settings):
 
 
 class TokenLossWeights(Settings):
-    """Weights of the token terms of stages 2 and 3."""
+    """Weights of the losses against tokens in stages 2 and 3."""
 
     structure: Weight
     """Weight of the squared error of the predicted structure."""
@@ -113,43 +149,55 @@ class TokenLossWeights(Settings):
 
 
 class CodebookLife(Settings):
-    """How the codebook starts and what keeps its entries in use."""
+    """Initialisation of the codebook, and revival of its unused entries."""
 
     vq_warmup_steps: NotNegative
-    """First steps train without quantization; k-means on the texture then sets the entries.
-    0: entries start uniform in +-1/codebook and quantization is on from the first step."""
+    """First steps, which train without quantization; k-means on the texture then sets the entries.
+    0: entries start uniform in +-1/codebook, and the first step quantizes."""
     revive_every: NotNegative
-    """Steps between revivals of entries unused since the last one; 0: never."""
+    """Steps between revivals of the entries unused since the last revival; 0: never."""
 
 
 class Monitoring(Settings):
-    """How often a training looks at itself."""
+    """Intervals of validation and checkpoints."""
 
     validate_every: Positive
+    """Steps between validations."""
     checkpoint_every: Positive
+    """Steps between checkpoints."""
 
 
 class TokenizerTraining(Settings):
-    """Stage 1."""
+    """Stage 1: training of the tokenizer."""
 
     set: str
+    """Set of pairs whose HR crops are trained on."""
     batch_size: Positive
+    """HR crops in a step."""
     steps: NotNegative
+    """Steps of the training."""
     optimiser: Optimiser
+    """Adam and its schedule."""
     image: ImageLosses
+    """Weights of the image losses."""
     loss_weights: TokenizerLossWeights
+    """Weights of the other terms."""
     commitment_on: Literal["encoder", "codebook"]
-    """`encoder`: the commitment weight is on the term that moves the encoder (VQ-VAE);
-    `codebook`: on the other one, as in the authors' settings."""
+    """Term that the commitment weight multiplies: `encoder`, the one that moves the encoder
+    (VQ-VAE); `codebook`, the one that moves the entries, as in the authors' settings."""
     texture_dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Trailing part of each batch that is decoded from the structure alone: what the structure can
-    hold is then not left to the codes. 0 is the paper's; no effect without a structure."""
+    """Share of each batch, at its end, that is decoded from the structure alone. The codes then
+    leave to the structure what it can represent. 0 is the paper's; no effect without structure."""
+    teacher: TeacherShare
+    """Share of the steps that train on the teacher's images instead of HR."""
     codebook_life: CodebookLife
+    """Initialisation and revival of entries."""
     monitoring: Monitoring
+    """Intervals of validation and checkpoints."""
 
     @property
     def length(self) -> int:
-        """Steps."""
+        """Steps of the training."""
         return self.steps
 
     @model_validator(mode="after")
@@ -163,30 +211,37 @@ class TokenizerTraining(Settings):
 
     @model_validator(mode="after")
     def _ends_quantized(self) -> Self:
-        unquantized = self.codebook_life.vq_warmup_steps
-        if 0 < self.steps <= unquantized:
+        warmup = self.codebook_life.vq_warmup_steps
+        if 0 < self.steps <= warmup:
             raise ValueError(
-                f"codebook_life.vq_warmup_steps is {unquantized}; allowed with {self.steps} steps "
+                f"codebook_life.vq_warmup_steps is {warmup}; allowed with {self.steps} steps "
                 f"are 0 to {self.steps - 1}, so that the codebook is set before the end"
             )
         return self
 
 
 class Phase(Settings):
-    """A run of steps on one set."""
+    """Steps on one set."""
 
     set: str
+    """Set of tokens."""
     batch_size: Positive
+    """Samples in a step."""
     steps: NotNegative
+    """Steps of the phase."""
 
 
 class PredictorTraining(Settings):
-    """Stage 2."""
+    """Stage 2: training of the predictor."""
 
     phases: Annotated[tuple[Phase, ...], Strict(False), Field(min_length=1)]
+    """Phases of the training, in order."""
     optimiser: Optimiser
+    """Adam and its schedule, over all phases."""
     loss_weights: TokenLossWeights
+    """Weights of the losses."""
     monitoring: Monitoring
+    """Intervals of validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -195,24 +250,33 @@ class PredictorTraining(Settings):
 
 
 class RapTraining(Settings):
-    """Stage 3."""
+    """Stage 3: reconstruction-aware prediction."""
 
     set: str
+    """Set of pairs that is trained on."""
     batch_size: Positive
+    """Pairs in a step."""
     steps: NotNegative
+    """Steps of the training."""
     optimiser: Optimiser
+    """Adam and its schedule."""
     train_decoder: bool
-    """Whether the decoder learns along with the predictor. The paper's stays frozen."""
+    """Whether the decoder is trained with the predictor. The paper's stays frozen."""
     assignment: Assignment
-    """What the decoder is given of the codes' scores. The paper's is hard."""
+    """Input of the decoder: `hard`, the entry with the highest score (the paper's); `soft`, the
+    mean of all entries, weighted by the softmax of their scores."""
     image: ImageLosses
+    """Weights of the image losses."""
+    teacher: TeacherShares
+    """Shares of the image losses that compare with the teacher's image."""
     loss_weights: TokenLossWeights
-    """Weights of the stage-2 terms; 0 leaves a term out."""
+    """Weights of the stage-2 losses; 0 leaves a loss out."""
     monitoring: Monitoring
+    """Intervals of validation and checkpoints."""
 
     @property
     def length(self) -> int:
-        """Steps."""
+        """Steps of the training."""
         return self.steps
 
     @model_validator(mode="after")

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.config.training import ImageLosses, Perceptual, RapTraining, TokenizerTraining
+from tvqrap.config.training import (
+    HR_ONLY,
+    ImageLosses,
+    Perceptual,
+    RapTraining,
+    TeacherShares,
+    TokenizerTraining,
+)
 from tvqrap.losses.gan import hinge_discriminator_loss, hinge_generator_loss
 from tvqrap.losses.perceptual import Blur, PerceptualDistance, alex_stages, vgg_stages
 from tvqrap.networks.codebook import Codebook
@@ -26,7 +33,7 @@ from tvqrap.networks.tokenizer import Tokenizer, join
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.image_loss import ImageLoss
 
-Microbatch = Literal["network", "perceptual", "discriminator"]
+Part = Literal["network", "perceptual", "discriminator"]
 
 META = torch.device("meta")
 _FLOAT = 4
@@ -36,7 +43,7 @@ _FLOAT = 4
 class StepCost:
     """One step on one batch."""
 
-    operations: dict[Microbatch, int]
+    operations: dict[Part, int]
     """Forward and backward, by what needs them: the networks that are trained or passed through,
     the perceptual network, and the GAN term with its discriminator."""
     kept: int
@@ -131,7 +138,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
         texture = network.straight_through_texture(prediction.logits)
         decoder_input = join(prediction.decoded_structure, texture)
         image = network.decoder(decoder_input)
-    losses = _ImageLosses(settings.image)
+    losses = _ImageLosses(settings.image, settings.teacher)
     losses.judge(meter, image, hr, len(hr))
     gradient = torch.empty_like(image)
     if losses.discriminator is not None and settings.train_decoder:
@@ -160,11 +167,11 @@ class _Meter:
     """Operations of parts, and the storages that their backward passes hold on to."""
 
     def __init__(self) -> None:
-        self._operations: dict[Microbatch, int] = {}
-        self._kept: dict[Microbatch, dict[int, int]] = {}
+        self._operations: dict[Part, int] = {}
+        self._kept: dict[Part, dict[int, int]] = {}
 
     @contextmanager
-    def part(self, name: Microbatch) -> Iterator[None]:
+    def part(self, name: Part) -> Iterator[None]:
         kept = self._kept.setdefault(name, {})
 
         def keep(tensor: Tensor) -> Tensor:
@@ -180,7 +187,7 @@ class _Meter:
             yield
         self.add(name, counter.get_total_flops())
 
-    def add(self, name: Microbatch, operations: int) -> None:
+    def add(self, name: Part, operations: int) -> None:
         self._operations[name] = self._operations.get(name, 0) + operations
 
     def cost(self, *, trained: int, averaged: int, frozen: int) -> StepCost:
@@ -193,8 +200,9 @@ class _Meter:
 class _ImageLosses:
     """The perceptual network and the discriminator of the image losses, without content."""
 
-    def __init__(self, settings: ImageLosses) -> None:
+    def __init__(self, settings: ImageLosses, teacher: TeacherShares = HR_ONLY) -> None:
         self.settings = settings
+        self.teacher = teacher
         self.perceptual = _perceptual(settings.perceptual)
         self.discriminator = None
         if settings.adversarial.weight:
@@ -215,7 +223,8 @@ class _ImageLosses:
         Varied views are counted as whole ones; a sixth less is computed on average.
         """
         with meter.part("perceptual"):
-            ImageLoss(self.settings, self.perceptual).gradients(image, hr, None, judged)
+            loss = ImageLoss(self.settings, self.perceptual, self.teacher)
+            loss.gradients(image, hr, None, judged, teacher=hr)
         if self.discriminator is None:
             return
         with meter.part("discriminator"):

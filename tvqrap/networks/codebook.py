@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tvqrap.runtime.device import no_autocast
+
 _CHUNK = 2**24
 """Distances held at a time, as numbers: 64 MB."""
 
@@ -48,7 +50,7 @@ class Codebook(nn.Module):
         """Codes (M) of vectors (M, C)."""
         wide = torch.promote_types(vectors.dtype, torch.float32)
         entries = self.embedding.weight.to(wide)
-        with torch.autocast(vectors.device.type, enabled=False):
+        with no_autocast(vectors.device):
             parts = vectors.to(wide).split(max(1, _CHUNK // len(entries)))
             return torch.cat([_nearest_rows(part, entries) for part in parts])
 

@@ -1,4 +1,4 @@
-"""The predictor: structure and texture codes from an LR image (section 4 of the paper).
+"""The predictor: structure and texture codes from an LR image (paper, section 3.2).
 
 LR images are float32 (N, 3, H, W) in [-1, 1], H and W multiples of `Architecture.lr_multiple`.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tvqrap.architecture import Architecture
 from tvqrap.networks.blocks import Down, Res, SwinGroup, conv3
-from tvqrap.runtime.device import to_float32
+from tvqrap.runtime.device import no_autocast, to_float32
 
 
 class Prediction(NamedTuple):
@@ -91,7 +91,7 @@ class CodeHead(nn.Module):
         if decoded_structure is not None:
             query = torch.cat((decoded_structure.detach(), query), 1)
         h = to_float32(self.transformer(self.fuse(query))).permute(0, 2, 3, 1)
-        with torch.autocast(h.device.type, enabled=False):
+        with no_autocast(h.device):
             return self.score(self.norm(h)).permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer: a photograph into structure and texture codes, and back (section 3 of the paper).
+"""The tokenizer: an HR image to structure and texture codes, and back (paper, section 3.1).
 
 Images are float32 (N, 3, H, W) in [-1, 1], H and W multiples of `Architecture.hr_multiple`.
 """

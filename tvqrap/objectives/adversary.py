@@ -1,4 +1,4 @@
-"""The discriminator's side of the GAN term: its update and its state."""
+"""The GAN term of the image losses: the discriminator's update, and the weight of the term."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,47 +6,72 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tvqrap.config.training import Adversarial, Compute, Optimiser
+from tvqrap.config.training import Adversarial
 from tvqrap.losses.gan import adaptive_weight, hinge_discriminator_loss
 from tvqrap.networks.discriminator import Discriminator
+from tvqrap.objectives.image_loss import ImageGradient
 from tvqrap.objectives.sync_batch_norm import SharedBatchNorm
-from tvqrap.runtime.device import on_device, weights_dtype
-from tvqrap.training.distributed import Workers
+from tvqrap.runtime.device import on_device
+from tvqrap.training.batch import Microbatch
+from tvqrap.training.learner import Learner
 from tvqrap.training.optimizer import apply_gradients
 
 
 class Adversary:
-    """A discriminator that learns beside the network it judges."""
+    """A discriminator that is trained beside the generator."""
 
-    def __init__(
-        self,
-        settings: Adversarial,
-        optimiser: Optimiser,
-        device: torch.device,
-        dtype: torch.dtype,
-        workers: Workers,
-    ) -> None:
+    def __init__(self, settings: Adversarial, learner: Learner[Any]) -> None:
+        """Takes device, precision, betas of Adam and workers from the generator's learner."""
         self.settings = settings
-        self.workers = workers
-        norm = nn.BatchNorm2d if workers.count == 1 else SharedBatchNorm
-        self.discriminator = on_device(Discriminator(settings.width, norm), device, dtype)
+        self.workers = learner.workers
+        self.grad_accum_steps = learner.compute.grad_accum_steps
+        norm = nn.BatchNorm2d if self.workers.count == 1 else SharedBatchNorm
+        self.discriminator = on_device(
+            Discriminator(settings.width, norm), learner.device, learner.dtype
+        )
         self.optimiser = torch.optim.Adam(
-            self.discriminator.parameters(), settings.learning_rate, optimiser.betas, fused=True
+            self.discriminator.parameters(),
+            settings.learning_rate,
+            learner.settings.betas,
+            fused=True,
         )
 
-    def active(self, step: int) -> bool:
-        """Whether the GAN term is used at this step."""
-        return step >= self.settings.start
+    def weighted_gradient(
+        self,
+        at: Tensor,
+        last: Tensor,
+        gradient: ImageGradient,
+        microbatch: Microbatch,
+        terms: dict[str, Tensor],
+    ) -> Tensor:
+        """Returns the gradient at `at` of the reconstruction terms and the weighted GAN term.
 
-    def learn(self, real: Tensor, fake: Tensor, weight: float) -> dict[str, Tensor]:
-        """Takes gradients on HR and made images, both (N, 3, H, W) in [-1, 1].
+        `gradient` holds both gradients at `at`. Their norms at the weights `last`, on which `at`
+        depends, give the adaptive weight, which is added to `terms`. The graph of `at` is kept.
+        """
+        assert gradient.adversarial is not None, "the GAN term is not in use"
+        reconstruction_grad, adversarial_grad = (
+            torch.autograd.grad(at, last, each, retain_graph=True)[0]
+            for each in (gradient.reconstruction, gradient.adversarial)
+        )
+        # The gradients are contributions to those of the whole batch, one for each worker. A
+        # microbatch stands for the batch that is divided into gradient-accumulation steps.
+        self.workers.all_reduce([reconstruction_grad, adversarial_grad])
+        weight = adaptive_weight(
+            reconstruction_grad * self.grad_accum_steps, adversarial_grad * self.grad_accum_steps
+        )
+        terms["adaptive_weight"] = weight / microbatch.of
+        return gradient.reconstruction + gradient.adversarial * (self.settings.weight * weight)
 
-        `weight`: what these images count for among all of the step's.
+    def accumulate(self, real: Tensor, fake: Tensor, weight: float) -> dict[str, Tensor]:
+        """Adds the discriminator's gradients on HR and generated images, (N, 3, H, W) in [-1, 1].
+
+        `weight` is the weight of these images in the mean over the step's batch. Returns the terms.
         """
         real_output = self.discriminator(real)
         fake_output = self.discriminator(fake.detach())
         loss = hinge_discriminator_loss(real_output, fake_output) * weight
-        # In place of grads left by the generator's pass there are none: it takes them at the image.
+        # The generator's pass left no gradient here: it is taken with respect to the image alone.
         (self.settings.weight * loss).backward()
         return {
             "discriminator": loss.detach(),
@@ -55,42 +80,29 @@ class Adversary:
         }
 
     def step(self) -> None:
-        """Applies the gradients of all that was learnt on."""
+        """Applies the accumulated gradients."""
         apply_gradients(self.optimiser, None, self.workers)
 
     def state(self) -> dict[str, Any]:
-        """Weights and optimiser."""
+        """Returns weights and optimiser."""
         return {
             "discriminator": self.discriminator.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Puts a state back."""
+        """Restores a state."""
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-def shared_adaptive_weight(
-    reconstruction: Tensor, adversarial: Tensor, workers: Workers, parts: int
-) -> Tensor:
-    """The adaptive weight of a batch of which workers hold parts.
-
-    The gradients are this worker's contributions; they are added up in place. Where workers take
-    their part of a step's batch in several `parts`, each has the weight of what is taken at once.
-    """
-    workers.all_reduce([reconstruction, adversarial])
-    return adaptive_weight(reconstruction * parts, adversarial * parts)
+def adversary_for(settings: Adversarial, learner: Learner[Any]) -> Adversary | None:
+    """Returns an adversary, None if the weight of the GAN term is 0."""
+    return Adversary(settings, learner) if settings.weight else None
 
 
-def adversary_for(
-    settings: Adversarial,
-    optimiser: Optimiser,
-    compute: Compute,
-    device: torch.device,
-    workers: Workers,
-) -> Adversary | None:
-    """An adversary where the GAN term has a weight, else none."""
-    if not settings.weight:
+def active(adversary: Adversary | None, step: int) -> Adversary | None:
+    """Returns the adversary if the GAN term is used at this step, else None."""
+    if adversary is None or step < adversary.settings.start:
         return None
-    return Adversary(settings, optimiser, device, weights_dtype(compute.precision), workers)
+    return adversary

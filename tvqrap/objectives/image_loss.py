@@ -1,13 +1,14 @@
-"""The perceptual network that the settings ask for."""
+"""The image losses of stages 1 and 3."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tvqrap.config.training import ImageLosses, Perceptual
+from tvqrap.config.training import HR_ONLY, ImageLosses, Perceptual, TeacherShares
 from tvqrap.losses.augmentation import View, view_of_step
 from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
@@ -16,93 +17,133 @@ from tvqrap.losses.image_terms import chroma_loss, gradient_loss
 from tvqrap.losses.perceptual_weights import perceptual_distance
 from tvqrap.training.batch import WHOLE_BATCH, Microbatch
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Loss of images against targets, both (N, 3, H, W) in [-1, 1]: a scalar."""
+
+Targets = Sequence[tuple[Tensor, float]]
+"""Target images (N, 3, H, W), each with its share of a loss; shares sum to 1."""
+
 
 @dataclass(frozen=True)
 class ImageGradient:
-    """Losses between a made image and HR, as gradients at the image.
+    """Gradients of the image losses with respect to an image, or to a map that it depends on.
 
-    Splitting the backward pass at the image means that the perceptual network and the
-    discriminator are passed through once each, although the adaptive weight needs the gradients
-    of both losses further down before it can add them.
+    The backward pass is split at the image. The perceptual network and the discriminator are
+    passed through once each, although the adaptive weight needs the gradients of both losses at
+    a layer below before it can add them.
     """
 
     reconstruction: Tensor
-    """Gradient of the weighted reconstruction terms (N, 3, H, W)."""
+    """Gradient of the weighted reconstruction terms; at the image, (N, 3, H, W)."""
     adversarial: Tensor | None
-    """Gradient of the GAN term, neither weighted nor scaled; none where it is not used."""
+    """Gradient of the GAN term, unweighted; None if the term is not in use."""
     terms: dict[str, Tensor]
     """Each term's value, unweighted and detached."""
 
 
 class ImageLoss(nn.Module):
-    """The image losses of stages 1 and 3."""
+    """Weighted sum of the losses between an image and its targets."""
 
-    def __init__(self, settings: ImageLosses, perceptual: nn.Module | None) -> None:
+    def __init__(
+        self,
+        settings: ImageLosses,
+        perceptual: nn.Module | None,
+        teacher: TeacherShares = HR_ONLY,
+    ) -> None:
+        """`teacher`: shares of the losses that compare with a teacher's image instead of HR."""
         super().__init__()
         self.settings = settings
         self.perceptual = perceptual
+        self.teacher = teacher
+        self.pixel_losses: dict[str, tuple[float, Loss]] = {
+            "mse": (settings.mse, F.mse_loss),
+            "l1": (settings.l1, F.l1_loss),
+            "gradient": (settings.gradient, gradient_loss),
+            "chroma": (settings.chroma, chroma_loss),
+            "grid": (settings.grid, grid_loss),
+            "contrast": (settings.contrast, contrast_loss),
+        }
 
     def gradients(
         self,
         image: Tensor,
-        target: Tensor,
+        hr: Tensor,
         discriminator: Callable[[Tensor], Tensor] | None,
         judged: int | None = None,
-        part: Microbatch = WHOLE_BATCH,
+        microbatch: Microbatch = WHOLE_BATCH,
         step: int = 0,
+        teacher: Tensor | None = None,
     ) -> ImageGradient:
-        """Gradients of the losses of `image` against `target`, both (N, 3, H, W) in [-1, 1].
+        """Returns the gradients of the losses of `image` against `hr`.
 
-        The images are a part of a batch, the losses what they contribute to the batch's. The
-        perceptual network and the discriminator see the batch's first `judged` images (none: all),
-        the network in the view of `step` where views vary.
+        Images are (N, 3, H, W) in [-1, 1]. They are a microbatch of a batch, and the losses are its
+        contributions to those of the batch. The perceptual network and the discriminator see the
+        first `judged` images of the batch (None: all). `step` chooses the augmentation of the
+        perceptual loss. `teacher` holds the teacher's images of the same LR images, which are read
+        if the shares ask for them.
         """
-        settings = self.settings
-        whole = len(image) * part.of
+        whole = len(image) * microbatch.of
         judged = judged or whole
         leaf = image.detach().requires_grad_()
         terms: dict[str, Tensor] = {}
         total = leaf.new_zeros(())
         with torch.enable_grad():
-            terms["mse"] = F.mse_loss(leaf, target) / part.of
-            total = total + settings.mse * terms["mse"]
-            if settings.l1:
-                terms["l1"] = F.l1_loss(leaf, target) / part.of
-                total = total + settings.l1 * terms["l1"]
-            if settings.gradient:
-                terms["gradient"] = gradient_loss(leaf, target) / part.of
-                total = total + settings.gradient * terms["gradient"]
-            if settings.chroma:
-                terms["chroma"] = chroma_loss(leaf, target) / part.of
-                total = total + settings.chroma * terms["chroma"]
-            if settings.grid:
-                terms["grid"] = grid_loss(leaf, target) / part.of
-                total = total + settings.grid * terms["grid"]
-            if settings.contrast:
-                terms["contrast"] = contrast_loss(leaf, target) / part.of
-                total = total + settings.contrast * terms["contrast"]
-            if self.perceptual is not None and settings.perceptual.weight:
-                seen = min(max(1, round(settings.perceptual.share * whole)), judged)
-                terms["perceptual"] = leaf.new_zeros(())
-                if count := part.leading(seen):
-                    view = view_of_step(step) if settings.perceptual.augment else View()
-                    distance = self.perceptual(view.of(leaf[:count]), view.of(target[:count]))
-                    terms["perceptual"] = distance.mean() * part.weight(seen)
-                total = total + settings.perceptual.weight * terms["perceptual"]
+            targets = _targets(hr, teacher, self.teacher.pixels)
+            for name, (weight, loss) in self.pixel_losses.items():
+                if weight or name == "mse":  # which the curves show in any case
+                    terms[name] = _mean(loss, leaf, targets) / microbatch.of
+                    total = total + weight * terms[name]
+            if self.perceptual is not None and self.settings.perceptual.weight:
+                seen = min(max(1, round(self.settings.perceptual.share * whole)), judged)
+                targets = _targets(hr, teacher, self.teacher.perceptual)
+                terms["perceptual"] = self._perceptual(leaf, targets, seen, microbatch, step)
+                total = total + self.settings.perceptual.weight * terms["perceptual"]
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None
             if discriminator is not None:
-                outputs = discriminator(leaf[: part.leading(judged)])
-                terms["adversarial"] = hinge_generator_loss(outputs) * part.weight(judged)
+                outputs = discriminator(leaf[: microbatch.leading(judged)])
+                terms["adversarial"] = hinge_generator_loss(outputs) * microbatch.weight(judged)
                 (adversarial,) = torch.autograd.grad(terms["adversarial"], leaf)
         return ImageGradient(
             reconstruction, adversarial, {name: term.detach() for name, term in terms.items()}
         )
 
+    def _perceptual(
+        self, image: Tensor, targets: Targets, seen: int, microbatch: Microbatch, step: int
+    ) -> Tensor:
+        """Perceptual loss over those images that are among the batch's first `seen`."""
+        perceptual = self.perceptual
+        count = microbatch.leading(seen)
+        if perceptual is None or not count:
+            return image.new_zeros(())
+        view = view_of_step(step) if self.settings.perceptual.augment else View()
+        distance = _mean(
+            lambda ours, target: perceptual(ours, view.of(target[:count])).mean(),
+            view.of(image[:count]),
+            targets,
+        )
+        return distance * microbatch.weight(seen)
 
-def perceptual_for(settings: Perceptual) -> nn.Module | None:
-    """The loss network, none where its weight is 0.
 
-    Raises `UserError` where its weights are missing.
+def perceptual_for(
+    settings: Perceptual, device: torch.device, dtype: torch.dtype
+) -> nn.Module | None:
+    """Returns the network of the perceptual loss, None if its weight is 0.
+
+    Raises:
+        UserError: The network's weights are missing.
     """
-    return perceptual_distance(settings.network) if settings.weight else None
+    if not settings.weight:
+        return None
+    return perceptual_distance(settings.network).to(device, dtype)
+
+
+def _targets(hr: Tensor, teacher: Tensor | None, share: float) -> Targets:
+    if not share:
+        return [(hr, 1.0)]
+    assert teacher is not None, "the losses read teacher images, which were not loaded"
+    return [(teacher, share)] if share == 1 else [(hr, 1 - share), (teacher, share)]
+
+
+def _mean(loss: Loss, image: Tensor, targets: Targets) -> Tensor:
+    return reduce(torch.add, [share * loss(image, target) for target, share in targets])

@@ -1,6 +1,7 @@
 """Devices and number formats."""
 
-from typing import Literal, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,3 +49,10 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(
         device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
     )
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Returns a context inside autocast's in which nothing is rounded to bfloat16."""
+    if device.type == "meta":  # which has no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""What one training step is given."""
+"""Batches of a training step, and the microbatches that they are divided into."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,31 +15,33 @@ class Microbatch:
     of: int = 1
 
     def leading(self, count: int) -> int:
-        """How many of the part's samples are among the first `count` of the whole batch."""
+        """Number of its samples that are among the first `count` of the whole batch."""
         return len(range(self.index, count, self.of))
 
     def weight(self, count: int) -> float:
-        """What a mean over those counts for in the mean over the first `count` of the batch."""
+        """Weight of a mean over those samples in the mean over the first `count` of the batch."""
         return self.leading(count) / count
 
 
 WHOLE_BATCH = Microbatch()
 
 
-def interleave(parts: Sequence[Tensor]) -> Tensor:
-    """The samples (n, ...) of all parts, in order of their index, as one batch in its order."""
-    return parts[0] if len(parts) == 1 else torch.stack(tuple(parts), 1).flatten(0, 1)
+def interleave(microbatches: Sequence[Tensor]) -> Tensor:
+    """Joins samples (n, ...) of all microbatches, by index, into one batch in its order."""
+    if len(microbatches) == 1:
+        return microbatches[0]
+    return torch.stack(tuple(microbatches), 1).flatten(0, 1)
 
 
 def add_terms(total: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
-    """Adds a part's terms to those of the parts before it."""
+    """Adds a microbatch's terms to `total` in place."""
     for name, value in terms.items():
         total[name] = total[name] + value if name in total else value
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step; what a stage does not read is none.
+    """Samples of one step; members that a stage does not read are None.
 
     Images are uint8 (N, H, W, 3) as stored: a quarter of the bytes to copy to a device.
     """
@@ -50,25 +52,27 @@ class Batch:
     lr: Tensor | None = None
     """uint8 (N, H/4, W/4, 3)."""
     structure: Tensor | None = None
-    """float16 or float32 (N, C, H/s, W/s); none in the vanilla-VQ baseline too."""
+    """float16 or float32 (N, C, H/s, W/s); None in the vanilla-VQ baseline too."""
     codes: Tensor | None = None
     """int64 (N, H/t, W/t)."""
+    teacher: Tensor | None = None
+    """uint8 (N, H, W, 3): the teacher's images of `lr`."""
 
     def dealt(self, index: int, of: int) -> "Batch":
         """Samples `index`, `index + of` ... of this batch."""
         if of == 1:
             return self
-        members = (self.hr, self.lr, self.structure, self.codes)
+        members = (self.hr, self.lr, self.structure, self.codes, self.teacher)
         return Batch(
             self.keys[index::of],
             *(None if member is None else member[index::of].contiguous() for member in members),
         )
 
-    def parts(self, count: int, ours: Microbatch) -> Iterator[tuple[Microbatch, "Batch"]]:
-        """This batch, which is the part `ours` of a step's, in `count` parts of the step's."""
+    def microbatches(self, count: int, own: Microbatch) -> Iterator[tuple[Microbatch, "Batch"]]:
+        """Divides this batch, which is `own` of a whole one, into `count` microbatches of it."""
         for index in range(count):
             yield (
-                Microbatch(index * ours.of + ours.index, count * ours.of),
+                Microbatch(index * own.of + own.index, count * own.of),
                 self.dealt(index, count),
             )
 

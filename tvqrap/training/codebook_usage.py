@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tvqrap.training.distributed import Workers
+
 COLLAPSED = 0.1
 """Share of the codebook below which a warning is given."""
 VECTORS_PER_ENTRY = 8
@@ -27,8 +29,9 @@ class CodeUsage:
         self.judged = torch.zeros_like(self.window)
         """Since usage was last judged, without the window."""
 
-    def add(self, counts: Tensor) -> None:
-        """Takes the histogram of a step's codes, int64 (entries)."""
+    def add(self, counts: Tensor, workers: Workers) -> None:
+        """Counts a step's codes: int64 (entries) of this worker, summed over workers in place."""
+        workers.all_reduce([counts])
         self.window += counts
 
     def look(self) -> dict[str, float]:

@@ -35,8 +35,8 @@ class Workers:
         return self.rank == 0
 
     @property
-    def part(self) -> Microbatch:
-        """Samples of each batch that are this worker's."""
+    def microbatch(self) -> Microbatch:
+        """This worker's share of each batch."""
         return Microbatch(self.rank, self.count)
 
     @torch.no_grad()

@@ -33,9 +33,9 @@ from tvqrap.networks.blocks import Up
 from tvqrap.networks.codebook import Quantized
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.predictor import PredictorTrainee
-from tvqrap.objectives.rap import RapTrainee
-from tvqrap.objectives.tokenizer import TokenizerTrainee
+from tvqrap.objectives.predictor import PredictorTask
+from tvqrap.objectives.rap import RapTask
+from tvqrap.objectives.tokenizer import TokenizerTask
 
 VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
 GIGA = 1e9
@@ -100,7 +100,7 @@ def test_ours_takes_less_to_enlarge() -> None:
     assert billions(network, lr)[""] == pytest.approx(185, abs=0.5)
 
 
-TrainingTask = TokenizerTrainee | PredictorTrainee | RapTrainee
+TrainingTask = TokenizerTask | PredictorTask | RapTask
 
 VGG = image_losses(adversarial=0.0)
 VGG["perceptual"] = {"network": "stlpips_vgg", "weight": 1.0, "share": 1.0, "augment": False}
@@ -115,7 +115,7 @@ def stage_1(architecture: Architecture, **changes: object) -> tuple[TrainingTask
 
 def stage_2(architecture: Architecture) -> tuple[TrainingTask, StepCost]:
     phase = predictor_settings().phases[0]
-    return predictor_task(architecture), predictor_step(architecture, phase.batch, SIDE)
+    return predictor_task(architecture), predictor_step(architecture, phase.batch_size, SIDE)
 
 
 def stage_3(architecture: Architecture, **changes: object) -> tuple[TrainingTask, StepCost]:
@@ -131,15 +131,20 @@ CASES = {
     "rap": lambda: stage_3(ARCHITECTURE),
     "rap, decoder": lambda: stage_3(ARCHITECTURE, train_decoder=True),
     "rap, decoder, no GAN": lambda: stage_3(ARCHITECTURE, train_decoder=True, image=PLAIN),
+    "rap, teacher": lambda: stage_3(
+        ARCHITECTURE, train_decoder=True, teacher={"pixels": 0.5, "perceptual": 0.5}
+    ),
     "rap, soft": lambda: stage_3(ARCHITECTURE, assignment="soft"),
-    "rap, plain": lambda: stage_3(VANILLA, image=PLAIN, structure=0.0, code=0.0),
+    "rap, plain": lambda: stage_3(
+        VANILLA, image=PLAIN, loss_weights={"structure": 0.0, "code": 0.0}
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_that_is_run_costs_what_was_counted(case: str) -> None:
     task, cost = CASES[case]()
-    given = batch(0, task.average.module.architecture)
+    given = batch(0, task.learner.average.module.architecture)
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -162,13 +167,13 @@ def test_a_step_that_is_run_costs_what_was_counted(case: str) -> None:
 
 def assert_numbers(task: TrainingTask, cost: StepCost) -> None:
     """Trained, averaged and frozen are those of the task's networks."""
-    optimisers, frozen = [task.optimiser], 0
-    if not isinstance(task, PredictorTrainee):
+    optimisers, frozen = [task.learner.optimiser], 0
+    if not isinstance(task, PredictorTask):
         if task.adversary is not None:
             optimisers.append(task.adversary.optimiser)
         if task.image_loss.perceptual is not None:
             frozen += numbers(task.image_loss.perceptual)
-    if not isinstance(task, TokenizerTrainee):
+    if not isinstance(task, TokenizerTask):
         frozen += sum(p.numel() for p in task.network.parameters() if not p.requires_grad)
     trained = sum(
         parameter.numel()
@@ -177,7 +182,7 @@ def assert_numbers(task: TrainingTask, cost: StepCost) -> None:
         for parameter in group["params"]
     )
     assert (cost.trained, cost.frozen) == (trained, frozen)
-    assert cost.averaged == numbers(task.average.module)
+    assert cost.averaged == numbers(task.learner.average.module)
     assert cost.state == 4 * (4 * trained + cost.averaged + frozen)
 
 

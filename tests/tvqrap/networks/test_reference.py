@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.networks import straight_through
 from tests.support.reference import NOT_LEARNED, REFERENCE, Published, shapes, uniform, weight
 from tvqrap.architecture import Architecture
 from tvqrap.convert.names import PREDICTOR_PREFIXES, reference_name
@@ -93,7 +94,7 @@ def test_tokenizer(tokenizer: Tokenizer) -> None:
 @torch.inference_mode()
 def test_upscaler(upscaler: UpscalerNetwork, name: str, lr: Tensor) -> None:
     expected = np.load(REFERENCE / "upscaler.npz")
-    image, prediction = upscaler.straight_through(lr)
+    image, prediction = straight_through(upscaler, lr)
     assert prediction.structure is not None
     close(image, expected[f"{name}_sr"])
     close(prediction.structure, expected[f"{name}_structure"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from tests.support.networks import straight_through
 from tvqrap.architecture import STRUCTURES, Architecture
 from tvqrap.networks.blocks import Down, Res, SwinGroup, Up, WindowAttention, attend, shift_mask
 from tvqrap.networks.discriminator import Discriminator
@@ -57,7 +58,7 @@ def test_every_combination_runs_at_its_smallest_size(texture: int, structure: in
     network = build(UpscalerNetwork, arch)
     assert isinstance(tokenizer, Tokenizer)
     assert isinstance(network, UpscalerNetwork)
-    network.take_frozen(tokenizer)
+    network.load_state_dict(tokenizer.state_dict(), strict=False)
     side = arch.hr_multiple
     hr = torch.rand(2, 3, side, 2 * side) * 2 - 1
     with torch.inference_mode():
@@ -163,12 +164,12 @@ def test_straight_through_is_hard_forward_and_soft_backward(structure: int | Non
     nn.init.normal_(network.codebook.embedding.weight)
     network.freeze()
     lr = torch.rand(1, 3, 16, 16, dtype=torch.float64) * 2 - 1
-    image, prediction = network.straight_through(lr)
+    image, prediction = straight_through(network, lr)
     torch.testing.assert_close(image, network(lr))
 
     # With a decoder that only adds, the gradient does not depend on the values before it.
     network.decoder = nn.Sequential(nn.Conv2d(16, 3, 1, dtype=torch.float64))
-    image, prediction = network.straight_through(lr)
+    image, prediction = straight_through(network, lr)
     into = torch.randn_like(image)
     (gradient,) = torch.autograd.grad(image, prediction.logits, into, retain_graph=True)
     soft = prediction.logits.softmax(1)
@@ -179,20 +180,6 @@ def test_straight_through_is_hard_forward_and_soft_backward(structure: int | Non
     for name, parameter in network.named_parameters():
         if not name.startswith("decoder."):
             assert (parameter.grad is not None) == name.startswith("predictor."), name
-
-
-def test_take_frozen_copies_the_tokenizers_parts() -> None:
-    tokenizer, network = build(Tokenizer, tiny()), build(UpscalerNetwork, tiny())
-    nn.init.normal_(tokenizer.codebook.embedding.weight)
-    network.take_frozen(tokenizer)
-    theirs, ours = tokenizer.state_dict(), network.state_dict()
-    shared = theirs.keys() & ours.keys()
-    assert {name.split(".")[0] for name in shared} == {"codebook", "structure_decoder", "decoder"}
-    assert all(torch.equal(theirs[name], ours[name]) for name in shared)
-    trained = {name for name, p in network.named_parameters() if p.requires_grad}
-    assert trained == {name for name in ours if name.startswith("predictor.")}
-    with pytest.raises(ValueError, match="architecture"):
-        network.take_frozen(build(Tokenizer, tiny(structure=8)))
 
 
 def test_up_is_nearest_and_convolution() -> None:

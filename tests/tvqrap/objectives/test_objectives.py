@@ -2,13 +2,16 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.networks import straight_through
 from tests.support.training import (
     ARCHITECTURE,
+    OPTIMISER,
     batch,
     image_losses,
     predictor_task,
@@ -16,13 +19,14 @@ from tests.support.training import (
     tokenizer_task,
 )
 from tvqrap.architecture import Architecture
-from tvqrap.config.training import ImageLosses
+from tvqrap.config.training import ImageLosses, TeacherShares
 from tvqrap.losses.augmentation import view_of_step
 from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
 from tvqrap.losses.gan import adaptive_weight, hinge_generator_loss
 from tvqrap.losses.image_terms import chroma_loss, gradient_loss
-from tvqrap.objectives.image_loss import ImageLoss
+from tvqrap.objectives.image_loss import ImageGradient, ImageLoss
+from tvqrap.objectives.tokenizer import takes_teacher
 from tvqrap.training.batch import as_image
 
 VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
@@ -77,6 +81,51 @@ def test_varied_views_change_with_the_step_and_with_nothing_else() -> None:
         view = view_of_step(step)
         wanted = distance(view.of(image), view.of(target)).mean()
         torch.testing.assert_close(made.terms["perceptual"], wanted)
+
+
+def test_losses_against_two_targets_are_weighted_by_their_shares() -> None:
+    torch.manual_seed(0)
+    asked = image_losses(adversarial=0.0)
+    asked["perceptual"] |= {"share": 1.0, "augment": True}
+    settings = ImageLosses.model_validate(asked)
+    image, hr, teacher = torch.rand(3, 2, 3, 64, 64, dtype=torch.float64).mul(2).sub(1).unbind(0)
+
+    def distance(ours: Tensor, theirs: Tensor) -> Tensor:
+        return (ours - theirs).square().mean((1, 2, 3)) * ours.shape[3]
+
+    def found(pixels: float, perceptual: float) -> ImageGradient:
+        shares = TeacherShares(pixels=pixels, perceptual=perceptual)
+        loss = ImageLoss(settings, _Distance(distance), shares)
+        return loss.gradients(image, hr, None, step=3, teacher=teacher)
+
+    photo, pictures, mixed = found(0.0, 0.0), found(1.0, 1.0), found(0.25, 0.75)
+    swapped = ImageLoss(settings, _Distance(distance)).gradients(image, teacher, None, step=3)
+    assert torch.equal(pictures.reconstruction, swapped.reconstruction)
+    for name, term in mixed.terms.items():
+        share = 0.75 if name == "perceptual" else 0.25
+        wanted = (1 - share) * photo.terms[name] + share * pictures.terms[name]
+        torch.testing.assert_close(term, wanted, msg=name)
+
+
+def test_rap_compares_with_the_teachers_images() -> None:
+    plain = {"image": image_losses(adversarial=0.0, perceptual=0.0)}
+    given = batch(0)
+    taught = replace(given, hr=given.teacher)
+    shares = {"pixels": 1.0, "perceptual": 0.0}
+    found = rap_task(teacher=shares, **plain).update(given, 0)["mse"]
+    assert found == rap_task(**plain).update(taught, 0)["mse"]
+    assert found != rap_task(**plain).update(given, 0)["mse"]
+
+
+def test_a_share_of_the_tokenizers_steps_takes_the_teachers_images() -> None:
+    assert [takes_teacher(step, 0.25) for step in range(8)] == [False, False, False, True] * 2
+    assert not any(takes_teacher(step, 0.0) for step in range(100))
+    assert all(takes_teacher(step, 1.0) for step in range(100))
+    plain = {"image": image_losses(adversarial=0.0, perceptual=0.0)}
+    given = batch(0)
+    taught = replace(given, hr=given.teacher)
+    found = tokenizer_task(teacher=1.0, **plain).update(given, 0)["mse"]
+    assert found == tokenizer_task(**plain).update(taught, 0)["mse"]
 
 
 class _Distance(nn.Module):
@@ -179,13 +228,15 @@ def test_adaptive_weight_is_the_clamped_ratio_of_norms() -> None:
 
 def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
     """Adding both gradients at the decoder's input is the gradient of the whole loss."""
-    task = rap_task(image=image_losses(perceptual=0.0))
+    task = rap_task(
+        image=image_losses(perceptual=0.0), optimiser={**OPTIMISER, "grad_clip_norm": None}
+    )
     assert task.adversary is not None
     network, given = task.network, batch(0)
     discriminator = copy.deepcopy(task.adversary.discriminator)
     plain = copy.deepcopy(network)
-    hr = as_image(given.hr, task.device)
-    image, prediction = plain.straight_through(as_image(given.lr, task.device))
+    hr = as_image(given.hr, task.learner.device)
+    image, prediction = straight_through(plain, as_image(given.lr, task.learner.device))
     reconstruction = (
         (image - hr).square().mean()
         + 0.5 * (image - hr).abs().mean()
@@ -196,13 +247,13 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
     )
     adversarial = hinge_generator_loss(discriminator(image))
     last = plain.predictor.code_head.score.weight
-    (ours,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
-    (theirs,) = torch.autograd.grad(adversarial, last, retain_graph=True)
+    (reconstruction_grad,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
+    (adversarial_grad,) = torch.autograd.grad(adversarial, last, retain_graph=True)
     assert given.codes is not None and given.structure is not None
     assert prediction.structure is not None
     loss = (
         reconstruction
-        + 0.5 * adaptive_weight(ours, theirs) * adversarial
+        + 0.5 * adaptive_weight(reconstruction_grad, adversarial_grad) * adversarial
         + 0.5 * nn.functional.cross_entropy(prediction.logits, given.codes)
         + (prediction.structure - given.structure.float()).square().mean()
     )
@@ -215,10 +266,7 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
             assert parameter.grad is not None, name
             found[name] = parameter.grad.clone()
 
-    task.optimiser.register_step_pre_hook(catch)
-    task.settings = task.settings.model_copy(
-        update={"optimiser": task.settings.optimiser.model_copy(update={"grad_clip_norm": None})}
-    )
+    task.learner.optimiser.register_step_pre_hook(catch)
     task.update(given, 1)
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
@@ -227,7 +275,7 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
 
 
 def test_rap_moves_the_predictor_alone_and_its_structure_head_too() -> None:
-    task = rap_task(structure=0.0, code=0.0)
+    task = rap_task(loss_weights={"structure": 0.0, "code": 0.0})
     before = copy.deepcopy(task.network)
     task.update(batch(0), 1)
     assert changed(before, task.network) == {"predictor"}
@@ -312,7 +360,7 @@ def test_kmeans_and_revival_put_the_codebook_where_the_texture_is() -> None:
     task.update(batch(3), 3)
     assert entries[:3].abs().max() < 1e2, "revived onto texture of the batch"
     torch.testing.assert_close(
-        task.average.module.codebook.embedding.weight[:3], entries[:3].detach()
+        task.learner.average.module.codebook.embedding.weight[:3], entries[:3].detach()
     )
     assert task.used.sum() == 0
 

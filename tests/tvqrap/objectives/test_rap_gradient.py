@@ -1,7 +1,7 @@
 """Reconstruction-aware prediction as mathematics, in float64.
 
 The code choice is p = one-hot(argmax logits). Decoder and loss are a function L(p); what reaches
-the logits is J_softmax(logits)^T dL/dp, taken at that p (section 4.2 of the paper), and nothing
+the logits is J_softmax(logits)^T dL/dp, taken at that p (section 3.2 of the paper), and nothing
 of it reaches what is frozen.
 """
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.support.networks import straight_through
 from tests.support.training import COMPUTE, OPTIMISER, batch, image_losses, rap_task
 from tvqrap.architecture import Assignment
 from tvqrap.networks.tokenizer import join
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.rap import RapTrainee
+from tvqrap.objectives.rap import RapTask
 from tvqrap.training.batch import as_image
 
 PLACES = ((0, 3, 5), (1, 15, 0))
@@ -25,7 +26,7 @@ STEP = 1e-5
 
 
 @pytest.fixture(scope="module")
-def task() -> RapTrainee:
+def task() -> RapTask:
     compute = COMPUTE.model_copy(update={"precision": "float64"})
     return rap_task(compute=compute, image=image_losses(adversarial=0.0, perceptual=0.0))
 
@@ -45,10 +46,10 @@ def loss_of_choice(
 
 
 def test_logits_get_the_softmaxs_jacobian_times_the_gradient_of_the_choice(
-    task: RapTrainee,
+    task: RapTask,
 ) -> None:
     network, given = task.network, batch(0)
-    hr, lr = (as_image(each, task.device, torch.float64) for each in (given.hr, given.lr))
+    hr, lr = (as_image(each, task.learner.device, torch.float64) for each in (given.hr, given.lr))
     with torch.no_grad():
         prediction = network.predict(lr)
     # Spread out: with logits that are all alike the Jacobian would be too simple.
@@ -80,7 +81,7 @@ def test_logits_get_the_softmaxs_jacobian_times_the_gradient_of_the_choice(
             torch.testing.assert_close(found[n, :, y, x], wanted, rtol=1e-5, atol=1e-12)
 
 
-def test_soft_assignment_decodes_the_mean_entry_with_its_own_gradient(task: RapTrainee) -> None:
+def test_soft_assignment_decodes_the_mean_entry_with_its_own_gradient(task: RapTask) -> None:
     """What the decoder is given, in a loop, and the gradient to a few scores by differences."""
     network = copy.deepcopy(task.network)
     network.assignment = "soft"
@@ -107,15 +108,15 @@ def test_soft_assignment_decodes_the_mean_entry_with_its_own_gradient(task: RapT
 
 
 @pytest.mark.parametrize("assignment", ["hard", "soft"])
-def test_what_is_trained_is_what_upscales(task: RapTrainee, assignment: Assignment) -> None:
+def test_what_is_trained_is_what_upscales(task: RapTask, assignment: Assignment) -> None:
     network = copy.deepcopy(task.network)
     network.assignment = assignment
-    lr = as_image(batch(0).lr, task.device, torch.float64)
+    lr = as_image(batch(0).lr, task.learner.device, torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(network.straight_through(lr)[0], network(lr))
+        torch.testing.assert_close(straight_through(network, lr)[0], network(lr))
 
 
-def test_what_is_frozen_does_not_move_by_a_bit(task: RapTrainee) -> None:
+def test_what_is_frozen_does_not_move_by_a_bit(task: RapTask) -> None:
     own = copy.deepcopy(task)
     frozen = {
         name: value.clone()
@@ -142,7 +143,7 @@ def test_a_decoder_that_is_trained_moves_and_nothing_else_of_the_tokenizers(
     before = {name: value.clone() for name, value in own.network.state_dict().items()}
     for step in range(3):
         own.update(batch(step), step)
-    for module in (own.network, own.average.module):
+    for module in (own.network, own.learner.average.module):
         after = module.state_dict()
         for name, _ in own.network.named_parameters():
             trained = name.startswith(("predictor.", "decoder."))
@@ -162,8 +163,8 @@ def test_a_trained_decoder_gets_the_gradient_of_the_image_losses() -> None:
         loss_weights={"structure": 0.0, "code": 0.0},
     )
     network, given = copy.deepcopy(own.network), batch(0)
-    hr, lr = (as_image(each, own.device, torch.float64) for each in (given.hr, given.lr))
-    F.mse_loss(network.straight_through(lr)[0], hr).backward()
+    hr, lr = (as_image(each, own.learner.device, torch.float64) for each in (given.hr, given.lr))
+    F.mse_loss(straight_through(network, lr)[0], hr).backward()
     wanted = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
     assert any(name.startswith("decoder.") for name in wanted)
     found: dict[str, Tensor] = {}
@@ -172,7 +173,7 @@ def test_a_trained_decoder_gets_the_gradient_of_the_image_losses() -> None:
         named = own.network.named_parameters()
         found.update({n: p.grad.clone() for n, p in named if p.grad is not None})
 
-    own.optimiser.register_step_pre_hook(look)
+    own.learner.optimiser.register_step_pre_hook(look)
     own.update(given, 0)
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
@@ -180,11 +181,11 @@ def test_a_trained_decoder_gets_the_gradient_of_the_image_losses() -> None:
 
 
 def test_image_losses_reach_the_structure_head_through_the_decoder_alone(
-    task: RapTrainee,
+    task: RapTask,
 ) -> None:
     """The structure that the code head is given is detached; the decoder's is not."""
     network, given = task.network, batch(0)
-    lr = as_image(given.lr, task.device, torch.float64)
+    lr = as_image(given.lr, task.learner.device, torch.float64)
     head = network.predictor.structure_head
     assert head is not None
     parameters = list(head.parameters())

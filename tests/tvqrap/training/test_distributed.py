@@ -184,4 +184,4 @@ def test_as_many_workers_as_the_param_says(monkeypatch: pytest.MonkeyPatch) -> N
         pass
     monkeypatch.delenv("WORLD_SIZE")
     with joined("cpu", 1) as alone:
-        assert (alone.first, alone.count, alone.largest(15)) == (True, 1, 15)
+        assert (alone.is_main, alone.count, alone.all_reduce_max(15)) == (True, 1, 15)

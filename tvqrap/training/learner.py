@@ -1,0 +1,101 @@
+"""A network under training: its optimiser, schedule and running average, and their state."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tvqrap.config.training import Compute, Optimiser
+from tvqrap.runtime.device import autocast, on_device, select_device, weights_dtype
+from tvqrap.training.batch import Batch, Microbatch, as_image
+from tvqrap.training.compile import compile_blocks
+from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.ema import WeightsAverage
+from tvqrap.training.optimizer import adam, apply_gradients, set_learning_rate
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Learner(Generic[Module]):
+    """Trains the parameters of a module that require a gradient.
+
+    An update is `begin`, backward passes on each of `microbatches`, and `finish`.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        settings: Optimiser,
+        compute: Compute,
+        *,
+        steps: int,
+        network: nn.Module | None = None,
+        workers: Workers = ALONE,
+    ) -> None:
+        """Moves `network` to the device and precision of `compute`, and compiles it if asked.
+
+        `module` is the part of `network` that is trained and averaged; None: `network` is it.
+        `steps` is the length of the whole training, which the schedule needs.
+        """
+        network = module if network is None else network
+        self.module = module
+        self.settings = settings
+        self.compute = compute
+        self.steps = steps
+        self.workers = workers
+        self.device = select_device(compute.device, "compute.device")
+        self.dtype = weights_dtype(compute.precision)
+        torch.set_num_threads(compute.threads)
+        on_device(network, self.device, self.dtype).train()
+        self.average = WeightsAverage(module, settings.ema_decay)
+        if compute.compile:
+            compile_blocks(network)
+        self.optimiser = adam(module.parameters(), settings)
+
+    def autocast(self) -> torch.autocast:
+        """Returns the context for forward passes."""
+        return autocast(self.device, self.compute.precision)
+
+    def image(self, stored: Tensor | None) -> Tensor:
+        """uint8 (N, H, W, 3) -> (N, 3, H, W) in [-1, 1] on the training's device."""
+        return as_image(stored, self.device, self.dtype)
+
+    def microbatches(self, batch: Batch) -> Iterator[tuple[Microbatch, Batch]]:
+        """Divides this worker's share of a step's batch into gradient-accumulation steps."""
+        return batch.microbatches(self.compute.grad_accum_steps, self.workers.microbatch)
+
+    def begin(self, step: int) -> None:
+        """Sets the learning rate of step `step` (from 0)."""
+        set_learning_rate(self.optimiser, self.settings, step, self.steps)
+
+    def finish(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Applies the accumulated gradients and updates the average.
+
+        Takes this worker's contributions to the terms. Returns the terms of the whole batch with
+        `gradient_norm`, the norm before clipping.
+        """
+        terms = self.workers.reduce_terms(terms)
+        terms["gradient_norm"] = apply_gradients(
+            self.optimiser, self.settings.grad_clip_norm, self.workers
+        )
+        self.average.update(self.module)
+        return terms
+
+    def state(self) -> dict[str, Any]:
+        """Returns trained weights, average and optimiser."""
+        return {
+            "weights": {
+                name: parameter.detach()
+                for name, parameter in self.module.named_parameters()
+                if parameter.requires_grad
+            },
+            "average": self.average.state(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restores a state."""
+        self.module.load_state_dict(state["weights"], strict=False)
+        self.average.load_state(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
