@@ -344,6 +344,8 @@ def test_settings_refuse_what_cannot_be():
         ({"seed": "1"}, "valid integer"),
         ({"sets": {}}, "at least 1"),
         ({"sets": {"a/b": PAIRS["sets"]["train"]}}, "match pattern"),
+        ({"sets": {"rows": PAIRS["sets"]["train"]}}, "called 'rows', expected another name"),
+        ({"sets": {"tokenizer": PAIRS["sets"]["train"]}}, "expected another name"),
         ({"sets": {"a": PAIRS["sets"]["train"] | {"size": 126}}}, "multiple of 4"),
         ({"sets": {"a": PAIRS["sets"]["train"] | {"degradation": "no"}}}, "expected one of train"),
         ({"colour": 1}, "not permitted"),

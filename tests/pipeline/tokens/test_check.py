@@ -128,10 +128,14 @@ def test_tokens_of_other_pairs_are_refused(listed: bool, root: Path, tmp_path: P
 def test_a_list_that_says_nothing_of_the_set_is_one_line(root: Path, tmp_path: Path) -> None:
     given = root / "tokens/train", root / "tokenizer"
     assert "sets.json: not found, expected the list" in refusal(*given, pairs_listed_in=tmp_path)
-    for text in ("{}", "[", '{"train": {"root": "0"}}'):
+    (tmp_path / SETS).write_text("{}")
+    said = refusal(*given, pairs_listed_in=tmp_path)
+    assert said == f"{tmp_path}/sets.json: found no set called train"
+    for text in ("[", '{"train": {"root": "0"}}', '{"../x": {}}', '{"train":' + "[" * 100_000):
         (tmp_path / SETS).write_text(text)
         said = refusal(*given, pairs_listed_in=tmp_path)
-        assert said.startswith(f"{tmp_path}/sets.json: found no root and size of the set train")
+        assert said.startswith(f"{tmp_path}/sets.json: not a list of sets of pairs")
+        assert len(said) < 500 and "\n" not in said
 
 
 def test_code_statistics_of_known_histograms() -> None:
