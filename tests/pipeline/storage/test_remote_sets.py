@@ -108,7 +108,7 @@ def test_it_goes_on_from_the_shards_in_the_store(
     assert first == "000000.tar"
     written = stamps(memory / "train")[first]
     write_text(memory / "train/000001.tar", "of a dead writer")
-    write_text(memory / "train/000007.tar.part", "of a dead writer")
+    write_text(memory / "train/000007.tar", "of a dead writer")
     heard: list[int] = []
     extract(material, memory, on_shard=heard.append)
     assert stamps(memory / "train")[first] == written, "the finished shard was made again"
