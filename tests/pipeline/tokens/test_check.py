@@ -128,7 +128,7 @@ def test_tokens_of_other_pairs_are_refused(listed: bool, root: Path, tmp_path: P
     )
 
 
-def test_a_list_that_says_nothing_of_the_set_is_one_line(root: Path, tmp_path: Path) -> None:
+def test_a_list_of_sets_without_this_one_is_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     given = root / "tokens/train", root / "tokenizer"
     assert "sets.json: not found, expected the list" in refusal(*given, pairs_listed_in=tmp_path)
     (tmp_path / SETS).write_text("{}")
