@@ -46,6 +46,16 @@ class _Recipe:
     degradation: DegradationSettings
     seed: int
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The recipe for the test set's file."""
+        return {
+            "recipe": "short side to size by antialiased bicubic, centre crop",
+            "size": self.size,
+            "seed": self.seed,
+            "degradation": self.degradation.model_dump(mode="json"),
+        }
+
 
 def make_test_set(
     folder: Path,
@@ -69,6 +79,7 @@ def make_test_set(
     photos, skipped = _drawn(folder, listing.photos, count, seed), listing.skipped
     names = _output_names(photos)
     work = out / ".making"
+    recipe = _Recipe(folder, work, size, degradation, seed)
     shutil.rmtree(work, ignore_errors=True)
     for part in _PARTS:
         (work / part).mkdir(parents=True)
@@ -84,7 +95,7 @@ def make_test_set(
                 advance()
 
             failures = run_tasks(
-                partial(_maker, _Recipe(folder, work, size, degradation, seed)),
+                partial(_maker, recipe),
                 list(zip(photos, names, strict=True)),
                 executor="processes",
                 workers=workers,
@@ -94,12 +105,8 @@ def make_test_set(
         skipped.sort(key=lambda entry: entry.name)
         if not records:
             raise UserError(f"{folder}: no photograph can be used: {counted_reasons(skipped)}")
-        about = {
-            "recipe": "short side to size by antialiased bicubic, centre crop",
-            "size": size,
-            "seed": seed,
+        about = recipe.about | {
             "count": count,
-            "degradation": degradation.model_dump(mode="json"),
             "skipped": [[entry.name, entry.reason] for entry in skipped],
             "images": {name: records[name] for name in sorted(records)},
         }

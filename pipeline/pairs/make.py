@@ -52,20 +52,9 @@ def make_set(
     out = work / name
     with only_driver(out, f"make_pairs into {out}") as check:
         chosen, small = _fitting(name, pairs, scan)
-        settings = pairs.sets[name]
-        samples = plan_samples(name, pairs.seed, settings, chosen)
-        photos = Path(data.photos).resolve()
-        maker = PairMaker(
-            name=name,
-            seed=pairs.seed,
-            data=data,
-            settings=settings,
-            degradations={preset: pairs.degradations[preset] for preset in settings.presets},
-            teacher=None if settings.target == "photo" else teacher,
-            out=out,
-            photos=FilesProof.of(photos, [entry.photo.name for entry in chosen]),
-            storage=WrittenProof.beside(out),
-        )
+        samples = plan_samples(name, pairs.seed, pairs.sets[name], chosen)
+        names = [entry.photo.name for entry in chosen]
+        maker = _maker(name, pairs, data, teacher, names, out)
         tasks = _tasks(samples, pairs.shard_size)
         plans = {task.name: maker.plan(task) for task in tasks.values()}
         ledger = Ledger(out, work / "rows" / name, plans, PairShard)
@@ -101,6 +90,29 @@ def check_counts(pairs: PairsSettings, scan: PhotoScan) -> None:
     """Raises UserError for the first set for which the photographs do not give enough crops."""
     for name, settings in pairs.sets.items():
         crop_counts(name, settings, _fitting(name, pairs, scan)[0])
+
+
+def _maker(
+    name: str,
+    pairs: PairsSettings,
+    data: DataSettings,
+    teacher: Teacher | None,
+    photos: Sequence[str],
+    out: Location,
+) -> PairMaker:
+    """The maker of a set's shards in the folder `out`, from the photographs of these names."""
+    settings = pairs.sets[name]
+    return PairMaker(
+        name=name,
+        seed=pairs.seed,
+        data=data,
+        settings=settings,
+        degradations={preset: pairs.degradations[preset] for preset in settings.presets},
+        teacher=None if settings.target == "photo" else teacher,
+        out=out,
+        photos=FilesProof.of(Path(data.photos).resolve(), photos),
+        storage=WrittenProof.beside(out),
+    )
 
 
 def _fitting(

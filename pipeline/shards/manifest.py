@@ -203,9 +203,9 @@ class Manifest:
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error!r})") from None
         if schema != SCHEMA:
-            raise UserError(
-                f"{path}: found schema {schema!r}, expected {SCHEMA}: make the set again"
-            )
+            newer = isinstance(schema, int) and schema > SCHEMA
+            advice = "a newer version made the set" if newer else "make the set again"
+            raise UserError(f"{path}: found schema {schema!r}, expected {SCHEMA}: {advice}")
         try:
             manifest = _MANIFEST.validate_json(pydantic_core.to_json(content))
             if (manifest.root, manifest.samples) != (root, samples):

@@ -51,12 +51,7 @@ def extract_set(
     Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
     works on the set, where a worker sees other storage, or where workers are of two kinds.
     """
-    source = Manifest.load(pairs)
-    if resolved(pairs).name != source.set:
-        raise UserError(
-            f"{pairs}: its manifest describes a set called {source.set}, expected a folder of that "
-            "name"
-        )
+    source = _named_source(pairs)
     config = read_config(tokenizer)
     work = resolved(work)
     out = work / source.set
@@ -96,12 +91,30 @@ def extract_set(
         shards = ledger.shards
         _check_complete(extractor.pairs, source.samples, shards)
         if tables is not None:
-            histograms = np.array([shard.code_counts for shard in shards], dtype=np.int64)
-            save_tables(statistics_of([s.row for s in shards], histograms), tables, source.set)
+            _save_tables(shards, tables, source.set)
         manifest = _manifest(source, config, settings, shards)
         check()
         manifest.save(out)
         return manifest
+
+
+def _named_source(pairs: Location) -> Manifest:
+    """The manifest of a set of pairs, whose folder bears the set's name.
+
+    Token shards go to a folder of that name: a manifest must not choose another one.
+    """
+    source = Manifest.load(pairs)
+    if resolved(pairs).name != source.set:
+        raise UserError(
+            f"{pairs}: its manifest describes a set called {source.set}, expected a folder of that "
+            "name"
+        )
+    return source
+
+
+def _save_tables(shards: list[ExtractedShard], folder: Path, name: str) -> None:
+    histograms = np.array([shard.code_counts for shard in shards], dtype=np.int64)
+    save_tables(statistics_of([shard.row for shard in shards], histograms), folder, name)
 
 
 def _shared(tokenizer: Path, work: Location) -> Location:

@@ -4,8 +4,11 @@ import json
 import traceback
 from collections.abc import Collection
 
-from pipeline.shards.tar import Sample
+from pipeline.shards.tar import MEMBER, Sample
 from pipeline.storage.location import Location, file_sizes, remove, write_text, written
+from tvqrap.runtime.atomic import is_temporary
+
+_ABOUT = "error.json"
 
 
 class BadSampleError(Exception):
@@ -16,9 +19,14 @@ class BadSampleError(Exception):
 
 
 def sweep_quarantine(folder: Location, kept: Collection[str]) -> None:
-    """Removes the files of samples whose keys are not `kept`: those samples were used since."""
+    """Removes the files of samples whose keys are not `kept`: those samples were used since.
+
+    Only files that are named as `quarantine` names them, and temporary ones.
+    """
     for name in file_sizes(folder):
-        if name.lstrip(".").partition(".")[0] not in kept:
+        key, _, suffix = name.partition(".")
+        own = suffix == _ABOUT or MEMBER.fullmatch(name) is not None
+        if (own and key not in kept) or is_temporary(name):
             remove(folder / name)
 
 
@@ -37,4 +45,4 @@ def quarantine(folder: Location, shard: str, sample: Sample, error: BadSampleErr
         "error": repr(error.__cause__ or error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    write_text(folder / f"{sample.key}.error.json", json.dumps(about, indent=1) + "\n")
+    write_text(folder / f"{sample.key}.{_ABOUT}", json.dumps(about, indent=1) + "\n")

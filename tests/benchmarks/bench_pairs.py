@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
-from ruamel.yaml import YAML
 
-from pipeline.config import DataSettings, PairsSettings
-from pipeline.pairs.make import make as pairs
+from pipeline.pairs import shard
+from pipeline.pairs.make import make_set
 from pipeline.sources.scan import scan_photos
+from stages.params import load_params
 
 STEPS = {
     "decode": "photographs decoded",
@@ -39,20 +39,19 @@ def main() -> None:
     parser.add_argument("--variants", type=int, help="LR images per crop; the set's if not given")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    params = YAML(typ="safe").load(given.params)
-    data = DataSettings.model_validate({**params["data"], "photos": given.photos})
-    every = {"splits": {"train": 1.0, "val": 0.0, "test": 0.0}}
-    chosen = {**params["pairs"]["sets"][given.set], "count": given.crops}
-    chosen["variants"] = given.variants or chosen["variants"]
-    settings = PairsSettings.model_validate(
-        {**params["pairs"], **every, "sets": {given.set: chosen}}
-    )
+    params = load_params(given.params)
+    data = params.data.model_copy(update={"photos": given.photos})
+    whole = params.pairs.splits.model_copy(update={"train": 1.0, "val": 0.0, "test": 0.0})
+    chosen = params.pairs.sets[given.set]
+    variants = given.variants or chosen.variants
+    chosen = chosen.model_copy(update={"count": given.crops, "variants": variants})
+    settings = params.pairs.model_copy(update={"splits": whole, "sets": {given.set: chosen}})
     scan = scan_photos(data, executor="serial", workers=1)
 
     spent: dict[str, float] = defaultdict(float)
 
     def timed(name: str) -> None:
-        function: Callable[..., Any] = getattr(pairs, name)
+        function: Callable[..., Any] = getattr(shard, name)
 
         def call(*arguments: Any) -> Any:
             start = time.process_time()
@@ -62,17 +61,17 @@ def main() -> None:
             spent[name] += time.process_time() - start - (sum(spent.values()) - before)
             return result
 
-        setattr(pairs, name, call)
+        setattr(shard, name, call)
 
     for step in STEPS:
         timed(step)
     with TemporaryDirectory() as work:
         start = time.process_time()
-        pairs.make_set(given.set, settings, data, scan, Path(work), executor="serial", workers=1)
+        make_set(given.set, settings, data, scan, Path(work), executor="serial", workers=1)
         total = time.process_time() - start
-    images = given.crops * chosen["variants"]
+    images = given.crops * variants
     print(
-        f"{given.set}: {given.crops} crops of {chosen['size']}, {chosen['variants']} LR images "
+        f"{given.set}: {given.crops} crops of {chosen.size}, {variants} LR images "
         f"each: {1e3 * total / images:.1f} ms of CPU per LR image, {images / total:.0f} per second"
     )
     for name, what in STEPS.items():

@@ -171,10 +171,10 @@ def test_both_stores_each_crop_as_it_is_and_its_mirror_image(data, tmp_path):
         assert found[key][1] == members
         mirror, others = found[f"{key}m"]
         np.testing.assert_array_equal(mirror, hr[:, ::-1])
-        ours, theirs = (json.loads(each["json"]) for each in (members, others))
-        assert (ours["flip"], theirs["flip"]) == (False, True)
-        assert (ours["box"], ours["channels"]) == (theirs["box"], theirs["channels"])
-        assert ours["degradations"] != theirs["degradations"], "they are degraded alike"
+        as_is, mirrored = (json.loads(each["json"]) for each in (members, others))
+        assert (as_is["flip"], mirrored["flip"]) == (False, True)
+        assert (as_is["box"], as_is["channels"]) == (mirrored["box"], mirrored["channels"])
+        assert as_is["degradations"] != mirrored["degradations"], "they are degraded alike"
 
 
 def test_another_photograph_under_the_same_name_is_not_resumed(pairs, data, tmp_path):
@@ -344,6 +344,8 @@ def test_settings_refuse_what_cannot_be():
         ({"seed": "1"}, "valid integer"),
         ({"sets": {}}, "at least 1"),
         ({"sets": {"a/b": PAIRS["sets"]["train"]}}, "match pattern"),
+        ({"sets": {"rows": PAIRS["sets"]["train"]}}, "called 'rows', expected another name"),
+        ({"sets": {"tokenizer": PAIRS["sets"]["train"]}}, "expected another name"),
         ({"sets": {"a": PAIRS["sets"]["train"] | {"size": 126}}}, "multiple of 4"),
         ({"sets": {"a": PAIRS["sets"]["train"] | {"degradation": "no"}}}, "expected one of train"),
         ({"colour": 1}, "not permitted"),

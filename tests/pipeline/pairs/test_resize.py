@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from pipeline.config import ResizeFilter
+from pipeline.config import DegradationSettings, ResizeFilter
 from pipeline.pairs.degradation import degrade
 from pipeline.pairs.resize import resize
 from pipeline.rng import random_stream
@@ -56,7 +56,7 @@ def test_the_same_size_is_the_same_image(filter: ResizeFilter) -> None:
     assert resize(image, (60, 40), filter, 1.0) is image
 
 
-def test_the_first_round_takes_the_grid_of_the_scale(train) -> None:
+def test_the_first_round_takes_the_grid_of_the_scale(train: DegradationSettings) -> None:
     hr = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     checked = set()
     for index in range(40):

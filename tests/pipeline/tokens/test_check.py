@@ -78,11 +78,13 @@ def changed(folder: Path, out: Path, change: Callable[[dict[str, Any]], None]) -
 
 
 def test_tokens_of_another_schema_are_refused(root: Path, tmp_path: Path) -> None:
-    other = changed(root / "tokens/train", tmp_path / "new", lambda found: found.update(schema=1))
-    assert (
-        refusal(other, root / "tokenizer")
-        == f"{other}/manifest.json: found schema 1, expected 2: make the set again"
-    )
+    tokenizer = root / "tokenizer"
+    newer = changed(root / "tokens/train", tmp_path / "new", lambda found: found.update(schema=3))
+    said = f"{newer}/manifest.json: found schema 3, expected 2: a newer version made the set"
+    assert refusal(newer, tokenizer) == said
+    older = changed(root / "tokens/train", tmp_path / "old", lambda found: found.update(schema=1))
+    said = f"{older}/manifest.json: found schema 1, expected 2: make the set again"
+    assert refusal(older, tokenizer) == said
 
 
 def test_pairs_in_place_of_tokens_are_refused(root: Path) -> None:
@@ -129,14 +131,14 @@ def test_tokens_of_other_pairs_are_refused(listed: bool, root: Path, tmp_path: P
 def test_a_list_of_sets_without_this_one_is_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     given = root / "tokens/train", root / "tokenizer"
     assert "sets.json: not found, expected the list" in refusal(*given, pairs_listed_in=tmp_path)
-    for text, found in (
-        ("{}", "found no set called train"),
-        ("[", "not a list of sets of pairs"),
-        ('{"train": {"root": "0"}}', "not a list of sets of pairs"),
-    ):
+    (tmp_path / SETS).write_text("{}")
+    said = refusal(*given, pairs_listed_in=tmp_path)
+    assert said == f"{tmp_path}/sets.json: found no set called train"
+    for text in ("[", '{"train": {"root": "0"}}', '{"../x": {}}', '{"train":' + "[" * 100_000):
         (tmp_path / SETS).write_text(text)
         said = refusal(*given, pairs_listed_in=tmp_path)
-        assert said.startswith(f"{tmp_path}/sets.json: {found}")
+        assert said.startswith(f"{tmp_path}/sets.json: not a list of sets of pairs")
+        assert len(said) < 500 and "\n" not in said
 
 
 def test_code_statistics_of_known_histograms() -> None:

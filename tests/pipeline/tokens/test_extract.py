@@ -337,6 +337,21 @@ def test_a_worker_with_other_storage_is_refused(
         replace(extractor, pairs=tmp_path)()
 
 
+def test_a_manifest_does_not_choose_the_folder_that_is_swept(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs = shutil.copytree(material[0], tmp_path / "pairs/train")
+    kept = tmp_path / "out/victim/000000.tar"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"another set's")
+    content = json.loads((pairs / "manifest.json").read_text())
+    for name in (str(kept.parent), "../out/victim", "victim", None):
+        (pairs / "manifest.json").write_text(json.dumps(content | {"set": name}))
+        with pytest.raises(UserError, match=r"not a manifest|expected a folder of that"):
+            extract((pairs, material[1]), tmp_path / "out")
+        assert kept.read_bytes() == b"another set's"
+
+
 def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: Path) -> None:
     for folder in ("train", "rows/train"):
         (tmp_path / folder).mkdir(parents=True)
