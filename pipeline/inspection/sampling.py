@@ -12,7 +12,7 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
 from pipeline.storage.location import Location
 from pipeline.tokens.check import check_tokens
-from pipeline.tokens.encode import Crop, Encoder, batches
+from pipeline.tokens.encode import Crop, Encoder, batches, pair_images
 from tvqrap.runtime.errors import UserError
 
 
@@ -66,7 +66,7 @@ class TokenSample:
         """The batches with drawn samples, shard by shard."""
         multiple = self.encoder.architecture.hr_multiple
         size = self.manifest.extra["batch"]
-        variants = self.manifest.variants
+        images = pair_images(self.manifest)
         for shard, positions in self.positions.items():
             stored = list(read_shard(self.tokens / shard))
             chosen = {stored[position].key: stored[position] for position in positions}
@@ -75,7 +75,7 @@ class TokenSample:
                 pairs,
                 size,
                 multiple=multiple,
-                variants=variants,
+                images=images,
                 on_bad=lambda sample, error: None,
             ):
                 drawn = {

@@ -108,7 +108,7 @@ class Loader:
 
     def _sample(self, at: _Position) -> Sample:
         if at.shard not in self._in_memory:
-            # Once is enough: hashing at every epoch would read each file's bytes twice for ever.
+            # Only at the first read: a hash at every epoch would double the reading.
             check = at.shard not in self._checked
             self._in_memory[at.shard] = self.dataset.read(at.shard, check_hash=check)
             self._checked.add(at.shard)

@@ -1,7 +1,7 @@
 """Encodes the HR crops of a pair shard to structure and codes, in batches."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import in_threads
 from pipeline.shards.codec import decode_png, digest_member
+from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample
 from pipeline.tokens.quarantine import BadSampleError
 from tvqrap.architecture import SCALE
@@ -30,12 +31,21 @@ class Crop:
     hr: NDArray[np.uint8]
 
 
+def pair_images(manifest: Manifest) -> dict[str, int]:
+    """The images of each pair of a set: member name, and how many times smaller than HR it is."""
+    variants = range(manifest.variants)
+    images = {"hr.png": 1} | {f"lr{variant}.png": SCALE for variant in variants}
+    if manifest.params["settings"].get("target") == "both":
+        images |= {f"teacher{variant}.png": 1 for variant in variants}
+    return images
+
+
 def batches(
     samples: Iterable[Sample],
     size: int,
     *,
     multiple: int,
-    variants: int,
+    images: Mapping[str, int],
     on_bad: Callable[[Sample, BadSampleError], None],
     threads: int = 1,
 ) -> Iterator[list[Crop]]:
@@ -43,12 +53,13 @@ def batches(
 
     Samples with a missing or damaged member, or an HR crop whose sides are no multiples of
     `multiple`, go to `on_bad` and into no batch. So the other samples' batches follow from the
-    shard alone. `variants` is the number of LR images that each sample has. `threads` decode.
+    shard alone. `images` are the images that each sample has, from `pair_images`. `threads`
+    decode.
     """
 
     def checked(sample: Sample) -> Crop | tuple[Sample, BadSampleError]:
         try:
-            return Crop(sample, checked_hr(sample, multiple, variants))
+            return Crop(sample, checked_hr(sample, multiple, images))
         except BadSampleError as error:
             return sample, error
 
@@ -65,27 +76,24 @@ def batches(
         yield batch
 
 
-def checked_hr(sample: Sample, multiple: int, variants: int) -> NDArray[np.uint8]:
+def checked_hr(sample: Sample, multiple: int, images: Mapping[str, int]) -> NDArray[np.uint8]:
     """The HR crop of a pair, uint8 (H, W, 3), after a check of all its members.
 
     Raises `BadSampleError` where a member is missing or does not decode, where a side of the crop
-    is no multiple of `multiple`, or where an LR image is not a fourth of it.
+    is no multiple of `multiple`, or where another of the `images` has not its part of that size.
     """
-    images = {
-        name: _decoded(sample, name)
-        for name in ("hr.png", *(f"lr{variant}.png" for variant in range(variants)))
-    }
+    decoded = {name: _decoded(sample, name) for name in images}
     for name in sorted(sample.members.keys() - images.keys()):
         _check_decodes(sample, name)
-    hr = images.pop("hr.png")
+    hr = decoded["hr.png"]
     height, width = hr.shape[:2]
     if height % multiple or width % multiple:
         raise BadSampleError(f"its HR crop is {width}x{height}, expected multiples of {multiple}")
-    for name, lr in images.items():
-        if lr.shape[:2] != (height // SCALE, width // SCALE):
+    for name, times in images.items():
+        found = decoded[name].shape[:2]
+        if found != (height // times, width // times):
             raise BadSampleError(
-                f"its {name} is {lr.shape[1]}x{lr.shape[0]}, expected "
-                f"{width // SCALE}x{height // SCALE}"
+                f"its {name} is {found[1]}x{found[0]}, expected {width // times}x{height // times}"
             )
     return hr
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -71,14 +71,16 @@ class Extractor:
         """Loads the tokenizer, once per worker."""
         self.storage.check()
         ManifestProof(self.pairs, self.pairs_root).check()
-        from pipeline.tokens.encode import Encoder
+        from pipeline.tokens.encode import Encoder, pair_images
 
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
-        variants = Manifest.load(self.pairs).variants
-        return partial(self._extract, encoder, variants)
+        images = pair_images(Manifest.load(self.pairs))
+        return partial(self._extract, encoder, images)
 
-    def _extract(self, encoder: "Encoder", variants: int, source: ShardRow) -> ExtractedShard:
+    def _extract(
+        self, encoder: "Encoder", images: Mapping[str, int], source: ShardRow
+    ) -> ExtractedShard:
         """Encodes in this thread; others read and decode the next crops and write the tokens."""
         from pipeline.tokens.encode import batches
 
@@ -88,7 +90,7 @@ class Extractor:
             pairs,
             self.settings.batch_size,
             multiple=encoder.architecture.hr_multiple,
-            variants=variants,
+            images=images,
             on_bad=shard.drop,
             threads=self.settings.threads,
         )

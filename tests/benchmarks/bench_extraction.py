@@ -25,7 +25,7 @@ from pipeline.executor.shared_storage import WrittenProof
 from pipeline.shards.codec import encode_png
 from pipeline.shards.manifest import Manifest, shard_name
 from pipeline.shards.tar import Sample, read_shard, write_shard
-from pipeline.tokens.encode import Encoder, batches
+from pipeline.tokens.encode import Encoder, batches, pair_images
 from pipeline.tokens.shard import Extractor
 from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
@@ -134,7 +134,7 @@ def work(
                     pairs,
                     settings.batch_size,
                     multiple=multiple,
-                    variants=2,
+                    images=pair_images(manifest),
                     on_bad=lambda sample, error: None,
                 )
             )

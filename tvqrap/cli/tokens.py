@@ -92,13 +92,13 @@ def verify(
             "samples": manifest.samples,
             "seed": seed,
         }
-        if apart := another_machine(drawn):
+        if machines := another_machine(drawn):
             # Another machine may choose other codes between close entries.
             codes = sum(sample.codes_differing for sample in found)
             said += (
-                f", {len(problems)} of them differ ({codes} codes), no proof of a fault: {apart}"
+                f", {len(problems)} of them differ ({codes} codes), no proof of a fault: {machines}"
             )
-            about |= {"another_machine": apart, "differing": len(problems), "codes": codes}
+            about |= {"another_machine": machines, "differing": len(problems), "codes": codes}
             problems = []
         return DeepCheck(problems, said, about)
 

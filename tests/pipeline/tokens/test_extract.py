@@ -269,6 +269,24 @@ def test_one_bad_member_quarantines_its_sample_and_no_other(
     assert about["reason"] == dropped["reason"]
 
 
+def test_a_missing_teachers_image_is_found_by_the_extraction(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Of a set with `target: both`, whose training reads it."""
+
+    def with_teacher(number: int, sample: Sample) -> Sample:
+        hr = sample.members["hr.png"]
+        given = ("teacher0.png", "teacher1.png") if number != 1 else ("teacher0.png",)
+        return Sample(sample.key, sample.members | dict.fromkeys(given, hr))
+
+    pairs = with_changes(material[0], tmp_path / "pairs/train", with_teacher)
+    manifest = Manifest.load(pairs)
+    settings = manifest.params["settings"] | {"target": "both"}
+    replace(manifest, params=manifest.params | {"settings": settings}).save(pairs)
+    (dropped,) = extract((pairs, material[1]), tmp_path / "out").extra["dropped"]
+    assert dropped["reason"] == "it has no teacher1.png"
+
+
 def test_a_shard_of_bad_samples_only_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
     def without_hr(number: int, sample: Sample) -> Sample:
         left = {name: data for name, data in sample.members.items() if name != "hr.png"}
