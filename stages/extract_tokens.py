@@ -16,6 +16,7 @@ PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
 TOKENIZER = Path("models/tokenizer")
 CURVES = Path("curves/tokens")
+TABLES = ("codes", "drift")
 
 
 def extract_tokens(stage: Stage) -> None:
@@ -67,8 +68,9 @@ def extract_tokens(stage: Stage) -> None:
                     print(line, flush=True)
     if failures:
         raise UserError("; ".join(failures))
-    for table in sorted(curves.iterdir()):
-        publish(table, CURVES / table.name)
+    for name in TABLES:
+        (curves / name).mkdir(parents=True, exist_ok=True)  # sets of one shard have no drift
+        publish(curves / name, CURVES / name)
     publish_sets([stage.scratch / name for name in manifests], TOKENS, {})
 
 

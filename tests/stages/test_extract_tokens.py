@@ -81,3 +81,15 @@ def test_a_storage_that_nothing_reaches_is_one_line(stage: Stage) -> None:
     with pytest.raises(UserError, match=r"^nope://a: cannot be used"):
         extract_tokens.extract_tokens(replace(stage, params=params("nope://a")))
     assert not Path("data/tokens").exists()
+
+
+def test_sets_of_one_shard_have_an_empty_folder_of_drift(stage: Stage) -> None:
+    """dvc.yaml declares it as an output."""
+    shutil.rmtree("data/pairs/train")
+    Path("one").mkdir()
+    made = make_material(Path("one"), shard_size=100)[0]
+    shutil.rmtree("data/pairs/test")
+    shutil.copytree(made, "data/pairs/train")
+    extract_tokens.extract_tokens(stage)
+    assert list(Path("curves/tokens/drift").iterdir()) == []
+    assert [path.name for path in Path("curves/tokens/codes").iterdir()] == ["train.tsv"]

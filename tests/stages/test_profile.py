@@ -53,7 +53,7 @@ def test_laptop_is_complete_and_stays_as_it_is() -> None:
 def test_a_profile_holds_only_what_differs(name: str) -> None:
     def check(changes: dict[str, Any], base: dict[str, Any], key: str) -> None:
         for part, value in changes.items():
-            if part in base and isinstance(value, dict):
+            if isinstance(base.get(part), dict) and isinstance(value, dict):
                 check(value, base[part], f"{key}.{part}")
             elif part in base:
                 assert value != base[part], f"{key}.{part} is that of laptop.yaml"
