@@ -1,4 +1,4 @@
-"""The numbers that fix a network: what can be chosen, and all that follows from it. Torch-free."""
+"""The numbers that define a network: those to choose, and those that follow. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ SCALE = 4
 """An upscaled image is this many times wider and higher than its LR image."""
 
 WINDOW = 8
-"""Side of an attention window: a feature map that is attended to is a multiple of it."""
+"""Side of an attention window; maps with attention have sides that are multiples of it."""
 
 TEXTURES = (4, 8)
 STRUCTURES = (8, 16, 32, 64, 128)
 CODEBOOKS = range(2, 2**16 + 1)
-"""Codes are stored as 16 bits."""
+"""Codes are stored in 16 bits."""
 
 Assignment = Literal["hard", "soft"]
-"""What an upscaler's decoder is given at each place: `hard`, the best-scored entry of the codebook
-(the paper's); `soft`, the mean of all entries, weighted by the softmax of their scores."""
+"""Input of an upscaler's decoder at each position: `hard`, the entry with the highest score (the
+paper's); `soft`, the mean of all entries, weighted by the softmax of their scores."""
 
 
 def norm_groups(channels: int, single: bool = False) -> int:
     """Groups of a group normalisation over `channels`: 32 in the paper's network.
 
-    Groups hold two channels or more unless `single`: a group of one channel loses that channel's
-    mean and contrast over the image, and a narrow network that normalises so cannot even learn how
-    bright a photograph is.
+    Groups hold two channels or more unless `single`. A group of one channel loses the channel's
+    mean and contrast over the image; a narrow network then cannot learn the brightness of an image.
     """
     groups = gcd(32, channels)
     return groups if single or groups < channels else max(1, groups // 2)
@@ -38,28 +37,28 @@ def _heads(width: float) -> int:
     return max(1, int(256 * width) // 32)
 
 
-# The narrowest convolution has 16 channels, the narrowest attention 128, in the paper's network.
+# In the paper's network the narrowest convolution has 16 channels, the narrowest attention 128.
 WIDTHS = tuple(k / 16 for k in range(1, 17) if 8 * k % _heads(k / 16) == 0)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of the paper's family; the defaults are the paper's own.
+    """The numbers of a network of the paper's family; the defaults are the paper's.
 
     Raises:
-        ValueError: A value that no network can have; the message is one sentence that names the
-            key, the value and what is allowed.
+        ValueError: A value is impossible; the message names the key, the value and the allowed
+            values.
     """
 
     width: float = 1.0
-    """Channels everywhere, relative to the paper's: one of `WIDTHS`."""
+    """Channels relative to the paper's network: one of `WIDTHS`."""
     codebook: int = 1024
-    """Entries of the codebook."""
+    """Number of entries of the codebook."""
     texture: int = 8
     """HR side over the side of the texture features and codes (8 in the paper): 4 or 8."""
     structure: int | None = 32
-    """HR side over the side of the structure, or None for plain vector quantization, without a
-    structure branch (Table 8 of the paper varies it)."""
+    """HR side over the side of the structure (Table 8 of the paper varies it). None: plain vector
+    quantization without a structure branch."""
 
     def __post_init__(self) -> None:
         _check("width", self.width, WIDTHS, ", ".join(f"{width:g}" for width in WIDTHS))
@@ -68,7 +67,7 @@ class Architecture:
         _check("structure", self.structure, (None, *STRUCTURES), "8, 16, 32, 64, 128 and none")
 
     def channels(self, paper: int) -> int:
-        """Channels where the paper's network has `paper` of them (a multiple of 16)."""
+        """Scales a number of channels of the paper's network, a multiple of 16."""
         return int(paper * self.width)
 
     @property
@@ -83,17 +82,17 @@ class Architecture:
 
     @property
     def heads(self) -> int:
-        """Heads of every attention (8 in the paper)."""
+        """Attention heads of every block (8 in the paper)."""
         return _heads(self.width)
 
     @property
     def structure_levels(self) -> int:
-        """How many times the sides are halved from texture to structure (2 in the paper)."""
+        """Number of halvings of the sides from texture to structure (2 in the paper)."""
         return 0 if self.structure is None else (self.structure // self.texture).bit_length() - 1
 
     @property
     def structure_reduction(self) -> int:
-        """How much an HR image is reduced before the small autoencoder sees it (8 in the paper).
+        """Factor that reduces an HR image for the small autoencoder (8 in the paper).
 
         Raises:
             ValueError: The network has no structure.
@@ -105,7 +104,7 @@ class Architecture:
     @property
     def hr_multiple(self) -> int:
         """Sides of an HR image are multiples of this to be tokenized (128 in the paper)."""
-        # Attention sees the texture level and, where there is one, the level below it.
+        # Attention is at the texture level and, if there is one, at the level below it.
         attended = self.texture * (2 if self.structure_levels else 1)
         return max(WINDOW * attended, self.structure or 1)
 
@@ -115,7 +114,7 @@ class Architecture:
         return self.hr_multiple // SCALE
 
     def to_dict(self) -> dict[str, Any]:
-        """The four values, ready for JSON."""
+        """Returns the four values for JSON."""
         return asdict(self)
 
     @classmethod
@@ -123,7 +122,7 @@ class Architecture:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: A key is missing or unknown, or its value impossible.
+            ValueError: A key is missing or unknown, or a value is impossible.
         """
         expected = list(cls.__dataclass_fields__)
         if sorted(values) != sorted(expected):

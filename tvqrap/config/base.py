@@ -1,4 +1,4 @@
-"""What all typed settings have in common."""
+"""Base class of all typed settings."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tvqrap
 from tvqrap.architecture import SCALE
 from tvqrap.networks.blocks import Up
-from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled
+from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled, mirrored_positions
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config, read_readme
 from tvqrap.pretrained.upscaler import load_upscaler
@@ -32,8 +32,8 @@ OPSET = 18
 class AnySize(nn.Module):
     """An upscaler's network for LR images (N, 3, H, W) in [-1, 1] of any size, from 1x1 up.
 
-    The output is (N, 3, 4H, 4W), clamped. A trace cannot record a branch on the size as in
-    `pad_to_multiple`, so padding is an index of the source of each pixel.
+    Upscaled images are (N, 3, 4H, 4W), clamped. The graph holds no decision that depends on the
+    size: `pad_to_multiple` skips sides without padding, this module pads all sides alike.
     """
 
     def __init__(self, network: UpscalerNetwork) -> None:
@@ -43,16 +43,11 @@ class AnySize(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[2:]
-        padded = lr.index_select(2, self._places(height)).index_select(3, self._places(width))
+        padded = lr
+        for axis, side in ((2, height), (3, width)):
+            positions = mirrored_positions(side, side + -side % self.multiple)
+            padded = padded.index_select(axis, positions)
         return crop_upscaled(self.network(padded), height, width).clamp(-1, 1)
-
-    def _places(self, side: int) -> Tensor:
-        """Source of each place of a padded side: mirrored, or the last place if too short."""
-        places = torch.arange(side + -side % self.multiple)
-        mirrored = 2 * (side - 1) - places
-        # If mirroring cannot reach one of the places, all of them repeat the last.
-        beyond = torch.where(mirrored[-1] >= 0, mirrored, places * 0 + (side - 1))
-        return torch.where(places < side, places, beyond)
 
 
 def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:

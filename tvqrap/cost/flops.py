@@ -1,9 +1,9 @@
-"""What a training step costs, counted without computing it.
+"""Operations and memory of a training step, counted without computing it.
 
-The networks run on PyTorch's meta device, where tensors have shapes and no content, through the
-same forward and backward passes as in the tasks. Operations are two for each multiply-add, in
-convolutions, matrix products and attention; everything else (normalisation, activation functions,
-sums, the optimiser) is bound by memory and left out.
+The networks run on PyTorch's meta device, where tensors have shapes without content, through the
+same forward and backward passes as in the tasks. Each multiply-add of convolutions, matrix products
+and attention counts as two operations. Normalisation, activation functions, sums and the optimiser
+are bound by memory and do not count.
 """
 
 from collections.abc import Iterator
@@ -41,34 +41,34 @@ _FLOAT = 4
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step on one batch."""
+    """Cost of one step on one batch."""
 
     operations: dict[Part, int]
-    """Forward and backward, by what needs them: the networks that are trained or passed through,
-    the perceptual network, and the GAN term with its discriminator."""
+    """Operations of forward and backward passes, by part: the trained and the frozen networks, the
+    perceptual network, and the GAN term with its discriminator."""
     kept: int
-    """Bytes of tensors that the forward passes keep for the backward passes, in float32: the least
-    that activations take. What lives for a moment comes on top."""
+    """Bytes of tensors that the forward passes keep for the backward passes, in float32: a lower
+    bound of the memory of activations."""
     trained: int
-    """Numbers that are trained; the discriminator's are among them."""
+    """Number of trained parameters, the discriminator's included."""
     averaged: int
-    """Numbers of which a running average is kept."""
+    """Number of parameters with a running average."""
     frozen: int
-    """Other numbers on the device; the perceptual network's are among them."""
+    """Number of other parameters, the perceptual network's included."""
 
     @property
     def state(self) -> int:
-        """Bytes of weights, gradients, Adam's two moments and the running average, in float32."""
+        """Bytes of weights, gradients, moments of Adam and the running average, in float32."""
         return _FLOAT * (4 * self.trained + self.averaged + self.frozen)
 
     @property
     def checkpoint(self) -> int:
-        """Bytes of a checkpoint: weights, Adam's two moments and the running average."""
+        """Bytes of a checkpoint: weights, moments of Adam and the running average."""
         return _FLOAT * (3 * self.trained + self.averaged)
 
 
 def tokenizing_operations(architecture: Architecture, side: int) -> int:
-    """Operations to tokenize one HR image of `side` pixels a side: no gradient, one image."""
+    """Counts the operations that tokenize one HR image of `side` x `side` pixels."""
     with META:
         tokenizer, hr = Tokenizer(architecture), torch.empty(1, 3, side, side)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -77,7 +77,7 @@ def tokenizing_operations(architecture: Architecture, side: int) -> int:
 
 
 def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side: int) -> StepCost:
-    """A step of stage 1, quantized, on HR crops of `side` pixels a side."""
+    """Counts a step of stage 1 with quantization, on HR crops of `side` x `side` pixels."""
     meter = _Meter()
     with META:
         tokenizer = Tokenizer(architecture)
@@ -88,7 +88,7 @@ def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side
         ends = [image]
         if tokenizer.small_autoencoder is not None:
             ends.append(tokenizer.small_autoencoder(hr).image)
-    # The texture that goes on is the entries', with the map's gradient: only the search is missing.
+    # The decoder runs on texture instead of entries, so the search alone is missing.
     meter.add("network", _search_operations(tokenizer.codebook, encoded.texture))
     judged = len(hr)
     if encoded.decoded_structure is not None:
@@ -110,7 +110,7 @@ def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side
 
 
 def predictor_step(architecture: Architecture, batch: int, side: int) -> StepCost:
-    """A step of stage 2, on LR images of HR crops of `side` pixels a side."""
+    """Counts a step of stage 2, on LR images of HR crops of `side` x `side` pixels."""
     meter = _Meter()
     with META:
         network = UpscalerNetwork(architecture)
@@ -125,7 +125,7 @@ def predictor_step(architecture: Architecture, batch: int, side: int) -> StepCos
 
 
 def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> StepCost:
-    """A step of stage 3, on pairs with HR crops of `side` pixels a side."""
+    """Counts a step of stage 3, on pairs with HR crops of `side` x `side` pixels."""
     meter = _Meter()
     with META:
         network = UpscalerNetwork(architecture, settings.assignment)
@@ -153,7 +153,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
             for _ in range(2):
                 torch.autograd.grad(decoder_input, last, at_input, retain_graph=True)
     with meter.part("network"):
-        # The code-level terms end where the image losses pass: they add no operation.
+        # The token losses share the backward pass of the image losses and add no operation.
         image.backward(gradient)
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return meter.cost(
@@ -164,7 +164,7 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
 
 
 class _Meter:
-    """Operations of parts, and the storages that their backward passes hold on to."""
+    """Operations of parts, and the storages that their backward passes keep alive."""
 
     def __init__(self) -> None:
         self._operations: dict[Part, int] = {}
@@ -192,13 +192,13 @@ class _Meter:
 
     def cost(self, *, trained: int, averaged: int, frozen: int) -> StepCost:
         held = {name: sum(storages.values()) for name, storages in self._kept.items()}
-        # The losses' graphs come and go while the network's waits for its gradient.
+        # The losses' graphs live one after the other, while that of the network stays.
         kept = held.pop("network") + max(held.values(), default=0)
         return StepCost(self._operations, kept, trained, averaged, frozen)
 
 
 class _ImageLosses:
-    """The perceptual network and the discriminator of the image losses, without content."""
+    """The perceptual network and the discriminator of the image losses, on the meta device."""
 
     def __init__(self, settings: ImageLosses, teacher: TeacherShares = HR_ONLY) -> None:
         self.settings = settings
@@ -218,9 +218,9 @@ class _ImageLosses:
         return _numbers(self.perceptual)
 
     def judge(self, meter: _Meter, image: Tensor, hr: Tensor, judged: int) -> None:
-        """Counts the way from the losses back to the image, and the discriminator's own update.
+        """Counts the passes from the losses back to the image, and the discriminator's update.
 
-        Varied views are counted as whole ones; a sixth less is computed on average.
+        Augmented images count with their original size; the average is a sixth lower.
         """
         with meter.part("perceptual"):
             loss = ImageLoss(self.settings, self.perceptual, self.teacher)
@@ -235,7 +235,7 @@ class _ImageLosses:
 
 
 def _perceptual(settings: Perceptual) -> PerceptualDistance | None:
-    """The network that the settings name, without its weights: no file is needed to count."""
+    """Builds the network of the perceptual loss without weights, so that no file is needed."""
     if not settings.weight:
         return None
     with META:
@@ -251,7 +251,7 @@ def _perceptual(settings: Perceptual) -> PerceptualDistance | None:
 
 
 def _search_operations(codebook: Codebook, texture: Tensor) -> int:
-    """Of comparing each vector of a texture map (N, C, h, w) with each entry."""
+    """Operations that compare each vector of a texture map (N, C, h, w) with each entry."""
     return 2 * prod(texture.shape) * len(codebook.embedding.weight)
 
 

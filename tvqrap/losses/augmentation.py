@@ -1,9 +1,9 @@
-"""Random views of a pair of images, for a perceptual distance to compare in place of the pair.
+"""Random augmentation of a pair of images before a perceptual distance compares them.
 
-A network that is trained with one distance long enough learns what the distance does not see: fine
-hatching and dots, which it takes for texture. They are particular to a direction, to a size in
-pixels, to the colours' order. Compared under random changes of these, alike for both images, the
-distance's blind spots are not in the same place twice (Kettunen, Härkönen and Lehtinen, "E-LPIPS:
+A network that is trained long with one distance learns faults that the distance does not see: fine
+hatching and dots, which the distance takes for texture. They depend on direction, size in pixels
+and order of colours. The augmentation changes these at random, alike for both images, so that no
+fault stays unseen (Kettunen, Härkönen and Lehtinen, "E-LPIPS:
 Robust Perceptual Image Similarity via Random Transformation Ensembles", 2019).
 """
 
@@ -22,23 +22,23 @@ _BRIGHTNESS = (0.6, 1.0)
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at images; the default is as they are."""
+    """One augmentation; the default changes nothing."""
 
     mirrored: bool = False
     upside_down: bool = False
     transposed: bool = False
     channels: tuple[int, int, int] = (0, 1, 2)
-    """Which channel is taken for the first, second and third."""
+    """Channels that become the first, second and third."""
     brightness: float = 1.0
-    """Factor of the pixels, counted from black."""
+    """Factor of pixel values, with black at 0."""
     size: float = 1.0
-    """Of the images in parts of their own: smaller, with no side shorter than 21 pixels, or larger,
-    as much of it as has the size of the whole."""
+    """Factor of the sides. Reduced images have sides of 21 pixels or more; enlarged ones are
+    cropped to the original size."""
     place: tuple[float, float] = (0.0, 0.0)
-    """Of the part that is seen of larger images: 0 is at the top or left, 1 at the other end."""
+    """Position of the crop of enlarged images: 0 is at the top or left, 1 at the other end."""
 
     def of(self, images: Tensor) -> Tensor:
-        """The view (N, 3, h, w) of images (N, 3, H, W) in [-1, 1]."""
+        """Augments images (N, 3, H, W) in [-1, 1] to (N, 3, h, w)."""
         axes = [-1] * self.mirrored + [-2] * self.upside_down
         images = images.flip(axes) if axes else images
         images = images.mT if self.transposed else images
@@ -62,10 +62,10 @@ class View:
 
 
 def view_of_step(step: int) -> View:
-    """The view of a training's step: random, and the same in every training and all its workers.
+    """Draws the augmentation of a training step, which is equal in all trainings and workers.
 
-    Mirrored, upside down and transposed each with probability 1/2, channels in any order,
-    brightness 0.6 to 1, three times in four half to twice the size (even in its logarithm).
+    Mirrored, upside down and transposed have probability 1/2 each. Channels come in any order, and
+    brightness is 0.6 to 1. With probability 3/4, size is 0.5 to 2, uniform in its logarithm.
     """
     generator = torch.Generator().manual_seed(step)
     first, second, third = torch.randperm(3, generator=generator).tolist()

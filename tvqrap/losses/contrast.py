@@ -12,32 +12,33 @@ _LEVEL = 2 / 255
 
 
 def contrast_loss(image: Tensor, target: Tensor) -> Tensor:
-    """How far an image's contrast is from its target's, direction by direction: a scalar.
+    """Distance of an image's local contrast from its target's, by direction: a scalar.
 
-    Contrast along a direction is the root mean square of differences (N, C, H, W, in [-1, 1]) over
-    5x5 places of 2x2 pixels (sides 6 or more), never under one level of 8-bit pixels. At each place
-    it is looked at across and along what the target shows there, the axes of the target's structure
-    tensor. What counts is the logarithm of its ratio to the target's: above 0 in both directions,
-    which is noise on even surfaces and dots along edges; below 0 across alone, by the square of the
-    target's coherence, which is blur of edges. What a texture lacks counts nothing: a network that
-    cannot know it would fill it with noise. A perceptual distance hardly minds any of these.
+    Images are (N, C, H, W) in [-1, 1], sides 6 or more. Contrast along a direction is the root mean
+    square of pixel differences over 5x5 blocks of 2x2 pixels, at least one level of 8-bit pixels.
+
+    At each position the directions are the axes of the target's structure tensor: across and along
+    its edges. The loss is the logarithm of the ratio of both contrasts. Too much contrast counts in
+    both directions: noise on even surfaces, dots along edges. Too little counts across edges,
+    weighted by the square of the target's coherence: blur. Missing texture does not count, since a
+    network that cannot predict it would draw noise. A perceptual distance hardly sees these faults.
     """
-    ours, theirs = _structure_tensor(image), _structure_tensor(target)
-    angle = torch.atan2(2 * theirs.mixed, theirs.right - theirs.down) / 2
+    found, wanted = _structure_tensor(image), _structure_tensor(target)
+    angle = torch.atan2(2 * wanted.mixed, wanted.right - wanted.down) / 2
     across, along = (angle.cos(), angle.sin()), (-angle.sin(), angle.cos())
-    lack = _log_contrast(theirs, *across) - _log_contrast(ours, *across)
-    dotted = _log_contrast(ours, *along) - _log_contrast(theirs, *along)
-    return (lack.neg().relu() + dotted.relu() + _coherence(theirs).square() * lack.relu()).mean()
+    lack = _log_contrast(wanted, *across) - _log_contrast(found, *across)
+    dotted = _log_contrast(found, *along) - _log_contrast(wanted, *along)
+    return (lack.neg().relu() + dotted.relu() + _coherence(wanted).square() * lack.relu()).mean()
 
 
 class _StructureTensor(NamedTuple):
-    """Mean products of the differences in 2x2 pixels, each (N, 1, h, w)."""
+    """Mean products of the differences within 2x2 pixels, each (N, 1, h, w)."""
 
     right: Tensor
     down: Tensor
     mixed: Tensor
     diagonal: Tensor
-    """Of what alternates like a chessboard, which has no direction."""
+    """Mean square of the chessboard pattern, which has no direction."""
 
 
 def _structure_tensor(image: Tensor) -> _StructureTensor:
@@ -54,12 +55,12 @@ def _structure_tensor(image: Tensor) -> _StructureTensor:
 
 
 def _log_contrast(tensor: _StructureTensor, x: Tensor, y: Tensor) -> Tensor:
-    """Along the unit vectors (x, y)."""
+    """Logarithm of the contrast along the unit vectors (x, y)."""
     squares = x * x * tensor.right + 2 * x * y * tensor.mixed + y * y * tensor.down
     return (squares.relu() + tensor.diagonal + _LEVEL**2).log() / 2
 
 
 def _coherence(tensor: _StructureTensor) -> Tensor:
-    """From 0, where no direction is another than the others, to 1 at a straight edge."""
+    """Coherence: 0 where all directions are alike, 1 at a straight edge."""
     difference, total = tensor.right - tensor.down, tensor.right + tensor.down
     return (difference.square() + 4 * tensor.mixed.square()).sqrt() / (total + _LEVEL**2)

@@ -27,11 +27,11 @@ SMALLEST_SIDE = 21
 
 
 class Blur(nn.Module):
-    """Halve a feature map: reflection padding by 2, then [1, 2, 1] x [1, 2, 1] / 16 at stride 2."""
+    """Halves a map: reflection padding by 2, then [1, 2, 1] x [1, 2, 1] / 16 at stride 2."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # Two box filters of width 2 make [1, 2, 1] / 4; pooling is much faster than a depthwise
-        # convolution here, most of all backwards.
+        # Two box filters of width 2 make [1, 2, 1] / 4. Pooling is much faster than a depthwise
+        # convolution, most of all in the backward pass.
         padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
         return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2)
 
@@ -57,13 +57,14 @@ class PerceptualDistance(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "PerceptualDistance":
-        """Stay in evaluation mode: a loss does not train."""
+        """Stays in evaluation mode, since a loss is not trained."""
         return super().train(False)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Unit-length features at each depth, (N, C_k, H_k, W_k), to be given to `forward`.
+        """Returns unit-length features at each depth, (N, C_k, H_k, W_k), for `forward`.
 
-        Raises ValueError for images smaller than 21x21, which the deepest layers cannot take.
+        Raises:
+            ValueError: An image is smaller than 21x21, which the deepest layers cannot take.
         """
         if min(image.shape[-2:]) < SMALLEST_SIDE:
             height, width = image.shape[-2:]
@@ -72,26 +73,27 @@ class PerceptualDistance(nn.Module):
         features = []
         for stage in self.stages:
             x = stage(x)
-            # vector_norm has gradient 0 where all channels are 0; sqrt(sum of squares) has NaN.
+            # Where all channels are 0, the gradient of vector_norm is 0, that of sqrt(sum) NaN.
             features.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10))
         return features
 
     def forward(self, image: Tensor, target: Tensor | Sequence[Tensor]) -> Tensor:
-        """Distance (N,) of each image to its target; 0 is equal, about 1 is far.
+        """Returns the distance (N,) of each image to its target; 0 is equal, about 1 is far.
 
-        `target` is an image or its `features`. Gradients flow into `image` only.
+        `target` is an image or its `features`. `image` alone gets a gradient.
         """
         if isinstance(target, Tensor):
             with torch.no_grad():
                 target = self.features(target)
         distance = image.new_zeros(len(image))
-        for depth, (ours, theirs) in enumerate(zip(self.features(image), target, strict=True)):
+        for depth, (found, wanted) in enumerate(zip(self.features(image), target, strict=True)):
             weight = getattr(self, f"weight{depth}")
-            distance = distance + F.conv2d((ours - theirs).square(), weight).mean((1, 2, 3))
+            distance = distance + F.conv2d((found - wanted).square(), weight).mean((1, 2, 3))
         return distance
 
 
 def vgg_stages(pool: Sequence[nn.Module]) -> list[nn.Sequential]:
+    """Returns the five stages of VGG16 with random weights; `pool` halves maps between them."""
     stages = []
     inputs = 3
     for depth, widths in enumerate(_VGG_WIDTHS):
@@ -104,6 +106,8 @@ def vgg_stages(pool: Sequence[nn.Module]) -> list[nn.Sequential]:
 
 
 def alex_stages() -> list[nn.Sequential]:
+    """Returns the five stages of AlexNet, as ST-LPIPS changes it, with random weights."""
+
     def relu() -> nn.Module:
         return nn.ReLU(inplace=True)
 

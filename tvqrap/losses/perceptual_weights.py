@@ -1,4 +1,4 @@
-"""Weights of the perceptual distances: where they are found, and how they are checked."""
+"""Weights of the perceptual distances: finding and checking their files."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ WEIGHTS_VARIABLE = "TVQRAP_WEIGHTS"
 
 
 def _take(weights: dict[str, Tensor], name: str, shape: Sequence[int], path: Path) -> Tensor:
-    """Remove and return one tensor, so that what is left at the end is what nobody expected."""
+    """Removes and returns one tensor; those left at the end are unexpected."""
     if name not in weights:
         raise UserError(f"{path}: tensor {name!r} is missing")
     tensor = weights.pop(name).float()
@@ -67,7 +67,7 @@ def _nothing_left(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _package_file(package: str, name: str) -> Path | None:
-    """A file of an installed package, found without importing the package."""
+    """Finds a file of an installed package without importing the package."""
     try:
         files = metadata.distribution(package).files or []
     except metadata.PackageNotFoundError:
@@ -76,7 +76,7 @@ def _package_file(package: str, name: str) -> Path | None:
 
 
 def stlpips_weights(backbone: Backbone) -> Path:
-    """The weight file of ST-LPIPS in the installed package `stlpips_pytorch` (BSD-2)."""
+    """Returns the weight file of ST-LPIPS in the installed package `stlpips_pytorch` (BSD-2)."""
     name = f"stlpips_pytorch/weights/vST0.0/{backbone}_shift_tolerant.pth"
     path = _package_file("stlpips_pytorch", name)
     if path is None or not path.is_file():
@@ -88,9 +88,10 @@ def stlpips_weights(backbone: Backbone) -> Path:
 
 
 def stlpips(backbone: Backbone) -> PerceptualDistance:
-    """ST-LPIPS over AlexNet or VGG16, equal to pyiqa's `stlpips` and `stlpips-vgg`.
+    """Loads ST-LPIPS over AlexNet or VGG16, equal to pyiqa's `stlpips` and `stlpips-vgg`.
 
-    Raises UserError where the weights are missing or are not what they should be.
+    Raises:
+        UserError: The weights are missing or not those of the network.
     """
     path = stlpips_weights(backbone)
     weights = read_state_dict(path)
@@ -98,7 +99,7 @@ def stlpips(backbone: Backbone) -> PerceptualDistance:
     _take_constant(weights, "scaling_layer.shift", torch.tensor(SHIFT).view(1, 3, 1, 1), path)
     _take_constant(weights, "scaling_layer.scale", torch.tensor(SCALE).view(1, 3, 1, 1), path)
     kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
-    position, width = 0, 0  # of a layer in the whole network: the file counts through the stages
+    position, width = 0, 0  # the file numbers the layers through all stages
     for depth, stage in enumerate(stages, start=1):
         for layer in stage:
             name = f"net.slice{depth}.{position}"
@@ -115,7 +116,7 @@ def stlpips(backbone: Backbone) -> PerceptualDistance:
 
 
 def _find(given: Path | None, name: str, hint: str, package_file: Path | None = None) -> Path:
-    """A weight file: the given path, else the folder in TVQRAP_WEIGHTS, else torch's cache."""
+    """Finds a file of weights: the given path, else in TVQRAP_WEIGHTS, else in torch's cache."""
     if given is not None:
         if not given.is_file():
             raise UserError(f"{given}: no such file of weights; {hint}")
@@ -137,12 +138,15 @@ def _find(given: Path | None, name: str, hint: str, package_file: Path | None = 
 
 
 def lpips_vgg(vgg: Path | None = None, linear: Path | None = None) -> PerceptualDistance:
-    """LPIPS 0.1 over VGG16, the paper's perceptual loss.
+    """Loads LPIPS 0.1 over VGG16, the paper's perceptual loss.
 
-    `vgg` holds torchvision's VGG16 (`vgg16-397923af.pth`), `linear` the weights of the channels
-    (`weights/v0.1/vgg.pth` of the package `lpips`). Without a path, each is looked for in the
-    folder named by TVQRAP_WEIGHTS, in torch's cache (`TORCH_HOME`), and the second in the installed
-    package `lpips`. Raises UserError where one is missing or is not what it should be.
+    `vgg` is the file of torchvision's VGG16 (`vgg16-397923af.pth`), `linear` that of the channel
+    weights (`weights/v0.1/vgg.pth` of the package `lpips`). Without a path, each is looked for in
+    the folder that TVQRAP_WEIGHTS names, then in torch's cache (`TORCH_HOME`); `linear` then in the
+    installed package `lpips`.
+
+    Raises:
+        UserError: A file is missing or does not hold the weights of the network.
     """
     vgg_path = _find(vgg, _VGG_FILE, _VGG_HINT)
     packaged = _package_file("lpips", "lpips/weights/v0.1/vgg.pth")
@@ -165,7 +169,7 @@ def lpips_vgg(vgg: Path | None = None, linear: Path | None = None) -> Perceptual
 def perceptual_distance(
     network: Literal["stlpips_alex", "stlpips_vgg", "lpips_vgg"],
 ) -> PerceptualDistance:
-    """The distance that params.yaml names, with its weights from where they are usually found."""
+    """Loads the distance that params.yaml names, with weights from their usual folders."""
     if network == "lpips_vgg":
         return lpips_vgg()
     return stlpips("alex" if network == "stlpips_alex" else "vgg")

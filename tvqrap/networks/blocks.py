@@ -1,6 +1,6 @@
-"""The blocks all networks here are made of: residual, down, up, and windowed attention.
+"""Blocks of all networks: residual, down, up, and windowed attention.
 
-Maps are (N, C, H, W), float32; channels_last maps stay channels_last, and attention makes them so.
+Maps are float32 (N, C, H, W). The memory format channels_last is kept, and attention gives it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Norm(nn.GroupNorm):
         super().__init__(norm_groups(channels, single), channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        # torch.group_norm, unlike the module, also takes groups of a single value (1x1 maps).
+        # Unlike the module, torch.group_norm accepts groups of a single value (1x1 maps).
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
@@ -34,10 +34,11 @@ def conv3(channels_in: int, channels_out: int, bias: bool = True) -> nn.Conv2d:
 
 
 class Res(nn.Module):
-    """Twice (norm, SiLU, 3x3 convolution), around which the input is added.
+    """Residual block: twice (norm, SiLU, 3x3 convolution), and the input is added.
 
-    The second convolution starts at zero, so that a network begins as its shortcuts and learns
-    in far fewer steps. `single` is that of `norm_groups`.
+    The weights of the second convolution start at zero. A new block adds a constant for each
+    channel (its bias) to the shortcut, and a network learns in far fewer steps. `single` is that
+    of `norm_groups`.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Res(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the sides, twice the channels."""
+    """Halves the sides and doubles the channels: 3x3 convolution and pixel unshuffling."""
 
     def __init__(self, channels: int, bias: bool = False) -> None:
         super().__init__()
@@ -74,10 +75,10 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the sides, by nearest neighbour and a 3x3 convolution.
+    """Doubles the sides: nearest neighbour and a 3x3 convolution.
 
-    Computed as the transposed convolution that is the same, with the 3x3 kernel spread over 2x2:
-    four products in place of nine, and no enlarged map. Half the time.
+    Computes the equal transposed convolution, whose kernel is the 3x3 kernel spread over 2x2. It
+    takes four products instead of nine, no enlarged map, and half the time.
     """
 
     def __init__(self, channels: int) -> None:
@@ -85,7 +86,7 @@ class Up(nn.Module):
         self.conv = conv3(channels, channels)
 
     def kernel(self) -> Tensor:
-        """Of the transposed convolution: (channels, channels, 4, 4)."""
+        """Kernel of the transposed convolution: (channels, channels, 4, 4)."""
         kernel = F.pad(self.conv.weight.flip(2, 3), (1, 1, 1, 1))
         kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
         return (kernel[..., 1:] + kernel[..., :-1]).transpose(0, 1)
@@ -97,7 +98,7 @@ class Up(nn.Module):
 def relative_position_index() -> Tensor:
     """Row of the bias table for each pair of tokens in a window: int64 (64, 64).
 
-    Tokens are counted row by row; the row is (dy + 7) * 15 + (dx + 7) for query minus key.
+    Tokens are numbered row by row. The row is (dy + 7) * 15 + (dx + 7) for query minus key.
     """
     side = torch.arange(WINDOW)
     y, x = side.repeat_interleave(WINDOW), side.repeat(WINDOW)
@@ -107,12 +108,12 @@ def relative_position_index() -> Tensor:
 
 @lru_cache(maxsize=32)
 def shift_mask(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Added to attention in shifted windows: (windows, 1, 64, 64), 0 or minus infinity.
+    """Mask added to the scores of shifted windows: (windows, 1, 64, 64), 0 or minus infinity.
 
-    After a shift the last row and column of windows hold tokens from opposite borders, which
-    must not see each other. The published network adds -100 instead. The sums come out the same to
-    the last bit, unless scores in a window lie more than 80 apart; but exp(-100) is a denormal
-    number, and products with it take a CPU several times as long.
+    After a shift the last row and column of windows hold tokens from opposite borders, between
+    which there is no attention. The published network adds -100 instead. Results are equal to the
+    last bit unless scores in a window differ by more than 80. But exp(-100) is a denormal number,
+    and products with it take a CPU several times as long.
     """
 
     def regions(side: int) -> Tensor:
@@ -131,13 +132,13 @@ def shift_mask(height: int, width: int, device: torch.device, dtype: torch.dtype
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Scaled dot-product attention, `bias` added to the scores; all (batch, heads, tokens, ...)."""
     if bias.requires_grad and not q.is_cuda:
-        # PyTorch's own has no fast CPU path for a learned bias: this takes three quarters of it.
+        # PyTorch's function has no fast CPU path for a learned bias; this takes 3/4 of its time.
         return ((q * q.shape[-1] ** -0.5) @ k.transpose(2, 3) + bias).softmax(3) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention among the 64 tokens of each 8x8 window, windows shifted by 4 or not.
+    """Multi-head attention in 8x8 windows (64 tokens), which are shifted by 4 if asked.
 
     Maps here are (N, H, W, C), H and W multiples of 8.
     """
@@ -159,12 +160,12 @@ class WindowAttention(nn.Module):
         rows, columns = height // WINDOW, width // WINDOW
         if self.shifted:
             x = x.roll((-SHIFT, -SHIFT), (1, 2))
-        # One copy both cuts windows and parts heads: 3, N, rows, columns, heads, 8, 8, C / heads.
+        # One copy separates windows and heads: 3, N, rows, columns, heads, 8, 8, C / heads.
         qkv = self.qkv(x).view(n, rows, WINDOW, columns, WINDOW, 3, self.heads, -1)
         qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).contiguous()
         bias = self.position_bias.t()[:, self.index].unsqueeze(0)  # 1, heads, 64, 64
         if self.shifted:
-            # Where the network is traced for export, sides are no numbers to look up by.
+            # While a network is traced for export, sides are tensors and cannot be cache keys.
             mask = shift_mask.__wrapped__ if torch.jit.is_tracing() else shift_mask
             # The mask differs between the windows of an image, not between images.
             bias = bias + mask(height, width, x.device, bias.dtype)
@@ -177,7 +178,7 @@ class WindowAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with GELU between, four times as wide inside."""
+    """Two linear layers with GELU between them and four times the channels inside."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -189,7 +190,7 @@ class MLP(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention, then an MLP, each behind a layer norm and with the input added."""
+    """Window attention and an MLP, each after a layer norm and with its input added."""
 
     def __init__(self, channels: int, heads: int, shifted: bool) -> None:
         super().__init__()
@@ -204,9 +205,9 @@ class SwinBlock(nn.Module):
 
 
 class SwinGroup(nn.Module):
-    """`depth` Swin blocks, windows shifted in every second, around which the input is added.
+    """`depth` Swin blocks, every second with shifted windows, and the input is added.
 
-    With `conv`, a 3x3 convolution stands before the addition. Sides are multiples of 8.
+    With `conv`, a 3x3 convolution precedes the addition. Sides are multiples of 8.
     """
 
     def __init__(self, channels: int, heads: int, depth: int, conv: bool = False) -> None:

@@ -11,24 +11,24 @@ from torch.nn import functional as F
 from tvqrap.runtime.device import no_autocast
 
 _CHUNK = 2**24
-"""Distances held at a time, as numbers: 64 MB."""
+"""Distances, or differences, in memory at a time: 64 MB in float32."""
 
 
 class Quantized(NamedTuple):
-    """What quantizing a texture map gives."""
+    """A quantized texture map, and the losses of quantization."""
 
     values: Tensor
     """The nearest entries, (N, C, h, w); their gradient passes to the map unchanged."""
     codes: Tensor
     """Their indices, int64 (N, h, w)."""
     codebook_loss: Tensor
-    """Mean (z - e)^2 that moves the entries alone, unweighted."""
+    """Mean (z - e)^2 with a gradient to the entries alone, unweighted."""
     commitment_loss: Tensor
-    """The same number, moving the map alone, unweighted."""
+    """The same value with a gradient to the map alone, unweighted."""
 
 
 class Codebook(nn.Module):
-    """`entries` vectors of `channels`, at first uniform in +-1 / entries (VQ-VAE)."""
+    """`entries` vectors of `channels` each, initially uniform in +-1 / entries (VQ-VAE)."""
 
     def __init__(self, entries: int, channels: int) -> None:
         super().__init__()
@@ -36,10 +36,11 @@ class Codebook(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1 / entries, 1 / entries)
 
     def nearest(self, z: Tensor) -> Tensor:
-        """Codes of the entries nearest to `z` (N, C, h, w) in L2: int64 (N, h, w).
+        """Returns the codes of the entries nearest to `z` (N, C, h, w) in L2: int64 (N, h, w).
 
-        They are those of exact arithmetic, whatever the batch, device or precision around: where
-        float32 cannot tell which entry is nearer, float64 decides. Ties go to the lowest code.
+        The codes are those of exact arithmetic, for any batch, device and surrounding autocast.
+        Where float32 cannot tell which entry is nearer, float64 decides. Of equal distances the
+        lowest code is taken.
         """
         n, channels, height, width = z.shape
         flat = z.detach().permute(0, 2, 3, 1).reshape(-1, channels)
@@ -55,7 +56,7 @@ class Codebook(nn.Module):
             return torch.cat([_nearest_rows(part, entries) for part in parts])
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """Entries of `codes` (N, h, w), integers: (N, C, h, w)."""
+        """Returns the entries (N, C, h, w) of integer codes (N, h, w)."""
         return self.embedding(codes.long()).permute(0, 3, 1, 2)
 
     def quantize(self, z: Tensor) -> Quantized:
@@ -71,10 +72,10 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def kmeans_(self, vectors: Tensor, iterations: int, generator: torch.Generator) -> None:
-        """Makes the entries the k-means centres of `vectors` (M, C), M >= entries.
+        """Sets the entries to the k-means centres of `vectors` (M, C), M >= entries.
 
-        The start is a draw of vectors without replacement, from `generator` (on the CPU). A
-        centre that loses all its vectors moves to the vector that is worst represented.
+        `generator` (on the CPU) draws the initial centres from the vectors, without replacement. A
+        centre without vectors moves to the vector with the largest error.
 
         Raises:
             ValueError: There are fewer vectors than entries.
@@ -98,10 +99,10 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def revive_(self, dead: Tensor, candidates: Tensor, generator: torch.Generator) -> int:
-        """Puts the `dead` entries (bool, one per entry) onto vectors drawn from `candidates`.
+        """Replaces the `dead` entries (bool, one per entry) by vectors drawn from `candidates`.
 
-        `candidates` is (M, C), drawn without replacement as long as they last, from `generator`
-        (on the CPU). Returns how many entries moved.
+        `generator` (on the CPU) draws from the candidates (M, C), without replacement as long as
+        they suffice. Returns the number of replaced entries.
 
         Raises:
             ValueError: An entry is dead and there is no candidate.

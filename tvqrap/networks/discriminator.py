@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class Discriminator(nn.Module):
     """PatchGAN with two strided layers (pix2pix; kernel 4, batch norm, LeakyReLU 0.2).
 
-    Images (N, 3, H, W) in [-1, 1] to scores (N, 1, about H/4, about W/4), positive for real;
-    sides are 12 or more. `width` scales the paper's 64 features; `norm` is the batch norm.
+    Images (N, 3, H, W) in [-1, 1], sides 12 or more, to scores (N, 1, about H/4, about W/4),
+    positive for real images. `width` scales the paper's 64 features; `norm` is the batch norm.
     """
 
     def __init__(self, width: float = 1.0, norm: type[nn.BatchNorm2d] = nn.BatchNorm2d) -> None:

@@ -16,23 +16,23 @@ from tvqrap.runtime.device import no_autocast, to_float32
 
 
 class Prediction(NamedTuple):
-    """What the predictor makes of an LR image; sides are those of the tokens of its HR image."""
+    """Tokens predicted from an LR image, with the sides of the tokens of its HR image."""
 
     structure: Tensor | None
     """Predicted F^L, (N, structure channels, h, w); None without a structure branch."""
     logits: Tensor
-    """Scores of the codes, (N, codebook, h, w), laid out channels last."""
+    """Scores of the codes, (N, codebook, h, w), channels last in memory."""
     decoded_structure: Tensor | None
-    """S of the predicted structure, gradient attached, for the decoder."""
+    """S of the predicted structure, with its gradient, for the decoder."""
 
 
 class LREncoder(nn.Module):
-    """An LR image to the texture query and what the structure head reads."""
+    """Encodes an LR image to the texture query and the features for the structure head."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         c64, c128, c256, c512 = (arch.channels(c) for c in (64, 128, 256, 512))
-        # Texture at 1/4 has the size of the LR image.
+        # Texture at 1/4 of the HR side has the size of the LR image.
         first = [Down(c128), Res(c256)] if arch.texture == 8 else [Res(c128, c256)]
         self.texture = nn.Sequential(
             conv3(3, c64),
@@ -55,20 +55,20 @@ class LREncoder(nn.Module):
         self.structure = nn.Sequential(*levels)
 
     def forward(self, lr: Tensor) -> tuple[Tensor | None, Tensor]:
-        """(features for the structure head, texture query)."""
+        """Returns (features for the structure head, texture query)."""
         query = self.texture(lr)
         return None if self.structure is None else self.structure(query), query
 
 
 def structure_head(arch: Architecture) -> nn.Sequential:
-    """The LR encoder's features to the predicted structure."""
+    """Network from the LR encoder's features to the predicted structure."""
     c64, c128, c256 = (arch.channels(c) for c in (64, 128, 256))
     first = Res(c128) if arch.structure_levels else Res(c256, c128)
     return nn.Sequential(first, Res(c128, c64), Res(c64), Res(c64))
 
 
 class CodeHead(nn.Module):
-    """Texture query and S to a score for each code."""
+    """Network from texture query and S to a score for each code."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -112,11 +112,11 @@ class Predictor(nn.Module):
     def forward(self, lr: Tensor, structure_decoder: nn.Module | None) -> Prediction:
         """Predicts the tokens of the HR image.
 
-        `structure_decoder` is the tokenizer's, None where there is no structure branch; freezing
-        it is the caller's part.
+        `structure_decoder` is the tokenizer's, which the caller freezes; None without a structure
+        branch.
 
         Raises:
-            ValueError: The structure decoder is missing, or given and not wanted.
+            ValueError: The structure decoder is missing, or given without a structure branch.
         """
         if (structure_decoder is None) != (self.structure_head is None):
             wanted = "no" if self.structure_head is None else "a"

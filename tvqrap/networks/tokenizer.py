@@ -17,44 +17,44 @@ from tvqrap.networks.codebook import Codebook, Quantized
 
 
 class Encoded(NamedTuple):
-    """An HR image in features; sides are the image's over `Architecture.structure`, `.texture`."""
+    """Features of an HR image; sides are the image's over `Architecture.structure`, `.texture`."""
 
     structure: Tensor | None
     """F^L, (N, structure channels, H/32, W/32 in the paper); None without a structure branch."""
     texture: Tensor
     """F^H before quantization, (N, texture channels, H/8, W/8 in the paper)."""
     decoded_structure: Tensor | None
-    """The structure at the size and with the channels of the texture, gradient attached."""
+    """S: the structure at the size and with the channels of the texture, with its gradient."""
 
 
 class Reconstruction(NamedTuple):
-    """What the tokenizer makes of an HR image."""
+    """The reconstruction of an HR image, with its features."""
 
     image: Tensor
     """(N, 3, H, W), not clamped."""
     encoded: Encoded
     quantized: Quantized | None
-    """None where the texture went to the decoder as it was."""
+    """None if the texture was decoded without quantization."""
 
 
 class SmallReconstruction(NamedTuple):
-    """What the small autoencoder makes of an HR image."""
+    """The small autoencoder's reconstruction of a reduced HR image."""
 
     reduced: Tensor
     """Its input: the image area-averaged by `Architecture.structure_reduction`."""
     structure: Tensor
-    """F_down, to which the structure is aligned; the shape of the structure."""
+    """F_down, the target of the structure's alignment; it has the shape of the structure."""
     image: Tensor
     """The reconstruction of `reduced`."""
 
 
 class Encoder(nn.Module):
-    """E: an HR image to texture features and structure."""
+    """E: network from an HR image to texture features and structure."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         c64, c128, c256, c512 = (arch.channels(c) for c in (64, 128, 256, 512))
-        # Texture at 1/4 leaves out the level between 1/4 and 1/8.
+        # Texture at 1/4 has no level between 1/4 and 1/8.
         third = [Res(c256, c128), Res(c128), Down(c128)] if arch.texture == 8 else []
         self.texture = nn.Sequential(
             conv3(3, c64),
@@ -88,13 +88,13 @@ class Encoder(nn.Module):
         )
 
     def forward(self, hr: Tensor) -> tuple[Tensor | None, Tensor]:
-        """(structure, texture features)."""
+        """Returns (structure, texture features)."""
         texture = self.texture(hr)
         return None if self.structure is None else self.structure(texture), texture
 
 
 def structure_decoder(arch: Architecture) -> nn.Sequential:
-    """Structure to S: texture's size and channels, which the decoder adds to the texture."""
+    """Network from the structure to S, which has the texture's size and channels."""
     c64, c128, c256 = (arch.channels(c) for c in (64, 128, 256))
     layers: list[nn.Module] = [conv3(c64, c64), Res(c64), Res(c64)]
     for _ in range(arch.structure_levels - 1):
@@ -114,7 +114,7 @@ def structure_decoder(arch: Architecture) -> nn.Sequential:
 
 
 def decoder(arch: Architecture) -> nn.Sequential:
-    """D: the sum of S and the quantized texture to an image."""
+    """D: network from the sum of S and the quantized texture to an image."""
     c64, c128, c256 = (arch.channels(c) for c in (64, 128, 256))
     third = [Up(c128), Res(c128), Res(c128), Res(c128)] if arch.texture == 8 else []
     return nn.Sequential(
@@ -138,13 +138,13 @@ def decoder(arch: Architecture) -> nn.Sequential:
 
 
 class SmallAutoencoder(nn.Module):
-    """Learns what structure to keep: all that a much reduced image needs (stage 1 only)."""
+    """Autoencoder of a reduced HR image, whose code the structure is aligned to (stage 1 only)."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         c32, c64, c128 = (arch.channels(c) for c in (32, 64, 128))
         self.reduction = arch.structure_reduction
-        # The paper normalises the 32 channels here in 32 groups.
+        # The paper normalises these 32 channels in 32 groups.
         single = arch.width == 1
         self.encoder = nn.Sequential(
             conv3(3, c32),
@@ -172,7 +172,7 @@ class SmallAutoencoder(nn.Module):
         )
 
     def forward(self, hr: Tensor) -> SmallReconstruction:
-        """Reduces an HR image and reconstructs what is left of it."""
+        """Reduces an HR image and reconstructs the reduced image."""
         reduced = F.avg_pool2d(hr, self.reduction)
         structure = self.encoder(reduced)
         return SmallReconstruction(reduced, structure, self.decoder(structure))
@@ -202,7 +202,7 @@ class Tokenizer(nn.Module):
         self.small_autoencoder = SmallAutoencoder(architecture) if structured else None
 
     def encode(self, hr: Tensor) -> Encoded:
-        """Structure and texture, with their gradients."""
+        """Encodes an HR image to structure and texture, with their gradients."""
         structure, texture = self.encoder(hr)
         decoded = self._decode_structure(structure)
         return Encoded(
@@ -213,23 +213,23 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def tokenize(self, hr: Tensor) -> tuple[Tensor | None, Tensor]:
-        """(structure, codes): codes are int64 (N, H/8, W/8 in the paper)."""
+        """Returns (structure, codes); codes are int64 (N, H/8, W/8 in the paper)."""
         encoded = self.encode(hr)
         return encoded.structure, self.codebook.nearest(encoded.texture)
 
     def decode(self, structure: Tensor | None, quantized: Tensor | None) -> Tensor:
-        """The image of a structure and a quantized texture (N, texture channels, h, w).
+        """Decodes a structure and a quantized texture (N, texture channels, h, w) to an image.
 
-        With either left out the image shows what the other holds (Figure 9 of the paper).
+        Without one of them, the image shows the content of the other (Figure 9 of the paper).
         """
         return self.decoder(join(self._decode_structure(structure), quantized))
 
     def decode_codes(self, structure: Tensor | None, codes: Tensor) -> Tensor:
-        """The image of a structure and codes (N, h, w)."""
+        """Decodes a structure and codes (N, h, w) to an image."""
         return self.decode(structure, self.codebook.lookup(codes))
 
     def forward(self, hr: Tensor, quantize: bool = True) -> Reconstruction:
-        """Encodes and decodes; without `quantize` the texture skips the codebook."""
+        """Encodes and decodes; without `quantize` the texture is not quantized."""
         encoded = self.encode(hr)
         quantized = self.codebook.quantize(encoded.texture) if quantize else None
         texture = encoded.texture if quantized is None else quantized.values
@@ -243,10 +243,10 @@ class Tokenizer(nn.Module):
 
 
 def join(decoded_structure: Tensor | None, texture: Tensor | None) -> Tensor:
-    """What the decoder sees: the sum of what there is of S and texture (both N, C, h, w).
+    """Input of the decoder: the sum of S and texture, both (N, C, h, w); one may be None.
 
     Raises:
-        ValueError: There is neither.
+        ValueError: Both are None.
     """
     if decoded_structure is None and texture is None:
         raise ValueError("an image is decoded from structure, texture or both; found neither")

@@ -1,1 +1,1 @@
-"""What each of the three training stages optimises."""
+"""The three training tasks: losses, updates and validation."""

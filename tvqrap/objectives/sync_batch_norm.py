@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch that several workers hold parts of."""
+"""Batch normalisation over the microbatches of several workers."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from tvqrap.training.distributed import total
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` with the whole batch's statistics, on any device.
+    """`nn.BatchNorm2d` with the statistics of all workers' microbatches, on any device.
 
-    PyTorch's own needs a GPU. Parts (n, C, H, W) may differ in n; one may be empty.
+    PyTorch's SyncBatchNorm needs a GPU. Microbatches (n, C, H, W) may differ in n, or be empty.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The training engine: the loop, batches, checkpoints, schedules, and distributed sums."""
+"""The training loop, the learner, batches, checkpoints, schedules and distributed sums."""

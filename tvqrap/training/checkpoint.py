@@ -1,4 +1,4 @@
-"""Checkpoints: written aside and renamed, the last two kept."""
+"""Checkpoints: written to a temporary file and renamed; the last two are kept."""
 
 import os
 import re
@@ -14,7 +14,7 @@ KEPT = 2
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """(steps done, file) of a folder's checkpoints, the newest last."""
+    """Lists a folder's checkpoints as (steps done, file), the newest last."""
     found = []
     for path in folder.glob("step-*.pt"):
         match = re.fullmatch(r"step-(\d+)\.pt", path.name)
@@ -24,9 +24,10 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    """Saves the state after `step` steps; older checkpoints go once it is on the disk.
+    """Saves the state after `step` steps, then deletes older checkpoints but one.
 
-    Raises `UserError` where it cannot be written; what was there stays.
+    Raises:
+        UserError: It cannot be written; earlier checkpoints stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:09d}.pt"
@@ -45,7 +46,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """The newest readable checkpoint as (steps done, state); none where there is none."""
+    """Loads the newest readable checkpoint as (steps done, state); None if there is none."""
     for step, path in reversed(checkpoints(folder)):
         try:
             return step, torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Which codes a training uses, and when to worry about it."""
+"""Use of codes in a training, and detection of a collapsing codebook."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,25 +9,25 @@ from torch import Tensor
 from tvqrap.training.distributed import Workers
 
 COLLAPSED = 0.1
-"""Share of the codebook below which a warning is given."""
+"""Share of the codebook in use below which training warns."""
 VECTORS_PER_ENTRY = 8
-"""Quantized vectors for each entry before usage is judged."""
+"""Quantized vectors for each entry before the share in use is judged."""
 
 
 def perplexity(counts: Tensor) -> Tensor:
-    """exp of the entropy of a histogram of codes (entries): codes in use, were all used equally."""
+    """Perplexity of a histogram of codes (entries): exp of its entropy."""
     share = counts / counts.sum().clamp_min(1)
     return (-(share * share.clamp_min(1e-12).log()).sum()).exp()
 
 
 class CodeUsage:
-    """Counts of the codes chosen since the last look."""
+    """Counts of the chosen codes."""
 
     def __init__(self, entries: int, device: torch.device) -> None:
         self.window = torch.zeros(entries, dtype=torch.int64, device=device)
         """Since the last row of the curves."""
         self.judged = torch.zeros_like(self.window)
-        """Since usage was last judged, without the window."""
+        """Since the use was last judged, without the window."""
 
     def add(self, counts: Tensor, workers: Workers) -> None:
         """Counts a step's codes: int64 (entries) of this worker, summed over workers in place."""
@@ -35,8 +35,9 @@ class CodeUsage:
         self.window += counts
 
     def look(self) -> dict[str, float]:
-        """Share of the codebook in use, perplexity and unused entries of a window that ends here;
-        nothing where no code was chosen in it.
+        """Ends the window; returns its share of codes in use, perplexity and unused codes.
+
+        Returns nothing if the window has no codes.
         """
         counts, entries = self.window, len(self.window)
         self.judged += counts
@@ -51,7 +52,7 @@ class CodeUsage:
         return found if chosen else {}
 
     def collapse(self) -> float | None:
-        """The share of the codebook in use, where that is too little; judged now and then."""
+        """Returns the share of the codebook in use if it was judged and is too small, else None."""
         entries = len(self.judged)
         if self.judged.sum() < VECTORS_PER_ENTRY * entries:
             return None
@@ -60,10 +61,10 @@ class CodeUsage:
         return share if share < COLLAPSED else None
 
     def state(self) -> dict[str, Any]:
-        """The counts."""
+        """Returns the counts."""
         return {"window": self.window, "judged": self.judged}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Puts a state back."""
+        """Restores a state."""
         self.window = state["window"].to(self.window)
         self.judged = state["judged"].to(self.judged)

@@ -6,17 +6,17 @@ from torch import nn
 from tvqrap.networks.blocks import Down, Res, SwinBlock, Up
 
 RECOMPILATIONS = 64
-"""Shapes of one kind of block that are compiled; further ones would run as they are."""
+"""Shapes of one class of block that are compiled; further ones run uncompiled."""
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """Compiles a network's blocks, each by itself, at their first use.
+    """Compiles each block of a network at its first use.
 
-    Blocks alike are compiled once. The tasks go back through the networks in stages (to the
-    last layer, to the decoder's input); whole compiled networks would go all the way each time.
+    Equal blocks are compiled once. The tasks run backward passes through parts of a network, to the
+    last layer or to the decoder's input; a network compiled whole would run all of it each time.
     """
     torch._dynamo.config.recompile_limit = RECOMPILATIONS
-    # The graph is gone back through more than once.
+    # Several backward passes use the same graph.
     torch._functorch.config.donated_buffer = False
     for module in network.modules():
         if isinstance(module, Res | Down | Up | SwinBlock):

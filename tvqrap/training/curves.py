@@ -1,4 +1,4 @@
-"""Curves of a training: rows of numbers over steps, as TSV for plots."""
+"""Curves of a training: rows of scalars over steps, written as TSV for plots."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,23 +9,24 @@ from tvqrap.runtime.atomic import write_atomic
 Row = dict[str, float]
 
 SOMETIMES = ("adaptive_weight", "judged_real", "judged_fake")
-"""Terms that are a column of the steps also where they were not used, so that plots find them."""
+"""Terms that have a column even in trainings without them, so that plots find it."""
 
 
 @dataclass
 class History:
-    """What a training recorded so far; part of its checkpoints, so that nothing doubles."""
+    """Rows recorded so far; checkpoints hold them, so that a resumed run repeats no row."""
 
     steps: list[Row] = field(default_factory=list)
-    """Terms averaged over the steps since the row before."""
+    """Terms averaged over the steps since the previous row."""
     validation: list[Row] = field(default_factory=list)
     """Scores of the averaged weights on validation samples."""
     speed: list[Row] = field(default_factory=list, compare=False)
-    """Samples per second over the same steps: no two runs have the same."""
+    """Samples per second over the same steps; it differs between runs."""
 
     def write(self, folder: Path) -> None:
-        """Writes `steps.tsv`, `validation.tsv`, `speed.tsv`, and the last row of each in
-        `metrics.json`; each file whole or not at all.
+        """Writes `steps.tsv`, `validation.tsv`, `speed.tsv`, and their last rows as `metrics.json`.
+
+        Each file is written whole or not at all.
         """
         for name, rows in asdict(self).items():
             columns = list(dict.fromkeys(column for row in rows for column in row)) or ["step"]

@@ -1,9 +1,9 @@
-"""What workers that train one network together tell each other.
+"""Communication of workers that train one network together.
 
-All hold the same weights and take the same steps, each on its part of every batch; what they
-compute are contributions, which are added up here. Their copies stay equal to the last bit because
-the sums are: nothing but sums (and the texture that sets codebook entries) is exchanged. A worker
-alone exchanges nothing.
+All workers hold the same weights and take the same steps, each on its share of every batch. They
+compute contributions, which are summed here. Their weights stay equal to the last bit, since they
+exchange nothing but sums and the texture that sets codebook entries. A single worker exchanges
+nothing.
 """
 
 import os
@@ -19,19 +19,22 @@ from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.batch import Microbatch, interleave
 
 RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
-"""Variables that torchrun, Ray Train and this project's own launcher give to a worker."""
+"""Variables that torchrun, Ray Train and this project's own launcher set for a worker."""
+
+LOCAL_COUNT = "LOCAL_WORLD_SIZE"
+"""Variable with the number of workers on this machine, which torchrun and Ray Train set."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """This worker among all of them."""
+    """The rank of this worker and the number of workers."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one worker that writes and reports."""
+        """Whether this worker writes and reports."""
         return self.rank == 0
 
     @property
@@ -41,7 +44,7 @@ class Workers:
 
     @torch.no_grad()
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Puts sums over the workers in the place of tensors, which are of one type and device."""
+        """Sums tensors over the workers, in place; they are of one type and device."""
         if self.count == 1 or not tensors:
             return
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -51,7 +54,7 @@ class Workers:
             tensor.copy_(total.view(tensor.shape))
 
     def reduce_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalar terms, each added up over the workers."""
+        """Sums each of the scalar terms over the workers."""
         if self.count == 1:
             return terms
         together = torch.stack([value.detach().double().reshape(()) for value in terms.values()])
@@ -59,7 +62,7 @@ class Workers:
         return dict(zip(terms, together.unbind(), strict=True))
 
     def gather(self, samples: Tensor) -> Tensor:
-        """Samples (n, ...) of all workers (n count, ...), in the whole batch's order."""
+        """Gathers samples (n, ...) of all workers as (n count, ...), in the order of the batch."""
         if self.count == 1:
             return samples
         parts = [torch.empty_like(samples) for _ in range(self.count)]
@@ -67,7 +70,7 @@ class Workers:
         return interleave(parts)
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of the workers' numbers."""
+        """Returns the largest of the workers' numbers."""
         if self.count == 1:
             return number
         found = torch.tensor(number)
@@ -75,7 +78,7 @@ class Workers:
         return int(found)
 
     def barrier(self) -> None:
-        """Returns once all workers are here."""
+        """Returns once all workers have called it."""
         self.all_reduce_max(0)
 
     def check_equal(self, what: str, digest: str) -> None:
@@ -97,7 +100,7 @@ ALONE = Workers()
 
 
 class _Total(torch.autograd.Function):
-    """A sum over the workers, through which the gradient of the sum of their losses passes."""
+    """A sum over the workers, with the gradient of the sum of their losses."""
 
     @staticmethod
     def forward(ctx: object, value: Tensor) -> Tensor:
@@ -113,16 +116,16 @@ class _Total(torch.autograd.Function):
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum of `value` over the workers, with a gradient."""
+    """Sums `value` over the workers, with a gradient."""
     return _Total.apply(value)
 
 
 @contextmanager
 def joined(device: str, expected: int) -> Iterator[Workers]:
-    """This process as one of the workers that its environment tells of; else alone.
+    """Joins the workers that the environment variables name; without them, yields `ALONE`.
 
-    `expected` is the number that the params ask for. Sums go over gloo on a CPU and over NCCL on
-    CUDA devices, of which each worker takes the one of its number on its machine.
+    `expected` is the number of workers in the params. Sums go over gloo on CPUs and over NCCL on
+    CUDA devices. Each worker takes the CUDA device of its number on its machine.
 
     Raises:
         UsageError: There are more or fewer workers.
@@ -139,9 +142,9 @@ def joined(device: str, expected: int) -> Iterator[Workers]:
         return
     if device == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get(LOCAL_RANK, 0)))
-    ours = not dist.is_initialized()
+    starts = not dist.is_initialized()
     try:
-        if ours:
+        if starts:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
         yield Workers(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:
@@ -149,5 +152,5 @@ def joined(device: str, expected: int) -> Iterator[Workers]:
             raise
         raise UserError(f"the other workers are gone ({str(error).splitlines()[0]})") from None
     finally:
-        if ours and dist.is_initialized():
+        if starts and dist.is_initialized():
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Running average of a module's weights, which is what each stage writes."""
+"""Running average of a module's weights, which each stage writes as its model."""
 
 import copy
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class WeightsAverage(Generic[Module]):
     """Exponential moving average of parameters; buffers are copied.
 
-    The decay grows from 0 as (1 + n) / (10 + n) until it reaches `decay`, so that a short
-    training does not carry its random start along.
+    The decay grows from 0.1 as (1 + n) / (10 + n) with the updates until it reaches `decay`, so
+    that the random start has no weight in a short training.
     """
 
     def __init__(self, module: Module, decay: float) -> None:
@@ -24,7 +24,7 @@ class WeightsAverage(Generic[Module]):
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Moves the average towards the module's present weights."""
+        """Moves the average towards the module's weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         averages: list[Tensor] = list(self.module.parameters())
@@ -34,14 +34,14 @@ class WeightsAverage(Generic[Module]):
 
     @torch.no_grad()
     def set_rows(self, name: str, rows: Tensor, values: Tensor) -> None:
-        """Replaces rows of one parameter: entries that were set anew have no past to average."""
+        """Replaces rows of one parameter, such as entries that were set anew."""
         self.module.get_parameter(name)[rows] = values
 
     def state(self) -> dict[str, Any]:
-        """The average and how often it was updated."""
+        """Returns the average and the number of updates."""
         return {"module": self.module.state_dict(), "updates": self.updates}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Puts a state back."""
+        """Restores a state."""
         self.module.load_state_dict(state["module"])
         self.updates = state["updates"]

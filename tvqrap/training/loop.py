@@ -1,16 +1,16 @@
-"""The loop that all three stages run: batches in, updates, validation, checkpoints, curves.
+"""The training loop of all three stages: batches, updates, validation, checkpoints, curves.
 
-A stage hands over a `TrainingTask` (its networks and one update) and a source of batches. The
-trajectory follows from the task's state and the step number alone. A run that was stopped at any
-step therefore resumes to the same weights. Several workers run this loop in step with equal state;
-the main worker alone writes and reports.
+A stage gives a `TrainingTask` and batches. The trajectory follows from the task's state and the
+step number alone, so a run that was stopped at any step resumes to the same weights. Several
+workers run this loop in step with equal state; the main worker alone writes and reports.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,43 +20,44 @@ from torch import Tensor
 from tvqrap.config.training import Monitoring
 from tvqrap.images.save import save_png
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.hardware import idle_cores
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
 from tvqrap.training.checkpoint import load_checkpoint, save_checkpoint
 from tvqrap.training.curves import History, Row
-from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.distributed import ALONE, LOCAL_COUNT, Workers
 from tvqrap.training.validation import Validation
 
 ROWS_OF_CURVE = 200
 PICTURES = "pictures"
-"""Folder beside the checkpoints: a picture of each validation, named after its step."""
+"""Folder beside the checkpoints that holds an image of each validation, named by its step."""
 
 
 class TrainingTask(Protocol):
-    """What a stage trains."""
+    """Networks, their update, and their validation."""
 
     def update(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        """One step (from 0) on this worker's part of its batch: changes the weights.
+        """Takes one step (from 0) on this worker's share of its batch.
 
         Returns scalars to record, of the whole batch.
         """
         ...
 
     def health(self) -> tuple[Mapping[str, float], str | None]:
-        """Numbers about the steps since the last look, to record, and a warning if need be."""
+        """Returns scalars of the steps since the last call, and a warning if there is one."""
         ...
 
     def validate(self) -> Validation:
-        """Scores and a picture of what the averaged weights make of fixed validation samples."""
+        """Scores the averaged weights on fixed validation samples."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next update depends on: tensors, numbers, strings."""
+        """Returns everything that the next update depends on: tensors, numbers, strings."""
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Puts a state back."""
+        """Restores a state."""
         ...
 
 
@@ -71,104 +72,163 @@ def train(
     workers: Workers = ALONE,
     report: Callable[[str, Row], None] | None = None,
 ) -> History:
-    """Runs `steps` steps, from the newest checkpoint in `folder` if there is one.
+    """Trains until step `steps`, from the newest checkpoint in `folder` if there is one.
 
-    `batches(step)` yields this worker's part of the batches from step `step` on. `report(kind,
-    row)` is given each row of the curves. On SIGINT or SIGTERM, whichever worker it reaches, the
-    state is saved and `Interrupted` raised. Raises `UserError` naming step and term where a loss is
-    not finite; the checkpoints before it stay.
+    `batches(step)` yields this worker's share of the batches from step `step` on. `report(kind,
+    row)` is called with each row of the curves.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM reached a worker, and the state was saved.
+        UserError: A loss is not finite (the message names step and term; earlier checkpoints
+            stay), or a checkpoint cannot be written.
     """
-    say = print if workers.is_main else _nothing
-    history = History()
-    window: dict[str, float] = {}
-    counted = first = 0
-    resumed = load_checkpoint(folder)
-    if resumed is not None:
-        first, saved = resumed
-        task.load_state(saved["task"])
-        history = History(**saved["history"])
-        window, counted = saved["window"], saved["counted"]
-        say(f"{title}: goes on after step {first}", flush=True)
-    workers.check_equal("checkpoint", f"{first:016x}")
-
-    def save(step: int) -> None:
-        if not workers.is_main:
-            return
-        save_checkpoint(
-            folder,
-            step,
-            {
-                "task": task.state(),
-                "history": asdict(history),
-                "window": window,
-                "counted": counted,
-            },
-        )
-
-    def record(kind: str, rows: list[Row], row: Row) -> None:
-        rows.append(row)
-        if report is not None and workers.is_main:
-            report(kind, row)
-
-    def validate(step: int) -> dict[str, float]:
-        # On every worker: nobody waits for the first, and the curves are in the state of all.
-        seen = task.validate()
-        if workers.is_main:
-            save_png(folder / PICTURES / f"{step:09d}.png", seen.picture)
-        record("validation", history.validation, {"step": step, **seen.scores})
-        return seen.scores
-
-    record_every = max(1, steps // ROWS_OF_CURVE)
-    warned = False
-    if first == 0 and not history.validation:
-        validate(0)
+    run = _Run(task, title, steps, monitoring, folder, workers, report)
+    first = run.resume()
+    if first == 0 and not run.history.validation:
+        run.validate(0)
     if first >= steps:
-        return history
+        return run.history
+    run.warn_of_busy_cores()
     with (
         closing(batches(first)) as source,
         stop_between_steps() as stop,
         _progress(title, steps, first, workers) as advance,
     ):
-        samples, started = 0, time.monotonic()
+        run.restart_clock()
         for step in range(first, steps):
-            batch = next(source)
-            terms = _checked(task.update(batch, step), title, step)
-            for name, value in terms.items():
-                window[name] = window.get(name, 0.0) + value
-            counted += 1
-            samples += len(batch.keys) * workers.count
+            terms = run.update(next(source), step)
             done = step + 1
-            if done % record_every == 0 or done == steps:
-                means = {name: total / counted for name, total in window.items()}
-                health, warning = task.health()
-                record("steps", history.steps, {"step": done, **means, **health})
-                window, counted = {}, 0
-                rate = samples / (time.monotonic() - started)
-                record("speed", history.speed, {"step": done, "samples_per_second": rate})
-                if warning and not warned:
-                    warned = True
-                    say(f"{title}: step {done}: warning: {warning}", flush=True)
-            if done % monitoring.validate_every == 0 or done == steps:
-                say(f"{title}: step {done}: {_written(validate(done))}", flush=True)
-            if done % record_every == 0:  # what is measured are steps, not looks at them
-                samples, started = 0, time.monotonic()
+            if run.due(done, run.record_every):
+                run.record_steps(done)
+            if run.due(done, monitoring.validate_every):
+                run.say(f"step {done}: {_written(run.validate(done))}")
+            if run.due(done, run.record_every):  # the speed leaves out the time of validations
+                run.restart_clock()
             advance(1, note=_written(terms, limit=4))
             if signal_number := workers.all_reduce_max(stop.signal_number or 0):
-                save(done)
+                run.save(done)
                 raise Interrupted(signal_number)
-            if done % monitoring.checkpoint_every == 0 or done == steps:
-                save(done)
-    return history
+            if run.due(done, monitoring.checkpoint_every):
+                run.save(done)
+    return run.history
 
 
-def _nothing(*_: object, **__: object) -> None:
-    pass
+@dataclass
+class _Run:
+    """One call of `train`: its arguments, and the curves so far."""
+
+    task: TrainingTask
+    title: str
+    steps: int
+    monitoring: Monitoring
+    folder: Path
+    workers: Workers
+    report: Callable[[str, Row], None] | None
+    history: History = field(default_factory=History)
+    window: dict[str, float] = field(default_factory=dict)
+    """Sum of each term over the steps since the last row."""
+    counted: int = 0
+    """Steps in the window."""
+    samples: int = 0
+    """Samples since the clock was restarted, of all workers."""
+    started: float = 0.0
+    warned: bool = False
+
+    @property
+    def record_every(self) -> int:
+        """Steps between rows of the curves."""
+        return max(1, self.steps // ROWS_OF_CURVE)
+
+    def due(self, done: int, every: int) -> bool:
+        """Whether the steps done are a multiple of `every`, or all."""
+        return done % every == 0 or done == self.steps
+
+    def say(self, text: str) -> None:
+        """Prints a line on the main worker."""
+        if self.workers.is_main:
+            print(f"{self.title}: {text}", flush=True)
+
+    def resume(self) -> int:
+        """Loads the newest checkpoint; returns the steps done."""
+        first = 0
+        resumed = load_checkpoint(self.folder)
+        if resumed is not None:
+            first, saved = resumed
+            self.task.load_state(saved["task"])
+            self.history = History(**saved["history"])
+            self.window, self.counted = saved["window"], saved["counted"]
+            self.say(f"resumes after step {first}")
+        self.workers.check_equal("checkpoint", f"{first:016x}")
+        return first
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint on the main worker."""
+        if self.workers.is_main:
+            state = {
+                "task": self.task.state(),
+                "history": asdict(self.history),
+                "window": self.window,
+                "counted": self.counted,
+            }
+            save_checkpoint(self.folder, step, state)
+
+    def warn_of_busy_cores(self) -> None:
+        """Says which param to set where other processes occupy cores that the threads need."""
+        idle = idle_cores()
+        processes = int(os.environ.get(LOCAL_COUNT, self.workers.count))
+        threads = torch.get_num_threads()
+        fitting = max(1, idle // processes)
+        if fitting < threads and not torch.cuda.is_initialized():
+            self.say(
+                f"busy machine: idle cores {idle}, threads {threads * processes}; "
+                f"compute.threads: {fitting} is faster beside other processes"
+            )
+
+    def update(self, batch: Batch, step: int) -> dict[str, float]:
+        """Takes one step; returns its terms."""
+        terms = _checked(self.task.update(batch, step), self.title, step)
+        for name, value in terms.items():
+            self.window[name] = self.window.get(name, 0.0) + value
+        self.counted += 1
+        self.samples += len(batch.keys) * self.workers.count
+        return terms
+
+    def restart_clock(self) -> None:
+        """Starts to measure speed anew."""
+        self.samples, self.started = 0, time.monotonic()
+
+    def record_steps(self, done: int) -> None:
+        """Records the mean terms, health and speed of the steps since the last row."""
+        means = {name: total / self.counted for name, total in self.window.items()}
+        health, warning = self.task.health()
+        self._record("steps", {"step": done, **means, **health})
+        self.window, self.counted = {}, 0
+        rate = self.samples / (time.monotonic() - self.started)
+        self._record("speed", {"step": done, "samples_per_second": rate})
+        if warning and not self.warned:
+            self.warned = True
+            self.say(f"step {done}: warning: {warning}")
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Validates and records the scores; the main worker writes the picture."""
+        # On every worker: none waits for the main worker, and the history of all is equal.
+        seen = self.task.validate()
+        if self.workers.is_main:
+            save_png(self.folder / PICTURES / f"{step:09d}.png", seen.picture)
+        self._record("validation", {"step": step, **seen.scores})
+        return seen.scores
+
+    def _record(self, kind: str, row: Row) -> None:
+        rows: list[Row] = getattr(self.history, kind)
+        rows.append(row)
+        if self.report is not None and self.workers.is_main:
+            self.report(kind, row)
 
 
 @contextmanager
 def _progress(title: str, steps: int, done: int, workers: Workers) -> Iterator[Callable[..., None]]:
     if not workers.is_main:
-        yield _nothing
+        yield lambda count, note: None
         return
     with progress(title, total=steps, unit="step", done=done) as advance:
         yield advance

@@ -1,4 +1,4 @@
-"""Adam with a schedule and clipping, as each stage's settings ask."""
+"""Adam with a learning-rate schedule and gradient clipping."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ COSINE_END = 0.02
 
 
 def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
-    """Learning rate of step `step` (from 0) of `steps`: linear warm-up, then as `decay` says."""
+    """Learning rate of step `step` (from 0) of `steps`: linear warm-up, then the schedule."""
     rate = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
     if settings.lr_schedule == "cosine":
         progress = step / max(1, steps)
@@ -24,13 +24,13 @@ def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
 def set_learning_rate(
     optimiser: torch.optim.Optimizer, settings: Optimiser, step: int, steps: int
 ) -> None:
-    """Gives an optimiser the learning rate of step `step` (from 0) of `steps`."""
+    """Sets the learning rate of step `step` (from 0) of `steps`."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, step, steps)
 
 
 def adam(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Adam:
-    """Adam over the parameters that are trained."""
+    """Creates Adam over the parameters that require a gradient."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return torch.optim.Adam(trained, settings.learning_rate, settings.betas, fused=True)
 
@@ -38,7 +38,7 @@ def adam(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim
 def apply_gradients(
     optimiser: torch.optim.Optimizer, clip: float | None, workers: Workers
 ) -> Tensor:
-    """Adds up the workers' gradients, clips and applies them; returns their norm before that."""
+    """Sums the workers' gradients, clips and applies them; returns the norm before clipping."""
     parameters = [
         parameter
         for group in optimiser.param_groups

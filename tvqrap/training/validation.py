@@ -13,14 +13,14 @@ from tvqrap.images.tensors import to_uint8
 from tvqrap.losses.perceptual_weights import perceptual_distance
 
 DISTANCE: Literal["stlpips_alex", "stlpips_vgg"] = "stlpips_vgg"
-"""Perceptual distance that every training is watched by, whatever its own loss."""
+"""Perceptual distance that validates every training, whatever its loss."""
 PICTURES = 6
 """Samples in a picture."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a look at the validation samples gives."""
+    """Scores and a picture of the validation samples."""
 
     scores: dict[str, float]
     picture: NDArray[np.uint8]
@@ -28,9 +28,10 @@ class Validation:
 
 
 def picture(*rows: Tensor) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3): the first samples side by side, a row each for LR, what was made of it, HR.
+    """Draws the first samples side by side: uint8 (H, W, 3), one row for each of `rows`.
 
-    Rows are (N, 3, h, w) in [-1, 1]; the smaller are enlarged by whole pixels.
+    Rows are (N, 3, h, w) in [-1, 1], such as LR, output and HR. Smaller rows are enlarged by
+    repeating pixels.
     """
     side = max(row.shape[-1] for row in rows)
     strips = []
@@ -48,14 +49,14 @@ def psnr(image: Tensor, target: Tensor) -> Tensor:
 
 
 class ImageScores:
-    """Means of PSNR and ST-LPIPS (VGG)."""
+    """Computes the mean PSNR and ST-LPIPS (VGG)."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.distance = perceptual_distance(DISTANCE).to(device, dtype)
 
     @torch.no_grad()
     def __call__(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Scores over batches of (image, HR), each (N, 3, H, W) in [-1, 1]."""
+        """Scores batches of (image, HR), each (N, 3, H, W) in [-1, 1]."""
         scores: dict[str, list[Tensor]] = {"psnr": [], DISTANCE: []}
         for image, target in pairs:
             scores["psnr"].append(psnr(image, target))

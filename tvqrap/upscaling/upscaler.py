@@ -15,7 +15,12 @@ from torch import Tensor
 from tvqrap.architecture import SCALE, Architecture
 from tvqrap.images.high_bit_depth import eight_bits
 from tvqrap.images.tensors import to_uint8, to_uint16
-from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled, pad_to_multiple
+from tvqrap.networks.padding import (
+    PAD_MULTIPLE,
+    crop_upscaled,
+    mirrored_positions,
+    pad_to_multiple,
+)
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.photo_io.photo import (
     Photo,
@@ -281,8 +286,7 @@ class Upscaler:
         padded = rows.starts[-1] + rows.size, columns.starts[-1] + columns.size
         row_weights, column_weights = rows.weights(), columns.weights()
         row_places, column_places = (
-            torch.from_numpy(_mirrored(side, end))
-            for side, end in zip((height, width), padded, strict=True)
+            mirrored_positions(side, end) for side, end in zip((height, width), padded, strict=True)
         )
 
         def cut(top: int, left: int, high: int, wide: int) -> Tensor:
@@ -377,11 +381,3 @@ def _stacked(bands: Iterator[Pixels], height: int) -> Any:
         whole[top : top + len(band)] = band
         top += len(band)
     return whole
-
-
-def _mirrored(side: int, padded: int) -> NDArray[np.int64]:
-    """Where each place of a padded side is taken from, as `pad_to_multiple` pads."""
-    places = np.arange(padded)
-    beyond = 2 * (side - 1) - places if padded - side < side else side - 1
-    mirrored: NDArray[np.int64] = np.where(places < side, places, beyond)
-    return mirrored

@@ -67,10 +67,10 @@ def predictor(steps: int, **changes: Any) -> Any:
 def test_more_steps_go_on_and_end_as_a_fresh_run(capsys: pytest.CaptureFixture[str]) -> None:
     predictor(3)
     longer = predictor(5)
-    assert "goes on after step 3" in capsys.readouterr().out
+    assert "resumes after step 3" in capsys.readouterr().out
     shutil.rmtree(".scratch")
     assert_close_states(longer, predictor(5), 0)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resumes" not in capsys.readouterr().out
 
 
 def test_the_same_steps_run_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,13 +98,13 @@ def test_otherwise_it_starts_over_and_says_why(
     for count in steps:
         predictor(count, **changes)
     out = capsys.readouterr().out
-    assert f"train: starts over; {reason}" in out and "goes on" not in out
+    assert f"train: starts over; {reason}" in out and "resumes" not in out
 
 
 def test_another_seed_has_nothing_to_go_on_with(capsys: pytest.CaptureFixture[str]) -> None:
     predictor(3)
     predictor(5, ema_decay=0.5)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resumes" not in capsys.readouterr().out
 
 
 def test_a_revival_left_out_at_the_end_matters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ def test_a_revival_left_out_at_the_end_matters(capsys: pytest.CaptureFixture[str
 
     tokenizer(3)
     tokenizer(4)
-    assert "goes on after step 3" in capsys.readouterr().out
+    assert "resumes after step 3" in capsys.readouterr().out
     tokenizer(5)
     assert "no entry was revived" in capsys.readouterr().out
     assert torch.load(next(Path(".scratch/finished").glob("*/*.pt")))["task"]
@@ -136,4 +136,4 @@ def test_a_kill_while_the_checkpoint_is_fetched_loses_nothing(
         patch.setattr(shutil, "copy", killed)
         predictor(5)
     predictor(5)
-    assert "goes on after step 3" in capsys.readouterr().out
+    assert "resumes after step 3" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_killed_it_goes_on_to_the_same_weights(pairs: Checkout, trained: str, vi
     _, alive = psutil.wait_procs(workers, 60)
     assert not alive, "workers end with what started them"
     done = pairs.run(*STAGE)
-    assert "goes on after step" in done.stdout
+    assert "resumes after step" in done.stdout
     assert read_config(pairs.root / MODEL).fingerprint == trained
 
 

@@ -28,6 +28,7 @@ from tests.support.training import (
 from tvqrap.config.training import Monitoring
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
+from tvqrap.training import loop
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History
 from tvqrap.training.loop import train
@@ -35,7 +36,7 @@ from tvqrap.training.loop import train
 pytestmark = pytest.mark.usefixtures("small_distance")
 
 STEPS = 8
-TRAINEES = {
+TASKS = {
     "tokenizer": tokenizer_task,
     "predictor": predictor_task,
     "rap": rap_task,
@@ -65,9 +66,9 @@ def assert_equal_states(ours: Any, theirs: Any) -> None:
     assert_close_states(ours, theirs, tolerance=0)
 
 
-@pytest.mark.parametrize("kind", TRAINEES)
+@pytest.mark.parametrize("kind", TASKS)
 def test_stopped_by_a_signal_it_goes_on_to_the_same_state(kind: str, tmp_path: Path) -> None:
-    whole = TRAINEES[kind]()
+    whole = TASKS[kind]()
     history = run(whole, tmp_path / "whole")
 
     def stopping_at(stop: int) -> Any:
@@ -81,8 +82,8 @@ def test_stopped_by_a_signal_it_goes_on_to_the_same_state(kind: str, tmp_path: P
 
     for stop in (0, 2, 3, 6):
         with pytest.raises(Interrupted):
-            run(TRAINEES[kind](), tmp_path / "parts", stopping_at(stop))
-    parts = TRAINEES[kind]()
+            run(TASKS[kind](), tmp_path / "parts", stopping_at(stop))
+    parts = TASKS[kind]()
     assert run(parts, tmp_path / "parts") == history
     assert_equal_states(whole.state(), parts.state())
 
@@ -175,10 +176,11 @@ def test_killed_at_random_again_and_again_it_ends_the_same(tmp_path: Path) -> No
     script = (
         "import sys, torch\nfrom pathlib import Path\n"
         "from tests.tvqrap.training.test_loop import run, tokenizer_task\n"
-        "from tests.tvqrap.training.conftest import Blurred\n"
-        "from tvqrap.training import perceptual, validation\n"
+        "from tests.tvqrap.conftest import Blurred\n"
+        "from tvqrap.objectives import image_loss\n"
+        "from tvqrap.training import validation\n"
         "torch.set_num_threads(1)\n"
-        "for module in (perceptual, validation):\n"
+        "for module in (image_loss, validation):\n"
         "    module.perceptual_distance = lambda name: Blurred()\n"
         "task = tokenizer_task()\n"
         "print('ready', flush=True)\n"
@@ -242,9 +244,9 @@ def test_every_row_is_reported(tmp_path: Path) -> None:
         assert [row for other, row in rows if other == kind] == getattr(history, kind)
 
 
-@pytest.mark.parametrize("kind", TRAINEES)
+@pytest.mark.parametrize("kind", TASKS)
 def test_no_steps_hand_on_what_was_given(kind: str, tmp_path: Path) -> None:
-    task = TRAINEES[kind]()
+    task = TASKS[kind]()
     before = flattened(task.state())
     history = train(
         task,
@@ -259,11 +261,11 @@ def test_no_steps_hand_on_what_was_given(kind: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.pt"))
 
 
-@pytest.mark.parametrize("kind", TRAINEES)
+@pytest.mark.parametrize("kind", TASKS)
 def test_bfloat16_is_close_and_keeps_weights_in_float32(kind: str) -> None:
     narrow = COMPUTE.model_copy(update={"precision": "bfloat16"})
     ours, theirs = (
-        TRAINEES[kind](compute=compute).update(batch(0), 2) for compute in (narrow, COMPUTE)
+        TASKS[kind](compute=compute).update(batch(0), 2) for compute in (narrow, COMPUTE)
     )
     watched = "cross_entropy" if kind == "predictor" else "mse"
     assert ours[watched].dtype == torch.float32
@@ -271,12 +273,12 @@ def test_bfloat16_is_close_and_keeps_weights_in_float32(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", TRAINEES)
+@pytest.mark.parametrize("kind", TASKS)
 def test_compiled_blocks_take_the_same_steps(kind: str, tmp_path: Path) -> None:
     # In float64: in float32 the adaptive weight, a ratio of small gradients, says little.
     plain = COMPUTE.model_copy(update={"precision": "float64"})
     compiled = plain.model_copy(update={"compile": True})
-    ours, theirs = (TRAINEES[kind](compute=compute) for compute in (compiled, plain))
+    ours, theirs = (TASKS[kind](compute=compute) for compute in (compiled, plain))
     for step in range(3):
         found, wanted = ours.update(batch(step), step), theirs.update(batch(step), step)
         for name in ("mse", "cross_entropy", "adaptive_weight"):
@@ -304,3 +306,19 @@ def test_the_history_has_every_validation_and_is_written_whole(tmp_path: Path) -
     assert len(lines) == 9
     # The GAN term starts at step 1: its column exists, its first cell is empty.
     assert lines[1].split("\t")[lines[0].split("\t").index("adaptive_weight")] == ""
+
+
+@pytest.mark.parametrize(("idle", "said"), [(1, True), (2, False), (3, False)])
+def test_a_busy_machine_is_named_with_the_param_to_set(
+    idle: int,
+    said: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(loop, "idle_cores", lambda: idle)
+    task = predictor_task(compute=COMPUTE.model_copy(update={"threads": 2}))
+    run(task, tmp_path)
+    torch.set_num_threads(1)
+    line = "test: busy machine: idle cores 1, threads 2; compute.threads: 1 is faster"
+    assert (line in capsys.readouterr().out) == said
