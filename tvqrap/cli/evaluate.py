@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +82,7 @@ def evaluate(
 
     A run that was stopped continues when the same command is given again.
     """
+    _check_extra()
     if compare is not None:
         if models or gt or lq or pairs or realsr:
             raise UsageError("--compare: takes two results and neither models nor images")
@@ -109,6 +111,16 @@ def evaluate(
         names = _without_hr(names, metrics != DEFAULT_METRICS)
     source = printable(str(pairs or realsr or gt or lq))
     _run(tests, chosen, names, weights, output, source, workers, overwrite)
+
+
+def _check_extra() -> None:
+    """Raises UserError where the extra `evaluation` is not installed."""
+    for package in ("jinja2", "scipy"):
+        if find_spec(package) is None:
+            raise UserError(
+                f"evaluate needs {package}, which is not installed: "
+                "pip install 'tvqrap[evaluation]'"
+            )
 
 
 def _chosen(given: list[str], device: str, tile: int, *, lr: bool, files: bool) -> Models:

@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pydantic import ConfigDict, Field
 from tvqrap.evaluation.cases import ImageScores
 from tvqrap.evaluation.metrics.registry import Score
 from tvqrap.evaluation.summary import COLUMNS, METRICS_FILE, PER_IMAGE, SCORES, unescaped
-from tvqrap.runtime.documents import Document, read_document
+from tvqrap.runtime.documents import Document, read_document, read_regular
 from tvqrap.runtime.errors import UserError
 
 Confidence = Annotated[float, Field(gt=0, lt=1)]
@@ -123,11 +124,11 @@ def read_result(path: Path) -> EvaluationResult:
 
 def _read_rows(path: Path) -> tuple[ImageScores, ...]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file, strict=True))
+        text = read_regular(path).decode("utf-8")
+        lines = list(csv.reader(StringIO(text, newline=""), strict=True))
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected a result of evaluate") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from None
     header = lines[0] if lines else []
     for name in ("model", "photo", "image"):

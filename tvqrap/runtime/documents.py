@@ -1,6 +1,7 @@
 """JSON documents from disk, each checked whole by one pydantic model."""
 
 import re
+import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,13 +29,22 @@ def read_document(path: Path, model: type[DocumentType]) -> DocumentType:
     Raises UserError, one line that names the file and the first wrong key. A missing file raises
     FileNotFoundError, for callers that know what it means.
     """
+    return parse_document(read_regular(path), model, str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file; reading a pipe might never end.
+
+    Raises UserError where it is none or cannot be read, FileNotFoundError where it is missing.
+    """
     try:
-        content = path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: is not a regular file")
+        return path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return parse_document(content, model, str(path))
 
 
 def parse_document(content: bytes, model: type[DocumentType], name: str) -> DocumentType:

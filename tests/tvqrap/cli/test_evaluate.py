@@ -335,6 +335,14 @@ class TestEvaluate:
         means = json.loads((folders / "out" / "metrics.json").read_text())
         assert means["bicubic"]["lpips"] is None and means["bicubic"]["fid"] is None
 
+    def test_the_extra_that_is_missing_is_named(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "jinja2", None)
+        result = evaluate(folders, "bicubic")
+        assert result.exit_code == 1 and "pip install 'tvqrap[evaluation]'" in result.output
+        assert len(result.output.splitlines()) == 1
+
     def test_names_and_sizes_that_do_not_match_are_listed(self, folders: Path) -> None:
         save(folders / "lq" / "one.png", texture(0, 16, 15))
         result = evaluate(folders, "bicubic")

@@ -1,6 +1,7 @@
 """Model folders: reading back, and refusal of other files."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,13 @@ def test_float16_is_half_as_large_and_nearly_the_same(
     hr = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         assert (loaded(hr, False).image - tokenizer(hr, False).image).abs().max() < 0.01
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / CONFIG).unlink()
+    os.mkfifo(folder / CONFIG)
+    with pytest.raises(UserError, match="not a regular file"):
+        read_config(folder)
 
 
 @pytest.mark.parametrize("half", [False, True])
