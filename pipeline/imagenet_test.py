@@ -6,8 +6,10 @@ pictures of ImageNet's validation set became the usual test set).
 """
 
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +25,16 @@ from pipeline.pairs.degradation import degrade
 from pipeline.rng import random_rank, random_stream
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.photos import Photo, UnusableError, decode, discover
+from pipeline.sources.scan import counted_reasons
 from tvqrap.images.open import MAX_PIXELS
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
 
 ABOUT = "test-set.json"
-"""Says how a test set was made."""
+"""The file that says how a test set was made."""
+
+_PARTS = ("gt", "lq")
+"""Folders of HR and LR."""
 
 Progress = Callable[..., AbstractContextManager[Callable[..., None]]]
 
@@ -53,64 +59,85 @@ def make_test_set(
     workers: int,
     progress: Progress,
 ) -> tuple[int, list[Skipped]]:
-    """Makes the pairs of a folder's photographs, or of `count` of them; how many, and what is lost.
+    """Makes the pairs of a folder's photographs, or of `count` of them.
 
-    Which are drawn, and how each is degraded, follows from `seed` and the photographs' names alone.
-    The folders appear when all is made, in place of those of an earlier set. `progress` is
-    `tvqrap.runtime.progress.progress` or alike. UserError where there are too few photographs.
+    Returns the number of pairs and the photographs that were skipped. The choice and each
+    degradation follow from `seed` and the photographs' names alone. The folders appear when all is
+    made, in place of those of an earlier set. `progress` is `tvqrap.runtime.progress.progress` or
+    alike. UserError where there are too few photographs.
     """
-    photos, lost = discover(folder)
-    if count is not None:
-        if len(photos) < count:
-            raise UserError(f"{folder}: {len(photos)} photographs, expected at least {count}")
-        photos.sort(key=lambda photo: random_rank(seed, "imagenet-test", photo.key))
-        photos = sorted(photos[:count], key=lambda photo: photo.name)
-    if not photos:
-        raise UserError(f"{folder}: found no photograph")
+    listing = discover(folder)
+    photos, skipped = _drawn(folder, listing.photos, count, seed), listing.skipped
+    names = _output_names(photos)
     work = out / ".making"
     shutil.rmtree(work, ignore_errors=True)
-    for name in ("gt", "lq"):
-        (work / name).mkdir(parents=True)
+    for part in _PARTS:
+        (work / part).mkdir(parents=True)
     records: dict[str, Any] = {}
     try:
         with progress("imagenet-test", total=len(photos), unit="image") as advance:
 
             def keep(index: int, result: "dict[str, Any] | Skipped") -> None:
                 if isinstance(result, Skipped):
-                    lost.append(result)
+                    skipped.append(result)
                 else:
-                    records[photos[index].key] = result
+                    records[names[index]] = result
                 advance()
 
             failures = run_tasks(
                 partial(_maker, _Recipe(folder, work, size, degradation, seed)),
-                photos,
+                list(zip(photos, names, strict=True)),
                 executor="processes",
                 workers=workers,
                 on_result=keep,
             )
-        lost += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
+        skipped += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
+        skipped.sort(key=lambda entry: entry.name)
         if not records:
-            raise UserError(f"{folder}: no photograph can be used ({lost[0].reason})")
+            raise UserError(f"{folder}: no photograph can be used: {counted_reasons(skipped)}")
         about = {
             "recipe": "short side to size by antialiased bicubic, centre crop",
             "size": size,
             "seed": seed,
             "count": count,
             "degradation": degradation.model_dump(mode="json"),
-            "lost": [[entry.name, entry.reason] for entry in lost],
-            "images": {key: records[key] for key in sorted(records)},
+            "skipped": [[entry.name, entry.reason] for entry in skipped],
+            "images": {name: records[name] for name in sorted(records)},
         }
-        for name in ("gt", "lq"):
-            shutil.rmtree(out / name, ignore_errors=True)
-            (work / name).rename(out / name)
+        for part in _PARTS:
+            shutil.rmtree(out / part, ignore_errors=True)
+            (work / part).rename(out / part)
         write_atomic(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return len(records), sorted(lost, key=lambda entry: entry.name)
+    return len(records), skipped
 
 
-def _maker(recipe: _Recipe) -> Callable[[Photo], "dict[str, Any] | Skipped"]:
+def _drawn(folder: Path, photos: list[Photo], count: int | None, seed: int) -> list[Photo]:
+    """All photographs, or `count` of them drawn by `seed`, sorted by name."""
+    if count is not None:
+        if len(photos) < count:
+            raise UserError(f"{folder}: {len(photos)} photographs, expected at least {count}")
+        photos = sorted(photos, key=lambda each: random_rank(seed, "imagenet-test", each.key))
+        photos = sorted(photos[:count], key=lambda each: each.name)
+    if not photos:
+        raise UserError(f"{folder}: found no photograph")
+    return photos
+
+
+def _output_names(photos: Sequence[Photo]) -> list[str]:
+    """The stem of each photograph's file, or its key where that is not plain or not unique."""
+    stems = [Path(photo.name).stem for photo in photos]
+    uses = Counter(stem.lower() for stem in stems)
+    return [
+        stem
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", stem) and uses[stem.lower()] == 1
+        else photo.key
+        for photo, stem in zip(photos, stems, strict=True)
+    ]
+
+
+def _maker(recipe: _Recipe) -> Callable[[tuple[Photo, str]], "dict[str, Any] | Skipped"]:
     settings = DataSettings(
         photos=str(recipe.folder),
         min_side=recipe.size,
@@ -118,7 +145,8 @@ def _maker(recipe: _Recipe) -> Callable[[Photo], "dict[str, Any] | Skipped"]:
         max_skipped_fraction=1.0,
     )
 
-    def make(photo: Photo) -> "dict[str, Any] | Skipped":
+    def make(task: tuple[Photo, str]) -> "dict[str, Any] | Skipped":
+        photo, name = task
         try:
             image = decode(recipe.folder, photo, settings)
         except UnusableError as error:
@@ -129,8 +157,8 @@ def _maker(recipe: _Recipe) -> Callable[[Photo], "dict[str, Any] | Skipped"]:
         crop = plan_crop("centre", width, height, recipe.size, False, 0.0, 0, identity)
         hr = cut(image, "centre", recipe.size, crop)
         degraded = degrade(hr, recipe.degradation, random_stream(*identity, "degrade"))
-        for name, pixels in (("gt", hr), ("lq", degraded.image)):
-            Image.fromarray(pixels).save(recipe.out / name / f"{photo.key}.png")
+        for part, pixels in zip(_PARTS, (hr, degraded.image), strict=True):
+            Image.fromarray(pixels).save(recipe.out / part / f"{name}.png")
         return {"photo": photo.name, "degradation": degraded.record}
 
     return make

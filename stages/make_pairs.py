@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.executor.run import connected
 from pipeline.pairs.index import SETS, pair_sets_text
-from pipeline.pairs.make import make_set
+from pipeline.pairs.make import check_counts, make_set
 from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
@@ -29,6 +29,8 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
     teacher = teacher_of(pairs)
     scan = scan_photos(data, executor=executor.kind, workers=executor.count)
     print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
+    if scan.passed_over:
+        print(f"{data.photos}: {scan.passed_over}")
     _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped])
     if scan.skipped_fraction > data.max_skipped_fraction:
         first, all_photos = scan.skipped[0], len(scan.usable) + len(scan.skipped)
@@ -44,6 +46,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
             for first, second, distance in scan.near_duplicates(pairs)
         ],
     )
+    check_counts(pairs, scan)
     work = stage.work(pairs.storage)
     manifests = []
     total = sum(chosen.samples for chosen in pairs.sets.values())

@@ -58,7 +58,8 @@ def params_page(profile: str) -> str:
 def yaml_comments(text: str) -> dict[tuple[str, ...], str]:
     """The comment above each key of a block-style YAML text, by path, as one line.
 
-    A comment belongs to the key below it with the same indentation; a blank line ends it.
+    A comment belongs to the key below it; a blank line ends it. Its indented lines become lines of
+    their own (`<br>`).
     """
     comments: dict[tuple[str, ...], str] = {}
     stack: list[tuple[int, str]] = []
@@ -67,7 +68,9 @@ def yaml_comments(text: str) -> dict[tuple[str, ...], str]:
         stripped = line.strip()
         indent = len(line) - len(line.lstrip())
         if stripped.startswith("#"):
-            held.append(stripped.lstrip("# ").rstrip())
+            comment = stripped.removeprefix("#")
+            listed = "<br>" if comment.startswith("  ") else ""
+            held.append(listed + " ".join(comment.split()))
             continue
         key = re.match(r"(?:- )?([A-Za-z0-9_]+):(\s|$)", stripped)
         if key:

@@ -1,6 +1,6 @@
-"""A photograph taken apart by a tokenizer: what structure and codes each hold.
+"""Decomposes a photograph into its structure and its texture codes (Figure 9 of the paper).
 
-Figure 9 of the paper. Pictures are uint8 (H, W, 3), the photograph's size.
+Pictures are uint8 (H, W, 3), of the photograph's size.
 """
 
 from dataclasses import dataclass
@@ -20,32 +20,32 @@ from tvqrap.training.validation import psnr
 Picture = NDArray[np.uint8]
 
 _FLAT = 1e-6
-"""A principal component that spreads less than this part of the first one shows nothing."""
+"""Principal components whose spread, relative to the largest, is below this are ignored."""
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """One photograph and what is left of it when the decoder is given a part of its tokens."""
+    """One photograph, and its reconstructions from all or a part of its tokens."""
 
     input: Picture
     structure: Picture | None
-    """D(S + 0), the structure alone; none where the tokenizer has no structure branch."""
+    """D(S + 0), from the structure alone; None without a structure branch."""
     texture: Picture
-    """D(0 + quantized), the codes alone; without a structure branch that is the reconstruction."""
+    """D(0 + quantized), from the codes alone; without a structure branch, the reconstruction."""
     both: Picture | None
-    """D(S + quantized), the reconstruction; none without a structure branch."""
+    """D(S + quantized), the reconstruction; None without a structure branch."""
     code_map: Picture
-    """Codes in the colours of `code_colours`, each a square of `Architecture.texture` pixels."""
+    """Codes in the colours of `code_colours`, each as `Architecture.texture` pixels square."""
     use: CodeUse
-    """Of the codes that lie in the photograph; those of its padding are left out."""
+    """Usage and perplexity of the codes inside the photograph, without its padding."""
     codebook: int
     structure_share: float | None
-    """The decoder adds S and quantized: part of their variances over the picture that is S's. 0:
-    everything is left to the codes, 1: the codes hold nothing; none without a structure branch."""
+    """Variance of S over the summed variances of S and quantized, which the decoder adds: 0 if the
+    codes hold everything, 1 if they hold nothing; None without a structure branch."""
 
     @property
     def pictures(self) -> dict[str, Picture]:
-        """The pictures there are, by name, in the order in which to show them."""
+        """The pictures by name, in the order in which they are shown."""
         named = {
             "input": self.input,
             "both": self.both,
@@ -61,7 +61,7 @@ class Decomposition:
 
 
 def reduce_to(photo: Image.Image, max_side: int) -> Image.Image:
-    """The photograph, its longer side area-averaged to `max_side` where it is larger."""
+    """Reduces the photograph by area averaging to a longer side of at most `max_side`."""
     longer = max(photo.size)
     if longer <= max_side:
         return photo
@@ -71,10 +71,10 @@ def reduce_to(photo: Image.Image, max_side: int) -> Image.Image:
 
 @torch.inference_mode()
 def decompose(tokenizer: Tokenizer, photo: Image.Image) -> Decomposition:
-    """Takes an RGB photograph of any size apart, as an HR image.
+    """Decomposes an RGB photograph of any size, taken as an HR image.
 
-    It is padded at the bottom and right to what the tokenizer can take, and the pictures are
-    cropped back. Raises ValueError where the tokenizer gives values that are not finite.
+    It is padded at the bottom and right to the tokenizer's multiple, and the pictures are cropped
+    back. Raises ValueError where the tokenizer gives values that are not finite.
     """
     architecture = tokenizer.architecture
     width, height = photo.size
@@ -94,11 +94,12 @@ def decompose(tokenizer: Tokenizer, photo: Image.Image) -> Decomposition:
     colours = code_colours(tokenizer.codebook.embedding.weight)[shown]
     share = None
     if decoded is not None:
-        ours, theirs = (
+        of_structure, of_codes = (
             part[..., :rows, :columns].var((2, 3), correction=0).sum()
             for part in (decoded, quantized)
         )
-        share = (ours / (ours + theirs).clamp_min(torch.finfo(ours.dtype).tiny)).item()
+        total = (of_structure + of_codes).clamp_min(torch.finfo(of_structure.dtype).tiny)
+        share = (of_structure / total).item()
     return Decomposition(
         input=np.asarray(photo),
         structure=None if decoded is None else picture(decoded, None),
@@ -112,12 +113,12 @@ def decompose(tokenizer: Tokenizer, photo: Image.Image) -> Decomposition:
 
 
 def code_colours(entries: Tensor) -> NDArray[np.uint8]:
-    """A colour for each codebook entry (K, C): uint8 (K, 3), alike for entries that are alike.
+    """A colour for each codebook entry (K, C): uint8 (K, 3), similar for similar entries.
 
     Red, green and blue are the ranks, over 0 to 255, of the entries along their first three
-    principal components: a code has the same colour on every photograph, and a few outlying entries
-    do not press all others into one colour. The sign of a component is the one that makes its
-    largest coefficient positive; a component in which the entries do not differ is 128.
+    principal components. Ranks keep a few outlying entries from pressing all others into one
+    colour. The sign of a component makes its largest coefficient positive; a component in which the
+    entries do not differ is 128.
     """
     values = entries.detach().cpu().double().numpy()
     values = values - values.mean(0)

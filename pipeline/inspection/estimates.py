@@ -80,7 +80,7 @@ def workloads(source: Location, size: int | None, crops: int | None) -> list[Wor
                 "for photographs"
             )
         return [_of_pairs(path) for path in sets]
-    photos = discover(folder)[0] if isinstance(folder, Path) else []
+    photos = discover(folder).photos if isinstance(folder, Path) else []
     if not photos:
         raise UserError(f"{source}: found no {MANIFEST} and no photograph")
     if size is None:

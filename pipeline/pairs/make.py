@@ -14,7 +14,7 @@ from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
 from pipeline.pairs.crops import capacity
-from pipeline.pairs.plan import PlannedSample, plan_samples
+from pipeline.pairs.plan import PlannedSample, crop_counts, plan_samples
 from pipeline.pairs.shard import PairMaker, PairShard, PairShardTask
 from pipeline.shards.manifest import Manifest, Skipped, shard_name
 from pipeline.sources.scan import PhotoScan, ScannedPhoto
@@ -95,6 +95,12 @@ def make_set(
         check()
         manifest.save(out)
         return manifest
+
+
+def check_counts(pairs: PairsSettings, scan: PhotoScan) -> None:
+    """Raises UserError for the first set for which the photographs do not give enough crops."""
+    for name, settings in pairs.sets.items():
+        crop_counts(name, settings, _fitting(name, pairs, scan)[0])
 
 
 def _fitting(

@@ -44,15 +44,7 @@ def plan_samples(
 ) -> list[PlannedSample]:
     """All samples of a set in the order in which they are stored."""
     order = sorted(entries, key=lambda entry: random_rank(seed, name, "photo", entry.photo.key))
-    capacities = [
-        capacity(settings.crop_mode, entry.width, entry.height, settings.size) for entry in order
-    ]
-    counts = _share_out(settings.count, capacities)
-    if sum(counts) < settings.count:
-        raise UserError(
-            f"pairs.sets.{name}.count: found {settings.count}, expected at most {sum(counts)}, "
-            f"which is all that {len(order)} photographs of the split {settings.split} give"
-        )
+    counts = crop_counts(name, settings, order)
     planned: list[PlannedSample] = []
     for start in range(0, len(order), MIXED_PHOTOS):
         block = []
@@ -82,6 +74,20 @@ def plan_samples(
         block.sort(key=lambda sample: random_rank(seed, name, "mix", sample.key))
         planned += block
     return planned
+
+
+def crop_counts(name: str, settings: SetSettings, entries: Sequence[ScannedPhoto]) -> list[int]:
+    """Number of crops of each photograph. Raises UserError where they do not give enough."""
+    capacities = [
+        capacity(settings.crop_mode, entry.width, entry.height, settings.size) for entry in entries
+    ]
+    counts = _share_out(settings.count, capacities)
+    if sum(counts) < settings.count:
+        raise UserError(
+            f"pairs.sets.{name}.count: found {settings.count}, expected at most {sum(counts)}, "
+            f"which is all that {len(entries)} photographs of the split {settings.split} give"
+        )
+    return counts
 
 
 def _share_out(count: int, capacities: Sequence[int | None]) -> list[int]:

@@ -1,9 +1,8 @@
-"""Photographs in a folder: finding them, giving them keys, decoding them, saying what is lost."""
+"""Photographs in a folder: finding them, giving them keys, decoding them."""
 
 import hashlib
-import os
 import re
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,78 +10,74 @@ import numpy as np
 
 from pipeline.config import DataSettings
 from pipeline.shards.manifest import Skipped
+from pipeline.sources.dvc_cache import dvc_caches
+from tvqrap.images.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
 from tvqrap.images.open import read_image
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.text import printable
 
-COMPANIONS = frozenset({".md", ".txt", ".json", ".csv", ".yaml", ".yml", ".dvc"})
-"""Endings of files that lie beside photographs (credits, labels) and are no lost photographs."""
-
-_MAX_KEY = 60  # a tar name has at most 100 characters
+_READABLE = 43
+_DIGEST = 16
+"""Characters of a key. A tar name has at most 100, and keys of samples add up to seven."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph that may or may not be readable."""
+    """An image file of a folder, readable or not."""
 
     key: str
-    """Letters, digits, `_` and `-`, at most 60; unique in its folder."""
+    """`photo_key` of the name."""
     name: str
     """Path relative to the folder, with `/`."""
+
+
+@dataclass(frozen=True)
+class FoundPhotos:
+    """The listing of a folder of photographs."""
+
+    photos: list[Photo]
+    """Sorted by name."""
+    skipped: list[Skipped]
+    """Sorted: images that cannot be used, and folders that cannot be searched."""
+    passed_over: str
+    """Counts, by reason, of what is no photograph, in one line; empty where there is nothing."""
 
 
 class UnusableError(Exception):
     """A photograph that cannot be used; the message is the reason alone."""
 
 
-def discover(folder: Path) -> tuple[list[Photo], list[Skipped]]:
-    """Photographs below a folder, sorted by name, and what was passed over.
+def discover(folder: Path) -> FoundPhotos:
+    """Lists the photographs below a folder by their endings, as `scan_folder` does.
 
-    Hidden files and folders and companions (credits, labels) are left out in silence. Links that
-    lead out of the folder, linked folders, folders that cannot be searched and what is no regular
-    file are lost, with the reason.
-    UserError where there is no folder.
+    Hidden files, companions of photographs (credits, labels, sidecars) and folders of thumbnails
+    are passed over. Links may lead into the DVC cache of the checkout; images behind other links
+    out of the folder are skipped, with the reason. UserError where there is no folder.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: not found, expected a folder of photographs")
-    root = folder.resolve()
-    names, lost = [], []
-
-    def unsearched(error: OSError) -> None:
-        name = Path(error.filename).relative_to(root).as_posix()
-        lost.append(Skipped(name, f"a folder that cannot be searched ({error.strerror})"))
-
-    for parent, folders, files in os.walk(root, onerror=unsearched):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        here = Path(parent)
-        lost += [
-            Skipped((here / name).relative_to(root).as_posix(), "a linked folder, not followed")
-            for name in folders
-            if (here / name).is_symlink()
-        ]
-        for file in files:
-            path = here / file
-            if file.startswith(".") or path.suffix.lower() in COMPANIONS:
-                continue
-            name = path.relative_to(root).as_posix()
-            if not _is_text(name):
-                readable = name.encode("utf-8", "backslashreplace").decode()
-                lost.append(Skipped(readable, "its name is not UTF-8"))
-            elif path.is_symlink() and not _real(path).is_relative_to(root):
-                lost.append(Skipped(name, "a link that leads out of the folder"))
-            elif not path.is_file():
-                lost.append(Skipped(name, "not a regular file"))
-            else:
-                names.append(name)
-    photos = [Photo(key, name) for name, key in photo_keys(sorted(names)).items()]
-    return photos, sorted(lost, key=lambda entry: entry.name)
+    scan = scan_folder(folder, dvc_caches(Path.cwd()))
+    unreadable = [entry for entry in scan.passed_over if entry.reason in (LEADS_OUT, SPECIAL)]
+    skipped = [
+        Skipped(printable(entry.path.relative_to(folder).as_posix()), entry.reason)
+        for entry in (*scan.faults, *unreadable)
+    ]
+    photos = []
+    for path in scan.images:
+        name = path.relative_to(folder).as_posix()
+        if _is_text(name):
+            photos.append(Photo(photo_key(name), name))
+        else:
+            skipped.append(Skipped(printable(name), "its name is not UTF-8"))
+    if len({photo.key for photo in photos}) != len(photos):
+        raise UserError(f"{folder}: two photographs have the same key, expected other file names")
+    return FoundPhotos(
+        sorted(photos, key=lambda photo: photo.name),
+        sorted(skipped, key=lambda entry: entry.name),
+        _summary(entry for entry in scan.passed_over if entry.reason not in (LEADS_OUT, SPECIAL)),
+    )
 
 
-def _real(link: Path) -> Path:
-    """Where a link leads; of one that leads in a circle, itself."""
-    try:
-        return link.resolve()
-    except (OSError, RuntimeError):  # the latter before Python 3.13
-        return link
+def _summary(passed_over: Iterable[PassedOver]) -> str:
+    return FolderScan(passed_over=list(passed_over)).summary()
 
 
 def _is_text(name: str) -> bool:
@@ -93,23 +88,15 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def photo_keys(names: list[str]) -> dict[str, str]:
-    """A key for each relative path: the path without its ending, `/` as `-`.
+def photo_key(name: str) -> str:
+    """The key of a photograph, which follows from its relative path alone.
 
-    Where that is not unique, too long or has other characters than letters, digits, `_` and `-`,
-    they become `_` and eight hexadecimal digits of the path's SHA-256 are added.
+    The path without its ending, with `_` or `-` for all but letters and digits, at most 43
+    characters of it, then `-` and 64 bits of the path's SHA-256 in hexadecimal.
     """
-    plain = {name: str(Path(name).with_suffix("")).replace("/", "-") for name in names}
-    uses = Counter(key.lower() for key in plain.values())
-    keys = {}
-    for name, key in plain.items():
-        if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{_MAX_KEY}}}", key) or uses[key.lower()] > 1:
-            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-            key = f"{re.sub('[^A-Za-z0-9_-]', '_', key)[: _MAX_KEY - 9]}-{digest}"
-        keys[name] = key
-    if len(set(keys.values())) != len(keys):
-        raise UserError("two photographs come to the same key, expected other file names")
-    return keys
+    readable = str(Path(name).with_suffix("")).replace("/", "-")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', readable)[:_READABLE]}-{digest}"
 
 
 def decode(folder: Path, photo: Photo, settings: DataSettings) -> np.ndarray:
@@ -122,9 +109,7 @@ def decode(folder: Path, photo: Photo, settings: DataSettings) -> np.ndarray:
     try:
         image = read_image(path, max_pixels=settings.max_pixels)
     except UserError as error:
-        raise UnusableError(str(error).removeprefix(f"{path}: ")) from None
-    except Exception as error:  # a damaged file can raise anything in a decoder
-        raise UnusableError(f"{type(error).__name__} while decoding: {error}") from None
+        raise UnusableError(str(error).removeprefix(f"{printable(path)}: ")) from None
     if min(image.size) < settings.min_side:
         raise UnusableError(
             f"{image.width}x{image.height} pixels, expected a shorter side of at least "

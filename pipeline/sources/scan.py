@@ -35,6 +35,9 @@ class PhotoScan:
 
     usable: tuple[ScannedPhoto, ...]
     skipped: tuple[Skipped, ...]
+    """Photographs that cannot be used."""
+    passed_over: str = ""
+    """Counts, by reason, of the folder's other files, in one line."""
 
     @property
     def skipped_fraction(self) -> float:
@@ -61,7 +64,8 @@ def scan_photos(
 ) -> PhotoScan:
     """Decode every photograph once, to learn which are usable. UserError where there is none."""
     folder = Path(data.photos).resolve()
-    photos, skipped = discover(folder)
+    found = discover(folder)
+    photos, skipped = found.photos, found.skipped
     usable: list[ScannedPhoto] = []
 
     def keep(index: int, result: ScannedPhoto | Skipped) -> None:
@@ -74,14 +78,17 @@ def scan_photos(
     proof = FilesProof.of(folder, [photo.name for photo in photos])
     worker = functools.partial(_scanner, proof, data)
     failures = run_tasks(worker, photos, executor=executor, workers=workers, on_result=keep)
-    # A photograph that brings its decoder down is lost like any other.
+    # A photograph that kills its worker is skipped like any other.
     skipped += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
     if not usable:
         reasons = counted_reasons(skipped) if skipped else "the folder holds no image"
+        if found.passed_over:
+            reasons += f"; {found.passed_over}"
         raise UserError(f"{data.photos}: found no usable photograph: {reasons}")
     return PhotoScan(
         tuple(sorted(usable, key=lambda entry: entry.photo.key)),
         tuple(sorted(skipped, key=lambda entry: entry.name)),
+        found.passed_over,
     )
 
 

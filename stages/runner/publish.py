@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.shards.manifest import Manifest, is_intact
+from pipeline.shards.manifest import MANIFEST, Manifest, is_intact
 from pipeline.storage.location import file_sizes
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
@@ -24,15 +24,14 @@ def publish(source: Path, out: Path) -> None:
 def publish_sets(folders: Iterable[Path], out: Path, texts: Mapping[str, str]) -> None:
     """Replaces `out` by a folder that holds `folders`, sets of shards, and text files by name.
 
-    Raises `UserError` where a shard is not what its manifest says.
+    Raises `UserError` where a shard is missing or not what its manifest lists.
     """
     with _replacement(out) as partial:
         partial.mkdir()
         for name, text in texts.items():
             write_atomic(partial / name, text)
         for folder in folders:
-            copied = _link_or_copy(folder, partial / folder.name)
-            _check_shards(partial / folder.name, hashes=copied)
+            _place_set(folder, partial / folder.name)
 
 
 def partial_path(out: Path) -> Path:
@@ -79,14 +78,22 @@ def _link_or_copy(source: Path, target: Path) -> bool:
         return True
 
 
-def _check_shards(folder: Path, *, hashes: bool) -> None:
-    manifest = Manifest.load(folder)
+def _place_set(source: Path, target: Path) -> None:
+    """Gives `target` the manifest of a set and its shards, unless they are in a storage."""
+    manifest = Manifest.load(source)
+    target.mkdir()
+    _link_or_copy(source / MANIFEST, target / MANIFEST)
     if manifest.location is not None:
         return
-    sizes = file_sizes(folder)
+    copied = {}
     for row in manifest.shards:
-        path = folder / row.name
-        if not (is_intact(path, row, sizes) if hashes else sizes.get(row.name) == row.bytes):
+        if not (source / row.name).is_file():
+            raise UserError(f"{source / row.name}: missing, expected the shard of a finished set")
+        copied[row.name] = _link_or_copy(source / row.name, target / row.name)
+    sizes = file_sizes(target)
+    for row in manifest.shards:
+        path = target / row.name
+        if not (is_intact(path, row, sizes) if copied[row.name] else sizes[row.name] == row.bytes):
             raise UserError(
                 f"{path}: found other bytes than its manifest lists, expected SHA-256 {row.sha256}"
             )

@@ -52,7 +52,7 @@ def main() -> None:
         timed(step)
 
     folder = Path(data.photos)
-    found, _ = photos.discover(folder)
+    found = photos.discover(folder).photos
     decoded = [photos.decode(folder, photo, data) for photo in found[:8]]
     for size in options.sizes:
         crops = []

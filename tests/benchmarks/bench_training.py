@@ -48,7 +48,7 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.folder import find_images
+from tvqrap.images.folder import scan_folder
 from tvqrap.images.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -66,7 +66,7 @@ def crops(photos: Path, side: int, count: int, chosen: slice = slice(0, 8)) -> l
     """HR crops, uint8 (side, side, 3), cut at random from reduced photographs."""
     generator = np.random.default_rng(0)
     images = []
-    for path in find_images(photos)[chosen]:
+    for path in scan_folder(photos).images[chosen]:
         image = read_image(path)
         image.thumbnail((4 * side, 4 * side))
         scale = side / min(image.size)

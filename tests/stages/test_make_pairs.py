@@ -73,3 +73,15 @@ def test_too_much_loss_fails_the_stage(stage, tmp_path):
     with pytest.raises(UserError, match=r"max_skipped_fraction: found 9 of 17 .* at most 50"):
         make_pairs.make_pairs(stage)
     assert not (tmp_path / "data").exists()
+
+
+def test_all_counts_are_checked_before_any_set_is_cut(stage, tmp_path):
+    sets = dict(stage.params.pairs.sets)
+    sets["test"] = sets["test"].model_copy(update={"count": 10_000})
+    pairs = stage.params.pairs.model_copy(update={"sets": sets})
+    params = SimpleNamespace(data=stage.params.data, pairs=pairs)
+    with pytest.raises(
+        UserError, match=r"^pairs\.sets\.test\.count: found 10000, expected at most"
+    ):
+        make_pairs.make_pairs(replace(stage, params=cast(Params, params)))
+    assert not list((tmp_path / "scratch").rglob("*.tar"))

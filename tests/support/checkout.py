@@ -10,6 +10,15 @@ from pathlib import Path
 from stages.profile import expanded, profile_path
 from tests.support.paths import ROOT
 
+STAGES = [
+    "make_pairs",
+    "train_tokenizer",
+    "extract_tokens",
+    "train_predictor",
+    "finetune_rap",
+    "evaluate",
+]
+
 
 @dataclass(frozen=True)
 class Checkout:

@@ -12,6 +12,7 @@ PACKAGES = ("tvqrap", "pipeline", "stages")
 NOT_INPUTS = (
     "tvqrap/config/",
     "tvqrap/runtime/atomic.py",
+    "tvqrap/runtime/documents.py",
     "tvqrap/runtime/errors.py",
     "tvqrap/runtime/progress.py",
     "tvqrap/runtime/signals.py",

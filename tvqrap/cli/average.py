@@ -1,4 +1,4 @@
-"""`tvqrap-cli average`: the mean of upscalers that were trained on from the same model."""
+"""`tvqrap-cli average`: the mean of upscalers that were trained from the same model."""
 
 from math import isfinite
 from pathlib import Path
@@ -10,14 +10,14 @@ from tvqrap.runtime.errors import UsageError, UserError
 
 
 def average(
-    models: Annotated[list[Path], typer.Argument(help="Two or more upscalers' folders.")],
+    models: Annotated[list[Path], typer.Argument(help="Model folders of two or more upscalers.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")],
     parts: Annotated[
-        str, typer.Option(help="Of each model, as 2,1 (two thirds and one); equal if not given.")
+        str, typer.Option(help="Relative weight of each model, e.g. 2,1; equal by default.")
     ] = "",
-    overwrite: Annotated[bool, typer.Option(help="Replace a model that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing model.")] = False,
 ) -> None:
-    """Write the mean of upscalers' weights, as between a smooth and a sharp one."""
+    """Write the mean of upscalers' weights, for example of a smooth and a sharp one."""
     shares = _shares(parts, len(models))
     from tvqrap.convert.average import average_upscalers
     from tvqrap.pretrained.folder import holds_model
@@ -36,7 +36,7 @@ def _shares(parts: str, models: int) -> list[float]:
     try:
         shares = [float(part) for part in parts.split(",")] if parts else [1.0] * models
     except ValueError:
-        raise UsageError(f"--parts: found {parts!r}, expected numbers as 2,1") from None
+        raise UsageError(f"--parts: found {parts!r}, expected numbers such as 2,1") from None
     if len(shares) != models or not all(isfinite(share) for share in shares) or not sum(shares):
         raise UsageError(
             f"--parts: found {parts!r}, expected {models} numbers with a sum other than 0"

@@ -1,4 +1,4 @@
-"""`tvqrap-cli benchmark`: what upscaling costs, side by side."""
+"""`tvqrap-cli benchmark`: the cost of upscaling with several networks."""
 
 import json
 import os
@@ -24,28 +24,30 @@ def benchmark(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help="Model folders, files that spandrel knows, or untrained networks of the published "
-            "sizes: paper (ours), rrdb, swinir, dat, hat; package is the one that comes along. "
-            "All of the names, if none is given.",
+            help="Model folders, files that spandrel knows, or names of networks: package (the "
+            "packaged model) and the untrained paper (ours), rrdb, swinir, dat and hat. By default "
+            "all names.",
         ),
     ] = None,
     sides: Annotated[str, typer.Option(help="Sides of square LR images.")] = SIDES,
-    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each, after one more.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Timed runs of each network, after one that is not timed.")
+    ] = 5,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Arithmetic threads; torch's choice if not given.")
+        int | None, typer.Option(min=1, help="Arithmetic threads; by default torch's choice.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write the numbers as JSON.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Measure milliseconds, parameters, arithmetic and peak memory of upscaling one image.
 
-    Prints a Markdown table. The networks take turns; numbers are medians of the rounds.
+    Prints a Markdown table. The networks take turns; times are medians of the rounds.
     """
     if not all(part.strip().isdecimal() and int(part) >= 1 for part in sides.split(",")):
-        raise UsageError(f"--sides: found {sides!r}, expected numbers with commas between")
+        raise UsageError(f"--sides: found {sides!r}, expected numbers separated by commas")
     import torch
 
     from tvqrap.cost.benchmark import measure

@@ -1,4 +1,4 @@
-"""`tvqrap-cli decompose`: what a tokenizer keeps of a photograph in structure and in codes."""
+"""`tvqrap-cli decompose`: a photograph reconstructed from its structure and its codes."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,37 +13,35 @@ if TYPE_CHECKING:
     from tvqrap.decomposition import Decomposition
 
 MAX_SIDE = 1024
-"""The paper's network takes 2.3 kB of memory a pixel: 2.4 GB for a square of this side."""
+"""The paper's network takes 2.3 kB of memory per pixel: 2.4 GB at this width and height."""
 
 PICTURES = ("input", "both", "structure", "texture", "codes", "sheet")
 
 
 def decompose(
-    photo: Annotated[Path, typer.Argument(help="An image; it is taken as HR.")],
+    photo: Annotated[Path, typer.Argument(help="An image, taken as HR.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")],
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Tokenizer's folder; a checkout's own run or the package's if not given."
+            help="Model folder of a tokenizer; by default the checkout's own or the package's."
         ),
     ] = None,
     max_side: Annotated[
         int,
-        typer.Option(
-            min=32, help="A photograph with a longer side than this is reduced to it first."
-        ),
+        typer.Option(min=32, help="Photographs with a longer side are reduced to this side first."),
     ] = MAX_SIDE,
-    overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing pictures.")] = False,
 ) -> None:
-    """Write what structure, codes and both keep of a photograph, and a map of the codes.
+    """Reconstruct a photograph from its structure, its codes and both, and map the codes.
 
-    As in Figure 9 of the paper: structure.png is decoded from the structure alone, texture.png
-    from the codes alone, both.png from both; sheet.png shows them side by side.
+    Figure 9 of the paper: structure.png is decoded from the structure alone, texture.png from the
+    codes alone, both.png from both; sheet.png shows all pictures side by side.
     """
     _check_overwrite(photo, output, overwrite)
     folder = model or default_model("tokenizer")
 
-    from tvqrap.decomposition import decompose as take_apart
+    from tvqrap.decomposition import decompose as decompose_photo
     from tvqrap.decomposition import reduce_to
     from tvqrap.images.open import read_image
     from tvqrap.pretrained.folder import load_tokenizer
@@ -52,15 +50,15 @@ def decompose(
     whole = read_image(photo)
     image = reduce_to(whole, max_side)
     try:
-        parts = take_apart(tokenizer, image)
+        parts = decompose_photo(tokenizer, image)
     except ValueError as error:
         raise UserError(f"{folder}: with {photo}: {error}") from None
     except RuntimeError as error:
-        if "allocate" not in str(error):  # torch's words where memory runs out
+        if "allocate" not in str(error):  # torch has no class of its own for it on a CPU
             raise
         raise UserError(
-            f"{photo}: {image.width}x{image.height} takes more memory than there is, "
-            f"--max-side {max_side} can be lowered"
+            f"{photo}: {image.width}x{image.height} does not fit into the memory; "
+            f"lower --max-side {max_side}"
         ) from None
     _write(output, photo.name, parts)
     if image.size != whole.size:
@@ -72,7 +70,7 @@ def decompose(
 
 
 def _write(output: Path, name: str, parts: "Decomposition") -> None:
-    """All pictures, or none: they are written aside first."""
+    """Writes all pictures or none: they are written to a temporary folder first."""
     from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
     from tvqrap.images.save import save_png
 
@@ -80,15 +78,15 @@ def _write(output: Path, name: str, parts: "Decomposition") -> None:
     sheet = contact_sheet(list(pictures), [SheetRow(name, list(pictures.values()))])
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".", dir=output) as aside:
-            save_png(Path(aside) / "sheet.png", sheet)
+        with TemporaryDirectory(prefix=".", dir=output) as temporary:
+            save_png(Path(temporary) / "sheet.png", sheet)
             for title, picture in pictures.items():
-                save_png(Path(aside) / f"{title}.png", picture)
+                save_png(Path(temporary) / f"{title}.png", picture)
             for title in PICTURES:
-                made = Path(aside) / f"{title}.png"
+                made = Path(temporary) / f"{title}.png"
                 if made.exists():
                     made.replace(output / made.name)
-                else:  # of a tokenizer with a structure branch, from an earlier call
+                else:  # written by an earlier call with a structure branch
                     (output / made.name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error})") from None
@@ -99,7 +97,7 @@ def _summary(parts: "Decomposition") -> str:
     use = f"{used}, perplexity {parts.use.perplexity:.1f}"
     texture = f"{parts.psnr(parts.texture):.2f} dB"
     if parts.both is None or parts.structure is None or parts.structure_share is None:
-        return f"{use}, no structure branch: PSNR {texture} from the codes, all there is"
+        return f"{use}, no structure branch: PSNR {texture} from the codes"
     return (
         f"{use}, structure share {parts.structure_share:.0%}, "
         f"PSNR {parts.psnr(parts.both):.2f} dB "
@@ -113,6 +111,8 @@ def _check_overwrite(photo: Path, output: Path, overwrite: bool) -> None:
     for title in PICTURES:
         path = output / f"{title}.png"
         if path.resolve() == photo.resolve():
-            raise UserError(f"{path}: would be written over, and is the input")
+            raise UserError(
+                f"{path}: is the input and would be overwritten, expected another folder"
+            )
         if path.exists() and not overwrite:
             raise UserError(f"{path}: exists already; --overwrite replaces it")

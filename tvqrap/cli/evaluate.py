@@ -98,13 +98,7 @@ def evaluate(
     names = _metric_names(metrics)
     if (output / "metrics.json").exists() and not overwrite:
         raise UserError(f"{output}: holds results already; --overwrite replaces them")
-    named = _named(models)
-    upscalers, finished = _sort(named)
-    if pairs is not None and finished:
-        raise UsageError(f"{next(iter(finished.values()))}: finished images need --gt or --lq")
-    if gt is not None and lq is None and upscalers:
-        raise UsageError("--lq is missing: upscalers need LR images")
-    chosen = Models(list(named), _methods(upscalers, device, tile), finished)
+    chosen = _chosen(models, device, tile, lr=gt is None or lq is not None, files=pairs is None)
     if pairs is not None:
         tests = from_shards(pairs, chosen)
     elif realsr is not None:
@@ -115,6 +109,17 @@ def evaluate(
         names = _without_hr(names, metrics != DEFAULT_METRICS)
     source = printable(str(pairs or realsr or gt or lq))
     _run(tests, chosen, names, weights, output, source, workers, overwrite)
+
+
+def _chosen(given: list[str], device: str, tile: int, *, lr: bool, files: bool) -> Models:
+    """The models of the command line; `lr` and `files`: whether the set has LR, and is of files."""
+    named = _named(given)
+    upscalers, finished = _sort(named)
+    if finished and not files:
+        raise UsageError(f"{next(iter(finished.values()))}: finished images need --gt or --lq")
+    if upscalers and not lr:
+        raise UsageError("--lq is missing: upscalers need LR images")
+    return Models(list(named), _methods(upscalers, device, tile), finished)
 
 
 def _run(

@@ -21,35 +21,37 @@ from tvqrap.cli import (
     tokens,
     upscale,
 )
+from tvqrap.runtime.cores import watch_cores
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.signals import exit_on_sigterm
+from tvqrap.runtime.text import printable
 
 _CHECKOUT_PACKAGES = ("pipeline", "stages")
 
 
 class _Commands(TyperGroup):
-    """Shows what users can mend as one line on standard error, with its exit code."""
+    """Shows an error that users can mend as one line on standard error, with its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        watch_cores()
         try:
-            return super().invoke(ctx)
+            with exit_on_sigterm():
+                return super().invoke(ctx)
         except UserError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
+            message, exit_code = str(error), error.exit_code
         except OSError as error:
             if error.errno == errno.EPIPE or error.strerror is None:
                 raise
             # Of a file or folder that the user named; what can be foreseen has a better line.
             where = f"{error.filename}: " if error.filename is not None else ""
-            typer.echo(f"error: {where}{error.strerror}", err=True)
-            raise typer.Exit(UserError.exit_code) from None
+            message, exit_code = f"{where}{error.strerror}", UserError.exit_code
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _CHECKOUT_PACKAGES:
                 raise
-            typer.echo(
-                "error: this command needs a checkout of the project, installed in editable mode",
-                err=True,
-            )
-            raise typer.Exit(UserError.exit_code) from None
+            message = "this command needs a checkout of the project, installed in editable mode"
+            exit_code = UserError.exit_code
+        typer.echo(f"error: {printable(message)}", err=True)
+        raise typer.Exit(exit_code)
 
 
 app = typer.Typer(
@@ -89,3 +91,7 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+if __name__ == "__main__":
+    app(prog_name="tvqrap-cli")

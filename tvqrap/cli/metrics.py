@@ -1,4 +1,4 @@
-"""`tvqrap-cli metrics`: which metrics can be had here, and fetching what they need."""
+"""`tvqrap-cli metrics`: the usable metrics, and download of their weights."""
 
 import json
 from pathlib import Path
@@ -14,31 +14,29 @@ if TYPE_CHECKING:
 
 def metrics(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="METRIC...", help="All, if none is given.")
+        list[str] | None, typer.Argument(metavar="METRIC...", help="By default all.")
     ] = None,
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download the weights that are missing.")
-    ] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download missing weights.")] = False,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Folder of the weights, to look in and to fetch to."),
+        typer.Option(help="Folder to search for weights and to download to."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List the metrics: what they are, which can be used here, and why the others cannot."""
+    """List the metrics, whether they can be used here, and the reasons why not."""
     from tvqrap.evaluation.metrics.registry import METRICS
     from tvqrap.evaluation.metrics.weights import fetch_weights
 
     for name in names or ():
         if name not in METRICS:
-            raise UsageError(f"{name!r} is not known, expected of {', '.join(METRICS)}")
+            raise UsageError(f"{name!r} is not known, expected {', '.join(METRICS)}")
     chosen: list[MetricName] = [name for name in METRICS if not names or name in names]
     failed = []
     if fetch:
         for name in chosen:
             try:
                 for path in fetch_weights(name, weights):
-                    typer.echo(f"{path}: fetched for {name}", err=True)
+                    typer.echo(f"{path}: downloaded for {name}", err=True)
             except UserError as error:
                 failed.append(f"{name}: {error}")
     problems = {name: _problem(name, weights) for name in chosen}
@@ -55,7 +53,7 @@ def metrics(
 
 
 def _problem(name: "MetricName", weights: Path | None) -> str | None:
-    """Why a metric cannot be used; None where it can."""
+    """The reason why a metric cannot be used; None where it can."""
     from tvqrap.evaluation.metrics.pyiqa import pyiqa_version
     from tvqrap.evaluation.metrics.registry import METRICS
     from tvqrap.evaluation.metrics.weights import check_weights, find_weights
@@ -91,7 +89,7 @@ def _print(problems: "dict[MetricName, str | None]", weights: Path | None) -> No
     for name, problem in problems.items():
         metric = METRICS[name]
         needs = "HR, the set" if metric.of_set else "HR" if metric.reference else "nothing"
-        # A path does not fit beside the rest, and a name that is cut cannot be copied.
+        # The reasons hold paths, which are too long for a column.
         state = "usable" if problem is None else "not usable"
         table.add_row(name, metric.title, metric.better, needs, state)
     Console().print(table)
@@ -102,4 +100,4 @@ def _print(problems: "dict[MetricName, str | None]", weights: Path | None) -> No
     if lacking:
         places = ", ".join(str(folder) for folder in folders(weights))
         typer.echo(f"Not found in {places}.")
-        typer.echo(f"tvqrap-cli metrics --fetch {' '.join(lacking)}: fetches the weights")
+        typer.echo(f"tvqrap-cli metrics --fetch {' '.join(lacking)}: downloads the weights")

@@ -72,7 +72,7 @@ def preview(
             + ", ".join(settings.pairs.degradations)
         )
     if source.is_dir():
-        folder, photos = source, discover(source)[0]
+        folder, photos = source, discover(source).photos
     else:
         folder, photos = source.parent, [Photo("photo", source.name)]
     images, lost = [], []

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _UNIT = 1000
 """LR pixels that the progress counts as one."""
+_LARGEST_INPUT = 2**31
+"""Bytes that standard input may hold."""
 
 
 def upscale(
@@ -62,6 +64,9 @@ def upscale(
         int | None,
         typer.Option(help="Side of tiles in LR pixels; 256, or less where memory is short."),
     ] = None,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels of the largest photograph that is read.")
+    ] = 100_000_000,
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of a folder.")
     ] = False,
@@ -80,14 +85,20 @@ def upscale(
         raise UsageError(f"--outscale: found {outscale:g}, expected more than 0, at most 64")
     found = find_jobs(inputs, output, form, follow_links)
     for line in found.notes:
-        typer.echo(printable(line), err=True)
-    run = _Run(form, outscale, quality)
+        _say(line)
+    folder = model or default_model("rap")
+    settings = {"outscale": f"{outscale:g}", "colour": colour, "precision": precision}
+    if form.lossy:
+        settings["quality"] = str(quality or 95)
+    run = _Run(form, outscale, quality, max_pixels, folder, settings)
     jobs = run.to_do(found.jobs, overwrite)
-    sizes = run.sizes(jobs)
-    if sizes:
-        run.upscale(sizes, _upscaler(model, device, precision, colour, tile))
-    for line in (*found.faults, *run.failed):
-        typer.echo(printable(line), err=True)
+    try:
+        sizes = run.sizes(jobs)
+        if sizes:
+            run.upscale(sizes, _upscaler(folder, device, precision, colour, tile))
+    finally:  # an interruption loses no line
+        for line in (*found.faults, *run.failed):
+            _say(line)
     if run.failed:
         raise UserError(f"{len(run.failed)} of {len(found.jobs)} images could not be upscaled")
     if found.faults:
@@ -95,17 +106,29 @@ def upscale(
 
 
 class _Run:
-    """The work on a list of jobs; what goes wrong with one is noted and the next is done."""
+    """The work on a list of jobs; a fault of one is noted and the next is done."""
 
-    def __init__(self, form: "Format", outscale: float, quality: int | None) -> None:
+    def __init__(
+        self,
+        form: "Format",
+        outscale: float,
+        quality: int | None,
+        max_pixels: int,
+        model: Path,
+        settings: dict[str, str],
+    ) -> None:
         self.form = form
         self.outscale = outscale
         self.quality = quality
+        self.max_pixels = max_pixels
+        self.model = model
+        self.settings = settings
+        """Choices that an output depends on, beside its photograph and the model."""
         self.failed: list[str] = []
         self.piped = b""
 
     def to_do(self, found: list[Job], overwrite: bool) -> list[Job]:
-        """The jobs that are not done already; says how many are, and which outputs are stale."""
+        """The jobs without an output; says how many have one, and which outputs are stale."""
         jobs, done = [], 0
         for job in found:
             if job.target == STREAM or not is_there(job.target):
@@ -114,53 +137,78 @@ class _Run:
                 self.failed.append(f"{job.target}: is a folder, expected an image or nothing")
             elif overwrite:
                 jobs.append(job)
+            elif problem := self._difference(job):
+                self.failed.append(f"{job.target}: {problem}; --overwrite replaces it")
             else:
                 done += 1
-                if job.source != STREAM and _is_newer(job.source, job.target):
-                    typer.echo(f"{job.target}: stale, {job.source} has changed since", err=True)
         if done:
             count = f"{done} of {len(found)} " if len(found) > 1 else ""
             there = f"{'is' if done == 1 else 'are'} there already, skipped; --overwrite replaces"
             name = found[0].target.name if len(found) == 1 else "outputs"
-            typer.echo(f"{name}: {count}{there}", err=True)
+            _say(f"{name}: {count}{there}")
         return jobs
+
+    def _difference(self, job: Job) -> str:
+        """How an output differs from what would be made now; empty where it does not."""
+        from tvqrap.cli.upscale_record import difference, read_record
+
+        record = read_record(job.target)
+        if record is None:
+            if job.source != STREAM and _is_newer(job.source, job.target):
+                _say(f"{job.target}: stale, {job.source} has changed since")
+            return ""
+        try:
+            return difference(record, self.record(job))
+        except OSError:  # a photograph that is gone cannot have changed
+            return ""
+
+    def record(self, job: Job) -> dict[str, str]:
+        """What a job's output depends on."""
+        from tvqrap.cli.upscale_record import SOURCE, source_digest
+        from tvqrap.pretrained.folder import read_config
+
+        if "model" not in self.settings:
+            self.settings["model"] = read_config(self.model).fingerprint[:12]
+        source = self._piped() if job.source == STREAM else job.source
+        return {**self.settings, SOURCE: source_digest(source)}
+
+    def _piped(self) -> bytes:
+        """The content of standard input."""
+        if not self.piped:
+            self.piped = sys.stdin.buffer.read(_LARGEST_INPUT + 1)
+        if len(self.piped) > _LARGEST_INPUT:
+            raise UserError(f"standard input: holds more than {_LARGEST_INPUT} bytes")
+        return self.piped
 
     def sizes(self, jobs: list[Job]) -> list[tuple[Job, tuple[int, int]]]:
         """The jobs that can be done, with the (width, height) of their photographs."""
         from tvqrap.photo_io.formats import check_fits_format
-        from tvqrap.photo_io.reader import Header, read_header, read_photo
+        from tvqrap.photo_io.reader import read_header
 
         sizes = []
         for job in jobs:
             try:
-                if job.source == STREAM:
-                    self.piped = sys.stdin.buffer.read()
-                    pixels = read_photo(self.piped).photo.pixels
-                    header = Header(pixels.shape[1], pixels.shape[0], pixels.itemsize > 1)
-                else:
-                    header = read_header(job.source)
+                source = self._piped() if job.source == STREAM else job.source
+                header = read_header(source, self.max_pixels)
                 size = header.width, header.height
                 check_fits_format(str(job.source), self.form, self._enlarged(size), header.deep)
                 sizes.append((job, size))
             except UserError as error:
                 self.failed.append(str(error))
-            except Exception as error:
-                self.failed.append(_told(job, error))
         return sizes
 
     def upscale(self, sizes: list[tuple[Job, tuple[int, int]]], upscaler: "Upscaler") -> None:
         from tvqrap.runtime.progress import progress
 
         total = sum(upscaler.work(height, width) for _, (width, height) in sizes)
-        finished = shown = 0
-
         with progress("upscale", total=-(-total // _UNIT), unit="kpixel") as advance:
+            finished = 0
 
-            def seen(pixels: int) -> None:
-                nonlocal finished, shown
+            def seen(pixels: int, worked: bool = True) -> None:
+                nonlocal finished
+                count = -(-(finished + pixels) // _UNIT) + finished // -_UNIT
                 finished += pixels
-                advance(-(-finished // _UNIT) - shown, note)
-                shown = -(-finished // _UNIT)
+                advance(count, note) if worked else advance(0, note, skipped=count)
 
             for number, (job, (width, height)) in enumerate(sizes, 1):
                 note = f"{job.source.name} ({number} of {len(sizes)})"
@@ -173,16 +221,17 @@ class _Run:
                     self.failed.append(f"{job.target}: cannot be written ({error})")
                 except Exception as error:  # one photograph's oddity is not the others' end
                     self.failed.append(_told(job, error))
-                # What failed half-way counts as done with.
-                seen(before + upscaler.work(height, width) - finished)
+                # The rest of a photograph that failed half-way is not to do any more.
+                seen(before + upscaler.work(height, width) - finished, worked=False)
 
     def _one(self, job: Job, upscaler: "Upscaler", seen: Callable[[int], None]) -> None:
         from tvqrap.photo_io.reader import read_photo
         from tvqrap.runtime.atomic import atomic_path
 
-        read = read_photo(self.piped if job.source == STREAM else job.source)
-        if read.frames > 1:
-            typer.echo(f"{job.source}: holds {read.frames} images, the first is upscaled", err=True)
+        source = self.piped if job.source == STREAM else job.source
+        read = read_photo(source, self.max_pixels)
+        for note in read.notes:
+            _say(f"{job.source}: {note}")
 
         left_out = list(read.left_out)
 
@@ -200,7 +249,7 @@ class _Run:
                 write(file)
         if left_out:
             names = ", ".join(left_out)
-            typer.echo(f"{job.source}: left out, broken or too large: {names}", err=True)
+            _say(f"{job.source}: left out, broken or not possible in this file: {names}")
 
     def _write(
         self,
@@ -210,6 +259,8 @@ class _Run:
         upscaler: "Upscaler",
         seen: Callable[[int], None],
     ) -> list[str]:
+        from tvqrap.cli.upscale_record import record_line
+        from tvqrap.photo_io.metadata import signed
         from tvqrap.photo_io.photo import enlarged_rows
         from tvqrap.photo_io.writer import write_photo
 
@@ -217,7 +268,8 @@ class _Run:
         size = self._enlarged((width, height))
         try:
             rows = enlarged_rows(read.photo, lambda lr: upscaler.rows(lr, seen), size)
-            return write_photo(file, self.form, rows, size, read.metadata, self.quality)
+            metadata = signed(read.metadata, record_line(self.record(job)))
+            return write_photo(file, self.form, rows, size, metadata, self.quality)
         except ValueError as error:
             raise UserError(f"{job.source}: {error}") from None
         except (MemoryError, RuntimeError) as error:
@@ -235,6 +287,10 @@ class _Run:
         return width, height
 
 
+def _say(line: str) -> None:
+    typer.echo(printable(line), err=True)
+
+
 def _is_newer(source: Path, target: Path) -> bool:
     try:
         return source.stat().st_mtime > target.stat().st_mtime
@@ -249,14 +305,15 @@ def _told(job: Job, error: Exception) -> str:
 
 
 def _upscaler(
-    model: Path | None, device: str, precision: Any, colour: Any, tile: int | None
+    folder: Path, device: str, precision: Any, colour: Any, tile: int | None
 ) -> "Upscaler":
-    folder = model or default_model("rap")
+    from tvqrap.runtime.cores import use_idle_cores
     from tvqrap.runtime.device import select_device
     from tvqrap.runtime.memory import keep_freed_memory
     from tvqrap.upscaling.upscaler import Upscaler
 
     select_device(device, "--device")
+    use_idle_cores()
     keep_freed_memory()
     try:
         return Upscaler.from_pretrained(

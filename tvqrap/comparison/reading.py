@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tvqrap.photo_io.photo import eight_bits
+from tvqrap.images.high_bit_depth import eight_bits
 from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
@@ -29,11 +29,14 @@ def read_scored(path: Path) -> ScoredFile:
     rounded to 8, as the scores are of 8 bits, and a note says so.
     """
     try:
-        photo = read_photo(path).photo
+        read = read_photo(path)
     except UserError as error:
         return ScoredFile(printable(str(error)))
+    photo = read.photo
     if photo.alpha is not None:
         return ScoredFile(f"{printable(path)}: is transparent, expected opaque pixels")
-    deep = photo.pixels.dtype == np.uint16
-    note = f"{printable(path)}: 16 bits reduced to 8" if deep else ""
+    notes = [*read.notes]
+    if photo.pixels.dtype == np.uint16:
+        notes.append("16 bits reduced to 8")
+    note = f"{printable(path)}: {'; '.join(notes)}" if notes else ""
     return ScoredFile(eight_bits(photo.pixels), note)

@@ -1,7 +1,7 @@
-"""Means of upscalers: between two that were trained on from the same model lies a third.
+"""Means of the weights of upscalers that were trained from the same model.
 
-Their faults differ and shrink in the mean, what they agree on stays. ESRGAN (Wang et al., 2018,
-section 3.4) goes from smooth to sharp that way.
+Errors that differ between the models shrink in the mean. ESRGAN (Wang et al., 2018, section 3.4)
+interpolates between a smooth and a sharp network this way.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,8 @@ from tvqrap.runtime.errors import UserError
 def average_upscalers(folders: Sequence[Path], parts: Sequence[float], output: Path) -> ModelConfig:
     """Writes a model folder whose weights are the mean of others', weighted by `parts`.
 
-    `parts` are relative to their sum, which must not be 0; a negative part goes beyond the others.
-    Codes and structure have a meaning of their own in each tokenizer, so all must have one
-    codebook, to the bit.
+    `parts` are relative to their sum, which must not be 0; a negative part extrapolates. Codes and
+    structure mean different things to different tokenizers, so all codebooks must be equal.
 
     Raises `UserError` where a folder holds no upscaler, or one that differs from the first in
     architecture, assignment or codebook.
@@ -31,15 +30,15 @@ def average_upscalers(folders: Sequence[Path], parts: Sequence[float], output: P
         network = load_upscaler(folder)
         if not total:
             first = network
-        for name, ours, its in (
+        for name, value, expected in (
             ("architecture", config.architecture, configs[0].architecture),
             ("assignment", config.assignment, configs[0].assignment),
         ):
-            if ours != its:
-                raise UserError(f"{folder}: {name} {ours}, expected {folders[0]}'s, {its}")
+            if value != expected:
+                raise UserError(f"{folder}: {name} is {value}, expected {expected} as {folders[0]}")
         if not network.codebook.embedding.weight.equal(first.codebook.embedding.weight):
-            raise UserError(f"{folder}: another codebook than {folders[0]}'s")
-        # In float64: equal weights stay what they are, and the order of the folders is no matter.
+            raise UserError(f"{folder}: another codebook than that of {folders[0]}")
+        # In float64, the mean of equal weights is exact and the order of folders has no effect.
         for name, value in network.state_dict().items():
             total[name] = total.get(name, 0) + value.double() * (part / whole)
     first.load_state_dict(total)

@@ -1,4 +1,4 @@
-"""Names of tensors here, and in the authors' published checkpoints. Torch-free."""
+"""Maps our names of tensors to those in the authors' published checkpoints. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PREDICTOR_PREFIXES = (
     "ft_layers_low.",
     "idx_pred_layer_low.",
 )
-"""Published names that begin so are the predictor's, all others the tokenizer's."""
+"""Prefixes of the predictor's published names; all other names are the tokenizer's."""
 
-# Our prefix, the authors', and the layer of the authors' list that is our first.
+# Our prefix, the authors' prefix, and the index of our first layer in the authors' list.
 _LISTS = (
     ("encoder.texture.", "encoder.blocks.", 0),
     ("encoder.structure.", "encoder.blocks.", 13),
@@ -46,21 +46,21 @@ _WITHIN = (
 )
 
 
-def reference_name(ours: str) -> str:
-    """What the published checkpoints call a tensor of the paper's `Tokenizer` or `UpscalerNetwork`.
+def reference_name(name: str) -> str:
+    """The published name of a tensor of the paper's `Tokenizer` or `UpscalerNetwork`.
 
     Codebook, structure decoder and decoder have the same names in both networks.
 
     Raises:
-        ValueError: These networks have no part of that name.
+        ValueError: These networks have no tensor of that name.
     """
-    if ours in _SINGLE:
-        return _SINGLE[ours]
-    for prefix, theirs, first in _LISTS:
-        match = re.match(rf"{re.escape(prefix)}(\d+)(\..+)", ours)
+    if name in _SINGLE:
+        return _SINGLE[name]
+    for prefix, published, first in _LISTS:
+        match = re.match(rf"{re.escape(prefix)}(\d+)(\..+)", name)
         if match:
-            name = f"{theirs}{int(match[1]) + first}{match[2]}"
+            found = f"{published}{int(match[1]) + first}{match[2]}"
             for pattern, replacement in _WITHIN:
-                name = re.sub(pattern, replacement, name)
-            return name
-    raise ValueError(f"{ours!r} is no tensor of the paper's networks")
+                found = re.sub(pattern, replacement, found)
+            return found
+    raise ValueError(f"{name!r} is no tensor of the paper's networks")

@@ -1,7 +1,7 @@
-"""A trained upscaler as an ONNX file, for programs without PyTorch.
+"""Exports an upscaler as an ONNX file, for programs without PyTorch.
 
-The graph takes an image of any size: it pads, upscales and crops as `Upscaler` does with an image
-that it upscales whole. Needs the extra `export`.
+The graph takes images of any size: it pads, upscales and crops as `Upscaler` does with an image
+that it does not tile. Needs the extra `export`.
 """
 
 import copy
@@ -26,14 +26,14 @@ from tvqrap.runtime.errors import UserError
 INPUT, OUTPUT = "lr", "sr"
 """Names of the graph's input and output."""
 OPSET = 18
-"""Of ONNX (version 1.13, 2022): what most runtimes have come to take."""
+"""Operator set of ONNX 1.13 (2022), which most runtimes support."""
 
 
 class AnySize(nn.Module):
     """An upscaler's network for LR images (N, 3, H, W) in [-1, 1] of any size, from 1x1 up.
 
-    Upscaled images are (N, 3, 4H, 4W), clamped. The graph holds no decision that depends on the
-    size: `pad_to_multiple` skips sides without padding, this module pads all sides alike.
+    The output is (N, 3, 4H, 4W), clamped. The graph has no branch on the size: `pad_to_multiple`
+    skips sides without padding, this module pads all sides alike.
     """
 
     def __init__(self, network: UpscalerNetwork) -> None:
@@ -51,7 +51,7 @@ class AnySize(nn.Module):
 
 
 def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:
-    """A copy in which enlarging layers are transposed convolutions with kernels worked out."""
+    """A copy in which `Up` layers are transposed convolutions with constant kernels."""
     fixed = copy.deepcopy(network)
     for parent in list(fixed.modules()):
         for name, child in list(parent.named_children()):
@@ -63,8 +63,8 @@ def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:
 def export_onnx(folder: Path, file: Path) -> None:
     """Writes the upscaler in a model folder as ONNX, whole or not at all.
 
-    The metadata say what goes in and comes out, and which model it is; the model's README.md, if it
-    has one, becomes the graph's documentation.
+    The metadata describe input, output and model. The model's README.md, if there is one, becomes
+    the graph's documentation.
 
     Raises:
         UserError: The folder holds no upscaler, or onnx is not installed.
@@ -80,8 +80,8 @@ def export_onnx(folder: Path, file: Path) -> None:
     example = torch.zeros(1, 3, network.multiple, 2 * network.multiple)
     with atomic_path(file) as temporary:
         with torch.no_grad(), warnings.catch_warnings():
-            # That the tracer is the older of two exporters. The newer one works out what divides
-            # each size by symbolic algebra: with windows that takes it minutes.
+            # torch warns that the tracer is its older exporter. The newer one takes minutes to
+            # solve the divisibility of the sizes by windows symbolically.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,

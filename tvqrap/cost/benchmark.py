@@ -1,8 +1,8 @@
-"""What upscaling costs: time, arithmetic, parameters and memory, side by side.
+"""Measures the cost of upscaling: time, arithmetic, parameters and memory.
 
-The networks take turns, so that whatever else the machine does falls on all of them alike; medians
-over the rounds. On a CPU processor time is measured too, on which other work has little influence.
-Memory is that of a process of its own on a CPU, and of the allocator on a GPU.
+The networks take turns, so that other load on the machine affects all of them alike. Times are
+medians over the rounds. On a CPU, processor time is measured too, which depends less on other load.
+Memory is that of a separate process on a CPU, and that of torch's allocator on a GPU.
 """
 
 import functools
@@ -21,30 +21,30 @@ from tvqrap.cost.peak_memory import PeakUnknownError, begin_peak, peak_bytes
 from tvqrap.runtime.errors import UserError
 
 MATRIX = 1536
-"""Side of the square matrices whose product measures the machine."""
+"""Side of the square matrices whose product measures the machine's speed."""
 _MEMORY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network on one size of LR images."""
+    """The cost of one network on one size of LR images."""
 
     model: str
     side: int
-    """Of the square LR image, in pixels."""
+    """Side of the square LR image, in pixels."""
     milliseconds: float
     """Median of the rounds, for one image."""
     processor_milliseconds: float | None
-    """The same in processor time, of all threads together; None on a GPU."""
+    """Median processor time of all threads together; None on a GPU."""
     parameters: int
     operations: int
     """Two for each multiply-add, in convolutions, matrix products and attention."""
     peak_bytes: int | None
-    """Weights, and what upscaling took at most beyond them: on a CPU the growth of a process of its
-    own, on a GPU what torch's allocator held. None where the system does not tell."""
+    """Peak memory: on a CPU the weights and the growth of a separate process, on a GPU the peak of
+    torch's allocator. None where the system does not report it."""
     share: float
-    """Of the machine's arithmetic, as the product of large float32 matrices measures it; on a CPU
-    by processor time, so of the cores that were used."""
+    """Achieved rate over the machine's rate in a product of large float32 matrices; on a CPU both
+    are rates per second of processor time."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Measured:
     """All costs of a run."""
 
     operations_per_second: float
-    """The machine's, by the fastest of the rounds; on a CPU that of one core, by processor time."""
+    """Rate of the machine in the fastest round; on a CPU that of one core, by processor time."""
     costs: tuple[Cost, ...]
     notes: tuple[str, ...] = ()
-    """Why a number is not known."""
+    """Reasons why a number is not known."""
 
 
 def measure(
@@ -66,11 +66,11 @@ def measure(
     device: str = "cpu",
     advance: Callable[[int, str], None] = lambda count, note: None,
 ) -> Measured:
-    """Costs of the networks that `cost_models.build` knows, size by size.
+    """Measures the networks that `tvqrap.cost.networks.build` knows, one size after another.
 
-    Each is run once before it counts, and its operations are counted then. `advance` hears of each
-    run, warm-up included, and of each measurement of memory: `len(models) * len(sides) *
-    (rounds + 2)` times. Raises UserError for a network that is not known.
+    Each network's first run is not timed; its operations are counted. `advance` is called after
+    each run and each measurement of memory: `len(models) * len(sides) * (rounds + 2)` times. Raises
+    UserError for an unknown network.
     """
     built = {name: build(name, device) for name in models}
     fastest = 0.0
@@ -94,7 +94,7 @@ def measure(
             wall = statistics.median(entry.wall for entry in spent[name])
             processor = statistics.median(entry.processor for entry in spent[name])
             counted = processor if device == "cpu" else wall
-            peak = _peak(name, side, device)
+            peak = measure_peak(name, side, device)
             if isinstance(peak, str):
                 notes[f"peak memory is not known: {peak}"] = None
             costs.append(
@@ -142,21 +142,21 @@ def _matrix_rate(device: str) -> float:
     return 2 * MATRIX**3 / (spent.processor if device == "cpu" else spent.wall)
 
 
-def _peak(name: str, side: int, device: str) -> int | str:
-    """Peak memory of one upscaling, in a fresh process, or why it is not known.
+def measure_peak(name: str, side: int, device: str) -> int | str:
+    """Peak memory of one upscaling, in a fresh process, or the reason why it is not known.
 
     Raises UserError where that process dies.
     """
-    # Spawned: a fork would have this process's memory.
+    # Spawned, because a fork would begin with this process's memory.
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_report_peak, args=(name, side, device, theirs), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=report_peak, args=(name, side, device, sender), daemon=True)
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        if not ours.poll(_MEMORY_SECONDS):
+        if not receiver.poll(_MEMORY_SECONDS):
             raise UserError(f"{name}: no answer on {side}x{side} after {_MEMORY_SECONDS:.0f} s")
-        peak: int | str = ours.recv()
+        peak: int | str = receiver.recv()
     except EOFError:
         process.join()
         raise UserError(
@@ -166,7 +166,8 @@ def _peak(name: str, side: int, device: str) -> int | str:
     return peak
 
 
-def _report_peak(name: str, side: int, device: str, pipe: Connection) -> None:
+def report_peak(name: str, side: int, device: str, pipe: Connection) -> None:
+    """Sends the peak memory of one upscaling, or the reason why it is not known, through `pipe`."""
     timed = build(name, device)
     tensors = (*timed.network.parameters(), *timed.network.buffers())
     weights = sum(tensor.nbytes for tensor in tensors)
@@ -178,7 +179,7 @@ def _report_peak(name: str, side: int, device: str, pipe: Connection) -> None:
         pipe.send(torch.cuda.max_memory_allocated())
         return
     try:
-        # Not since the start: libraries that were imported on the way are no part of it.
+        # Memory of libraries that were imported before is not counted.
         before = begin_peak()
         with torch.inference_mode():
             timed.run(lr)

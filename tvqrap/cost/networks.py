@@ -1,6 +1,6 @@
-"""Networks whose cost is measured: ours, others' files, and well-known architectures untrained.
+"""Networks whose cost is measured: model folders, files of weights, untrained references.
 
-What a network costs does not depend on its weights, so the references need no download.
+The cost of a network does not depend on its weights, so the references need no download.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tvqrap.upscaling.upscaler import Upscaler
 
 @dataclass(frozen=True)
 class Timed:
-    """A network that can be run."""
+    """A network that is ready to run."""
 
     run: Callable[[Tensor], Tensor]
     """float32 (1, 3, H, W) to (1, 3, 4H, 4W)."""
@@ -63,27 +63,23 @@ REFERENCES: dict[str, Callable[[], nn.Module]] = {
         "HAT", depths=[6] * 6, window_size=16, compress_ratio=3, squeeze_factor=30, mlp_ratio=2
     ),
 }
-"""By name: untrained networks of the published sizes."""
+"""Untrained networks of the published sizes, by name."""
 
 PAPER = "paper"
 """The paper's network, untrained."""
 
 
 def build(given: str, device: str) -> Timed:
-    """A network by the name of a reference, `paper`, a model folder, or a file that spandrel knows.
+    """Builds a reference, the paper's network, a model folder or a file that spandrel knows.
 
     Raises UserError where it is none of these.
     """
     torch.manual_seed(0)
     path = Path(given)
     if given == PAPER or path.is_dir():
-        ours = (
-            UpscalerNetwork(Architecture(width=1.0, codebook=1024, texture=8, structure=32))
-            if given == PAPER
-            else load_upscaler(path)
-        )
-        upscaler = Upscaler(ours, device=device, tile=1024)
-        return Timed(lambda lr: upscaler(lr * 2 - 1), ours)
+        own = UpscalerNetwork(Architecture()) if given == PAPER else load_upscaler(path)
+        upscaler = Upscaler(own, device=device, tile=1024)
+        return Timed(lambda lr: upscaler(lr * 2 - 1), own)
     if given in REFERENCES:
         try:
             network = REFERENCES[given]().eval().to(device)

@@ -1,32 +1,32 @@
-"""The most memory that this process has had since a moment of one's choice, on Linux.
+"""Peak memory of this process since a chosen moment, on Linux.
 
-`getrusage` cannot say that: its peak is of the process since its start, and a process that was
-started by a larger one begins with that one's.
+The peak of `getrusage` cannot be reset, and a process inherits that of the process that started it.
 """
 
 from pathlib import Path
 
-_RESET = Path("/proc/self/clear_refs")
+RESET = Path("/proc/self/clear_refs")
+"""The file that resets the peak."""
 _STATUS = Path("/proc/self/status")
 _PEAK_ALONE = "5"
-"""What the kernel takes for: begin the peak of the resident memory anew."""
+"""The value that makes the kernel reset the peak of the resident memory."""
 
 
 class PeakUnknownError(Exception):
-    """The system does not tell; the message says what it refused."""
+    """The system does not report the peak; the message names the refused access."""
 
 
 def begin_peak() -> int:
-    """Begins the peak anew; the bytes that are resident now. Raises PeakUnknownError."""
+    """Resets the peak and returns the resident bytes. Raises PeakUnknownError."""
     try:
-        _RESET.write_text(_PEAK_ALONE)
+        RESET.write_text(_PEAK_ALONE)
     except OSError as error:
-        raise PeakUnknownError(f"{_RESET} cannot be written ({error.strerror})") from None
+        raise PeakUnknownError(f"{RESET} cannot be written ({error.strerror})") from None
     return peak_bytes()
 
 
 def peak_bytes() -> int:
-    """Bytes that were resident at most since `begin_peak`. Raises PeakUnknownError."""
+    """Peak of the resident bytes since `begin_peak`. Raises PeakUnknownError."""
     try:
         lines = _STATUS.read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))

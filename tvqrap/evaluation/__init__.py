@@ -1,1 +1,1 @@
-"""Scores of upscaled images with intervals, and the report."""
+"""Scores of upscaled images with intervals, and their report."""

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,20 +125,6 @@ def scan_folder(folder: Path, links_to: Iterable[Path] = ()) -> FolderScan:
     for entries_left in (scan.passed_over, scan.faults):
         entries_left.sort(key=lambda entry: entry.path)
     return scan
-
-
-def find_images(folder: Path, lose: Callable[[str], None] | None = None) -> list[Path]:
-    """The images below a folder, sorted, as `scan_folder` lists them; links may lead anywhere.
-
-    `lose` is told in one line of each folder that cannot be searched; without it, the first is a
-    `UserError`.
-    """
-    scan = scan_folder(folder, ANYWHERE)
-    for line in scan.fault_lines():
-        if lose is None:
-            raise UserError(line)
-        lose(line)
-    return scan.images
 
 
 def _reason(entry: "os.DirEntry[str]", allowed: list[Path]) -> str:

@@ -1,9 +1,14 @@
-"""16-bit pixels of PNG and TIFF files that Pillow keeps the upper bytes of, or misreads."""
+"""More than 8 bits per channel: what Pillow keeps, what it cuts off, and what it misreads.
+
+Pillow has no images with 16 bits in each of several channels. It decodes such files to their upper
+bytes; read a second time in the other byte order, they give their lower bytes.
+"""
 
 import sys
 from typing import NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 _NATIVE, _OTHER = ("L", "B") if sys.byteorder == "little" else ("B", "L")
@@ -11,6 +16,8 @@ _OTHER_ORDER = {"L": "B", "B": "L", "N": _OTHER}
 """Of bytes: little-endian, big-endian, the machine's own."""
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 """Tags of TIFF, and what the second has where white is 0."""
+HEAD = 2**16
+"""Bytes at the beginning of a file that `stated_bits` looks at."""
 _DEEP = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in _OTHER_ORDER)
 
 
@@ -32,6 +39,59 @@ def has_deep_colours(image: Image.Image) -> bool:
 def has_deep_gray_and_alpha(image: Image.Image) -> bool:
     """Whether an image, opened and not loaded, has 16 bits of gray and alpha: RGBA to Pillow."""
     return any(_raw_mode(tile).startswith("LA;16") for tile in _tiles(image))
+
+
+def stated_bits(image: Image.Image, head: bytes) -> int:
+    """Bits per channel that a file states, whose image is opened and not loaded; 8 if unknown.
+
+    `head` is the beginning of the file (`HEAD` bytes), for formats of which Pillow does not tell.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return max((8, *image.tag_v2.get(_BITS, ())))
+    if image.format == "AVIF":
+        place = head.find(b"av1C")
+        flags = head[place + 6] if 0 <= place < len(head) - 6 else 0
+        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    if image.format == "JPEG2000":
+        place = head.find(b"ihdr")
+        return (head[place + 14] & 0x7F) + 1 if 0 <= place < len(head) - 14 else 8
+    if image.format == "PPM":
+        values = [tile.args for tile in _tiles(image)[:1]]
+        largest = values[0][-1] if values and isinstance(values[0], tuple) else None
+        return 16 if isinstance(largest, int) and largest > 255 else 8
+    if image.format == "HEIF":
+        bits = image.info.get("bit_depth")
+        return bits if isinstance(bits, int) else 8
+    deep = image.mode.startswith("I") or any(";16" in _raw_mode(tile) for tile in _tiles(image))
+    return 16 if deep else 8
+
+
+def deep_colours(upper: Image.Image, lower: Image.Image) -> NDArray[np.uint16]:
+    """Combines upper and lower bytes, as RGB or RGBA images, to (H, W, 3) or (H, W, 4).
+
+    The transparent colour of a PNG becomes alpha.
+    """
+    pixels: NDArray[np.uint16] = np.asarray(upper).astype(np.uint16)
+    pixels <<= 8
+    pixels |= np.asarray(lower)
+    alpha = keyed_alpha(pixels, upper.info.get("transparency")) if upper.mode == "RGB" else None
+    return pixels if alpha is None else np.dstack([pixels, alpha])
+
+
+def keyed_alpha(pixels: NDArray[np.uint16], key: object) -> NDArray[np.uint16] | None:
+    """Alpha (H, W) of an image (H, W, C) of which one colour, a PNG's `key`, is transparent."""
+    if not isinstance(key, int | tuple):
+        return None
+    hidden = (pixels == np.array(key)).all(axis=2)
+    return np.where(hidden, 0, 65535).astype(np.uint16)
+
+
+def eight_bits(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Levels of 16 bits rounded to the nearest of 8 bits (1/257); 8 bits as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    # x / 257 in whole numbers: floating-point ones would take twice the memory.
+    return ((pixels.astype(np.uint32) * np.uint32(255) + np.uint32(32895)) >> 16).astype(np.uint8)
 
 
 def check_readable(image: Image.Image) -> None:

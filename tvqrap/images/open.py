@@ -27,7 +27,14 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tvqrap.images.high_bit_depth import as_meant, check_readable
+from tvqrap.images.high_bit_depth import (
+    as_meant,
+    check_readable,
+    deep_colours,
+    eight_bits,
+    has_deep_colours,
+    keep_lower_bytes,
+)
 from tvqrap.images.orientation import orientation_of, upright
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
@@ -154,13 +161,13 @@ def _failure(error: Exception) -> str:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as 8-bit RGB.
 
-    Transparency is laid over white; 16-bit gray is scaled by 1/257. Raises ValueError for what has
-    no certain meaning as RGB (floating-point pixels, 32-bit integers beyond 16 bits).
+    Transparency is laid over white; 16 bits are rounded to 8. Raises ValueError for pixels without
+    a certain meaning as RGB (floating-point numbers, 32-bit integers beyond 16 bits).
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):
-        return Image.fromarray(np.rint(deep_gray(image) / 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(eight_bits(deep_gray(image))).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels")
     if image.has_transparency_data:
@@ -187,5 +194,11 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises UserError as `open_image` does, and for pixels without a meaning as RGB.
     """
     with open_image(path, max_pixels) as image:
+        deep = has_deep_colours(image)
         image.load()
+        if deep:
+            with open_image(path, max_pixels) as lower:
+                keep_lower_bytes(lower)
+                pixels = Image.fromarray(eight_bits(deep_colours(image, lower)))
+            return to_rgb(upright(pixels, orientation_of(image)))
         return to_rgb(upright(as_meant(image), orientation_of(image)))

@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, TiffImagePlugin
@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from tvqrap.photo_io.photo import profile_after
 
 _EXIF_FOLDER, _GPS_FOLDER = 0x8769, 0x8825
+_PROCESSING_SOFTWARE = 0x000B
 _KEPT_EXIF = (
     *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132),  # description, make, model, software, time
     *(0x013B, 0x8298),  # artist, copyright
@@ -31,9 +32,10 @@ _DROPPED_IN_FOLDER = (0x927C, 0xA005)
 _X_RESOLUTION, _IPTC_OF_TIFF, _IPTC_OF_PHOTOSHOP = 282, 33723, 0x0404
 _LARGEST_DPI = 65535
 _XMP_ORIENTATIONS = (
-    rb'tiff:Orientation="[0-9]"',
-    rb"<tiff:Orientation>[0-9]</tiff:Orientation>",
+    rb"""tiff:Orientation\s*=\s*("[^"]*"|'[^']*')""",
+    rb"<tiff:Orientation\b[^>]*>[^<]*</tiff:Orientation\s*>",
 )
+"""An attribute and an element: the enlarged image is upright."""
 _OTHER_TEXTS = ("XML:com.adobe.xmp", "Raw profile type ")
 """Beginnings of PNG keywords under which other metadata, read already, is kept as text."""
 
@@ -73,6 +75,8 @@ class Metadata:
     """x and y of white, red, green and blue."""
     srgb: int | None = None
     """Rendering intent, where the colours are sRGB's."""
+    cicp: bytes | None = None
+    """Numbers of a PNG's colour space (cICP), for high dynamic range say."""
 
 
 def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
@@ -90,7 +94,8 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         return None
 
     profile = info.get("icc_profile")
-    held("colour profile", profile, isinstance(profile, bytes))
+    kept_profile = profile_after(image, gray)
+    held("colour profile", profile, kept_profile is not None or image.mode == "CMYK")
     xmp = info.get("xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode(errors="replace")
@@ -101,9 +106,10 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
     dpi = None if _without_resolution(image) else info.get("dpi")
     comment = info.get("comment")
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
+    cicp = info.get("cicp")
     gamma, chromaticity, srgb = info.get("gamma"), info.get("chromaticity"), info.get("srgb")
     metadata = Metadata(
-        icc_profile=profile_after(image, gray),
+        icc_profile=kept_profile,
         exif=_kept_exif(image, left_out),
         xmp=xmp,
         dpi=held("resolution", _numbers(dpi), _are_within(dpi, 2, _LARGEST_DPI)),
@@ -113,8 +119,26 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         gamma=gamma if _are_within((gamma,), 1, 20000) else None,
         chromaticity=_numbers(chromaticity) if _are_within(chromaticity, 8, 20000) else None,
         srgb=srgb if isinstance(srgb, int) and 0 <= srgb <= 3 else None,
+        cicp=held("colour space (cICP)", cicp, isinstance(cicp, bytes) and len(cicp) == 4),
     )
     return metadata, left_out
+
+
+def signed(metadata: Metadata, line: str) -> Metadata:
+    """The metadata with a line (ASCII) in EXIF that says what made the image."""
+    return replace(
+        metadata, exif=_exif([*_entries(metadata.exif), _Entry(None, _PROCESSING_SOFTWARE, line)])
+    )
+
+
+def signature(image: Image.Image) -> str | None:
+    """The line of `signed`, of an image that may not be loaded yet; None where it has none."""
+    try:
+        # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
+        line = Image.Image.getexif(image).get(_PROCESSING_SOFTWARE)
+    except Exception:  # Pillow fails in any way at all on broken EXIF
+        return None
+    return line if isinstance(line, str) else None
 
 
 def exif_bytes(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from tvqrap.architecture import SCALE
+from tvqrap.images.high_bit_depth import keyed_alpha
 from tvqrap.images.open import deep_gray, to_rgb
 from tvqrap.photo_io.resampling import resampled_rows
 
@@ -41,11 +42,11 @@ def photo_of(image: Image.Image, gray: bool = False) -> Photo:
     `gray`: whether it is to count as gray although its mode has colours.
 
     CMYK becomes RGB by way of the profile in the image's info, where it has one. A gray image of
-    integers gives 16 bits, all others 8: for 16-bit colours see `deep_photo`.
+    integers gives 16 bits, all others 8; for 16-bit colours see `deep_colours`.
     """
     if image.mode.startswith("I"):
         values = deep_gray(image)
-        alpha = _keyed(values[..., None], image.info.get("transparency"))
+        alpha = keyed_alpha(values[..., None], image.info.get("transparency"))
         return _photo(values[..., None].repeat(3, axis=2), alpha, gray=True)
     if image.mode == "CMYK":
         image = _cmyk_to_rgb(image)
@@ -90,34 +91,10 @@ def photo_of_array(pixels: Pixels) -> Photo:
     return _photo(pixels[..., :3], pixels[..., 3] if pixels.shape[2] == 4 else None, gray=False)
 
 
-def deep_photo(upper: Image.Image, lower: Image.Image) -> Photo:
-    """Takes the upper and the lower bytes of 16-bit pixels, as RGB or RGBA images."""
-    pixels: NDArray[np.uint16] = np.asarray(upper).astype(np.uint16)
-    pixels <<= 8
-    pixels |= np.asarray(lower)
-    if upper.mode == "RGBA":
-        return _photo(pixels[..., :3], pixels[..., 3], gray=False)
-    return _photo(pixels, _keyed(pixels, upper.info.get("transparency")), gray=False)
-
-
 def _photo(pixels: Pixels, alpha: Pixels | None, gray: bool) -> Photo:
     if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
         return Photo(pixels, None, gray)
     return Photo(fill_hidden(pixels, alpha), alpha, gray)
-
-
-def _keyed(pixels: NDArray[np.uint16], key: object) -> NDArray[np.uint16] | None:
-    """Alpha (H, W) of an image (H, W, C) of which one colour, a PNG's `key`, is transparent."""
-    if not isinstance(key, int | tuple):
-        return None
-    hidden = (pixels == np.array(key)).all(axis=2)
-    return np.where(hidden, 0, 65535).astype(np.uint16)
-
-
-def eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
-    """Pixels or alpha in 256 levels; 8 bits as they are."""
-    levels = pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257)
-    return levels.astype(np.uint8, copy=False)
 
 
 def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -95,14 +96,17 @@ _SIGNATURE = 8
 _LONGEST_KEYWORD = 79
 
 
-def png_exif(path: Path) -> bytes | None:
-    """The EXIF of a PNG, wherever in the file, without decoding it; None where it has none."""
-    with path.open("rb") as file:
+def png_chunk(source: Path | bytes, wanted: bytes) -> bytes | None:
+    """The content of a PNG's first chunk of a name, found without decoding; None if there is none.
+
+    `source` is the file or its content.
+    """
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         file.seek(_SIGNATURE)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)
-            if name == b"eXIf":
-                return b"Exif\0\0" + file.read(length)
+            if name == wanted:
+                return file.read(length)
             file.seek(length + 4, 1)  # the checksum, too
     return None
 
@@ -110,6 +114,8 @@ def png_exif(path: Path) -> bytes | None:
 def write_png_metadata(png: PngWriter, metadata: Metadata, exif: bytes | None) -> None:
     """Writes all metadata that PNG holds: everything but IPTC."""
     profile = metadata.icc_profile
+    if metadata.cicp is not None:
+        png.chunk(b"cICP", metadata.cicp)
     if metadata.gamma is not None:
         png.chunk(b"gAMA", _hundred_thousandths(metadata.gamma))
     if metadata.chromaticity is not None:

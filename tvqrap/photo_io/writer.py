@@ -11,11 +11,12 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
+from tvqrap.images.high_bit_depth import eight_bits
 from tvqrap.images.open import to_rgb
 from tvqrap.images.save import encoded
 from tvqrap.photo_io.formats import Format
 from tvqrap.photo_io.metadata import Metadata, exif_bytes, tiff_tags
-from tvqrap.photo_io.photo import Pixels, eight_bits
+from tvqrap.photo_io.photo import Pixels
 from tvqrap.photo_io.png import PngWriter, write_png_metadata
 from tvqrap.photo_io.tiff import TiffWriter
 
@@ -53,6 +54,8 @@ def write_photo(
         if form.name == "jpeg":
             metadata = _that_fits_jpeg(metadata, left_out)
         tags = _tiff_tags(metadata, exif) if form.name == "tiff" else {}
+    if metadata.cicp is not None and form.name != "png":
+        left_out.append("colour space (cICP)")
     top_band = next(rows)
     bands = itertools.chain([top_band], rows)
     channels = 1 if top_band.ndim == 2 else top_band.shape[2]

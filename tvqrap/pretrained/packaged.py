@@ -1,4 +1,4 @@
-"""The small network that comes with the package, so that it works after `pip install`."""
+"""The small network in the package, so that upscaling works after `pip install`."""
 
 from pathlib import Path
 

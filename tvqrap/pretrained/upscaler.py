@@ -1,6 +1,6 @@
-"""Model folders of stages 2 and 3: reading them, and starting one from a tokenizer's.
+"""Reads model folders of stages 2 and 3, and initialises an upscaler from a tokenizer.
 
-Apart from `tvqrap.pretrained.folder` so that training a tokenizer does not depend on the predictor.
+It is separate from `tvqrap.pretrained.folder` so that stage 1 does not depend on the predictor.
 """
 
 import copy
@@ -26,9 +26,9 @@ def load_upscaler(folder: Path) -> UpscalerNetwork:
 
 
 def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
-    """Gives an upscaler the codebook, structure decoder and decoder of a stage-1 model folder.
+    """Loads codebook, structure decoder and decoder of a stage-1 model folder into an upscaler.
 
-    Nothing else of the file is read: the HR encoder has no part in training the predictor.
+    Nothing else of the file is read, as training the predictor does not use the HR encoder.
     Raises `UserError` where anything about the folder does not fit.
     """
     config = read_config(folder)
@@ -54,10 +54,10 @@ def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
 
 
 def check_frozen_parts(network: UpscalerNetwork, predictor: Path, tokenizer: Path) -> None:
-    """Proves that the tokenizer inside a predictor is the one that made the tokens.
+    """Checks that the frozen parts of an upscaler equal those of the tokenizer of the tokens.
 
-    Raises `UserError` where a tensor of the upscaler that was read from `predictor` is another
-    than that of the model folder `tokenizer`.
+    Raises `UserError` where a tensor of `network`, which was read from `predictor`, differs from
+    that of the model folder `tokenizer`.
     """
     expected = copy.deepcopy(network)
     load_frozen_parts(tokenizer, expected)
@@ -65,5 +65,5 @@ def check_frozen_parts(network: UpscalerNetwork, predictor: Path, tokenizer: Pat
     for name, value in network.state_dict().items():
         if not torch.equal(value, wanted[name]):
             raise UserError(
-                f"{predictor}: its {name} is not that of {tokenizer}; train the predictor again"
+                f"{predictor}: {name} differs from that of {tokenizer}; train the predictor again"
             )

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tvqrap.runtime.text import printable
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -18,8 +20,9 @@ def _clock(seconds: float) -> str:
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
     """Shows how much of `total` is done, the rate and the time left, on standard error.
 
-    Yields `advance(count=1, note="")`: `note` is a short text shown beside the numbers (losses,
-    say). `done` is what an earlier run finished already; it does not count towards the rate.
+    Yields `advance(count=1, note="", skipped=0)`: `note` is a short text shown beside the numbers
+    (losses, say); `skipped` units count as done and not towards the rate. So does `done`, which an
+    earlier run finished.
     """
     if sys.stderr.isatty():
         yield from _bar(title, total, unit, done)
@@ -33,27 +36,27 @@ def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Callable[...,
     from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit, markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeLeftColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, completed=done, rate="", note="")
         finished = 0
 
-        def advance(count: int = 1, note: str = "") -> None:
+        def advance(count: int = 1, note: str = "", skipped: int = 0) -> None:
             nonlocal finished
             finished += count
             rate = finished / max(time.monotonic() - start, 1e-9)
-            bar.update(task, advance=count, rate=f"{rate:.2f} {unit}/s")
+            bar.update(task, advance=count + skipped, rate=f"{rate:.2f} {unit}/s")
             if note:
-                bar.update(task, note=note)
+                bar.update(task, note=printable(note))
 
         yield advance
 
@@ -65,14 +68,16 @@ def _lines(title: str, total: int, unit: str, done: int) -> Iterator[Callable[..
     def line(now: float) -> None:
         elapsed = max(now - start, 1e-9)
         rate = finished / elapsed
-        left = _clock((total - done - finished) / rate) if rate else "?"
+        rest = total - done - finished
+        left = _clock(rest / rate) if rate else "?" if rest else _clock(0)
         text = f"{title}: {done + finished}/{total} {unit}, {rate:.2f}/s, {left} left"
         print(f"{text}, {latest_note}" if latest_note else text, file=sys.stderr, flush=True)
 
-    def advance(count: int = 1, note: str = "") -> None:
-        nonlocal finished, last, latest_note
+    def advance(count: int = 1, note: str = "", skipped: int = 0) -> None:
+        nonlocal finished, done, last, latest_note
         finished += count
-        latest_note = note or latest_note
+        done += skipped
+        latest_note = printable(note) or latest_note
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now

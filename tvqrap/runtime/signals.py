@@ -1,6 +1,7 @@
-"""Asking a training to stop between two steps."""
+"""How signals end a program: a training between two steps, a command after its clean-up."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,3 +53,16 @@ def stop_between_steps() -> Iterator[StopRequest]:
     finally:
         for number in signals:
             signal.signal(number, previous[number])
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turns SIGTERM into SystemExit within the `with` block, so that clean-up takes place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

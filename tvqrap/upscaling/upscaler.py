@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tvqrap.architecture import SCALE, Architecture
+from tvqrap.images.high_bit_depth import eight_bits
 from tvqrap.images.tensors import to_uint8, to_uint16
 from tvqrap.networks.padding import (
     PAD_MULTIPLE,
@@ -24,7 +25,6 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.photo_io.photo import (
     Photo,
     Pixels,
-    eight_bits,
     enlarged_rows,
     photo_of,
     photo_of_array,

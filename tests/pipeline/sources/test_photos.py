@@ -1,4 +1,4 @@
-"""Photographs: every kind that is read, every kind that is lost, and keys."""
+"""Photographs: the kinds that are read, the kinds that are skipped, and keys."""
 
 import os
 import struct
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.config import DataSettings
-from pipeline.sources.photos import Photo, UnusableError, decode, discover, photo_keys
+from pipeline.sources.photos import Photo, UnusableError, decode, discover, photo_key
 from pipeline.sources.scan import scan_photos
 from tests.support.pairs import texture
 from tvqrap.runtime.errors import UserError
@@ -80,7 +80,7 @@ def test_gray_cmyk_16_bit_palette_and_alpha(tmp_path):
     assert (found[~opaque] == 255).all()
 
 
-def test_every_loss_has_a_reason(tmp_path):
+def test_every_skipped_photograph_has_a_reason(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "good.jpg")
     whole = (tmp_path / "good.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -89,7 +89,7 @@ def test_every_loss_has_a_reason(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_header(50_000, 50_000))
     (tmp_path / "huge.png").write_bytes(png_header(200, 51))
     Image.fromarray(IMAGE[:10]).save(tmp_path / "tiny.png")
-    (tmp_path / "credits.md").write_text("a companion, not a lost photograph")
+    (tmp_path / "credits.md").write_text("a companion, no photograph")
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "out.jpg").symlink_to("/etc/passwd")
     (tmp_path / "linked").symlink_to("/etc")
@@ -102,10 +102,10 @@ def test_every_loss_has_a_reason(tmp_path):
     )
     scan = scan_photos(settings, executor="serial", workers=1)
     assert [entry.photo.name for entry in scan.usable] == ["good.jpg"]
-    reasons = {lost.name: lost.reason for lost in scan.skipped}
+    reasons = {entry.name: entry.reason for entry in scan.skipped}
     assert len(reasons) == 11
-    assert "not a regular file" in reasons["circle.jpg"]
-    assert "not UTF-8" in reasons["bad\\udcff.jpg"]
+    assert "leads nowhere" in reasons["circle.jpg"]
+    assert "not UTF-8" in reasons["bad\\xff.jpg"]
     assert "truncated" in reasons["cut.jpg"]
     assert "not an image" in reasons["text.jpg"]
     assert "not an image" in reasons["empty.png"]
@@ -113,13 +113,14 @@ def test_every_loss_has_a_reason(tmp_path):
     assert "200x51" in reasons["huge.png"]
     assert "80x10" in reasons["tiny.png"]
     assert "out of the folder" in reasons["out.jpg"]
-    assert "not followed" in reasons["linked"]
-    assert "regular" in reasons["pipe.jpg"]
+    assert "out of the folder" in reasons["linked"]
+    assert "neither a file" in reasons["pipe.jpg"]
     assert all(str(tmp_path) not in reason for reason in reasons.values())
-    assert scan.skipped_fraction == 11 / 12
+    assert scan.skipped_fraction == len(reasons) / (1 + len(reasons))
+    assert scan.passed_over == "passed over: 1 hidden (.hidden.png), 1 not named as images (.md)"
 
 
-def test_any_cut_of_a_file_is_lost_or_read_but_never_crashes(tmp_path):
+def test_any_cut_of_a_file_is_skipped_or_read(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     Image.fromarray(IMAGE).save(tmp_path / "a.tif")
     for name in ("a.png", "a.tif"):
@@ -131,7 +132,7 @@ def test_any_cut_of_a_file_is_lost_or_read_but_never_crashes(tmp_path):
 
 
 def test_no_folder_and_no_photograph(tmp_path):
-    with pytest.raises(UserError, match="expected a folder"):
+    with pytest.raises(UserError, match="expected a folder of images"):
         discover(tmp_path / "none")
     settings = DataSettings(
         photos=str(tmp_path), min_side=16, max_pixels=10_000, max_skipped_fraction=1.0
@@ -140,7 +141,7 @@ def test_no_folder_and_no_photograph(tmp_path):
         scan_photos(settings, executor="serial", workers=1)
 
 
-def test_a_folder_that_cannot_be_searched_is_lost_with_the_reason(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_searched_is_skipped_with_the_reason(tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.png").touch()
     scandir = os.scandir
@@ -151,34 +152,86 @@ def test_a_folder_that_cannot_be_searched_is_lost_with_the_reason(tmp_path, monk
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    photos, lost = discover(tmp_path)
-    assert [photo.name for photo in photos] == ["a.png"]
-    assert [each.name for each in lost] == ["locked"]
-    assert "Permission denied" in lost[0].reason
+    found = discover(tmp_path)
+    assert [photo.name for photo in found.photos] == ["a.png"]
+    assert [each.name for each in found.skipped] == ["locked"]
+    assert "Permission denied" in found.skipped[0].reason
 
 
 def test_links_inside_the_folder_are_read(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("a.png")
-    photos, lost = discover(tmp_path)
-    assert [photo.name for photo in photos] == ["a.png", "b.png"]
-    assert not lost
+    found = discover(tmp_path)
+    assert [photo.name for photo in found.photos] == ["a.png", "b.png"]
+    assert not found.skipped
 
 
-def test_keys_stay_readable_and_apart():
-    keys = photo_keys(["a/b.jpg", "a b.jpg", "c.jpg", "c.png", "été.jpg", "x" * 90 + ".jpg"])
-    assert keys["a/b.jpg"] == "a-b"
-    assert keys["a b.jpg"].startswith("a_b-")
-    assert keys["c.jpg"] != keys["c.png"]
-    assert len(keys["x" * 90 + ".jpg"]) == 60
+def test_companions_are_no_skipped_photographs(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    companions = ("a.xmp", "Thumbs.db", "desktop.ini", "a.AAE", "a.MOV", "notes.txt", "x.docx")
+    for name in (*companions, ".DS_Store", "._a.png", "a.png:Zone.Identifier"):
+        (tmp_path / name).write_bytes(b"companion")
+    (tmp_path / "@eaDir").mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "@eaDir" / "SYNOPHOTO_THUMB_XL.jpg")
+    found = discover(tmp_path)
+    assert [photo.name for photo in found.photos] == ["a.png"]
+    assert not found.skipped
+    assert "2 hidden" in found.passed_over
+    assert "8 not named as images" in found.passed_over
+    assert "1 a folder of thumbnails (@eaDir)" in found.passed_over
+
+
+@pytest.mark.parametrize("config", ["", "[cache]\n    dir = ../../disk/cache\n"])
+def test_photographs_that_dvc_linked_into_its_cache_are_read(tmp_path, monkeypatch, config):
+    checkout = tmp_path / "checkout"
+    cache = tmp_path / "disk/cache" if config else checkout / ".dvc/cache"
+    for folder in (checkout / ".dvc", checkout / "photos/deep", cache / "files/md5/ab"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (checkout / ".dvc/config").write_text("['remote \"a\"']\n    url = s3://a\n")
+    (checkout / ".dvc/config.local").write_text(config)
+    Image.fromarray(IMAGE).save(cache / "files/md5/ab/cdef", format="PNG")
+    Image.fromarray(IMAGE).save(tmp_path / "elsewhere.png")
+    (checkout / "photos/deep/a.png").symlink_to(cache / "files/md5/ab/cdef")
+    (checkout / "photos/b.png").symlink_to(tmp_path / "elsewhere.png")
+    monkeypatch.chdir(checkout)
+    found = discover(checkout / "photos")
+    assert [photo.name for photo in found.photos] == ["deep/a.png"]
+    assert [entry.name for entry in found.skipped] == ["b.png"]
+    np.testing.assert_array_equal(read(checkout / "photos", "deep/a.png"), IMAGE)
+    # The photographs cannot name a cache themselves.
+    monkeypatch.chdir(tmp_path)
+    assert not discover(checkout / "photos").photos
+
+
+def test_all_unusable_photographs_are_counted_by_reason(tmp_path):
+    for number in range(3):
+        Image.fromarray(IMAGE[: 10 + number]).save(tmp_path / f"small{number}.png")
+    (tmp_path / "bad.jpg").write_text("not an image")
+    (tmp_path / "readme.txt").write_text("credits")
+    settings = DataSettings(
+        photos=str(tmp_path), min_side=16, max_pixels=10_000, max_skipped_fraction=1.0
+    )
+    with pytest.raises(UserError) as caught:
+        scan_photos(settings, executor="serial", workers=1)
+    said = str(caught.value)
+    assert "no usable photograph: 3 such as small0.png: 80x10 pixels, expected a shorter" in said
+    assert "; 1 such as bad.jpg: not an image" in said
+    assert said.endswith("passed over: 1 not named as images (.txt)")
+
+
+def test_a_key_follows_from_its_own_path_alone():
+    names = ["a/b.png", "a-b.png", "a-b.jpg", "A-B.png", "a b.png", "été.png", "x" * 90 + ".png"]
+    keys = [photo_key(name) for name in names]
+    assert keys[0].startswith("a-b-") and keys[4].startswith("a_b-")
+    assert len({key.lower() for key in keys}) == len(names)
+    assert len(keys[-1]) == 60
 
 
 @given(st.sets(st.text(st.characters(exclude_characters="\0/"), min_size=1, max_size=12)))
 def test_keys_are_unique_and_of_allowed_letters(names):
-    names = [f"d/{name}.jpg" for name in names]
-    keys = photo_keys(names)
-    assert len(set(keys.values())) == len(names)
-    for key in keys.values():
+    keys = [photo_key(f"d/{name}.jpg") for name in names]
+    assert len(set(keys)) == len(names)
+    for key in keys:
         assert key.isascii()
         assert key.replace("-", "").replace("_", "").isalnum()
         assert len(key) <= 60

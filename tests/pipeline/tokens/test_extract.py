@@ -259,7 +259,7 @@ def test_one_bad_member_sets_its_sample_aside_and_no_other(
     material: tuple[Path, Path],
     tmp_path: Path,
 ) -> None:
-    pairs, key = with_member(material[0], tmp_path / "pairs", name, content)
+    pairs, key = with_member(material[0], tmp_path / "pairs/train", name, content)
     manifest = extract((pairs, material[1]), tmp_path / "out")
     assert manifest.samples == 6
     (dropped,) = manifest.extra["dropped"]
@@ -339,7 +339,7 @@ def test_a_worker_with_other_storage_is_refused(
 def test_what_dead_writers_left_is_swept(material: tuple[Path, Path], tmp_path: Path) -> None:
     for folder in ("train", "rows/train"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / ".000000.tar.4711.0a1b2c3d.tmp").write_bytes(b"half")
+        (tmp_path / folder / ".tvqrap.00000000.4711.0a1b2c3d.tmp").write_bytes(b"half")
     extract(material, tmp_path)
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,14 @@ def test_a_copy_that_is_not_the_manifests_is_refused(
 
 def test_a_set_without_one_of_its_shards_is_refused(sets: list[Path]) -> None:
     (sets[1] / "000001.tar").unlink()
-    with pytest.raises(UserError, match=r"test/000001\.tar: found other bytes"):
+    with pytest.raises(UserError, match=r"test/000001\.tar: missing, expected the shard"):
         publish_sets(sets, OUT, {})
     assert not OUT.exists()
+
+
+def test_only_what_the_manifest_lists_is_published(sets: list[Path]) -> None:
+    (sets[0] / "000002.tar").write_bytes(b"of an earlier run")
+    replace(Manifest.load(sets[1]), location="memory://elsewhere").save(sets[1])
+    publish_sets(sets, OUT, {})
+    assert not (OUT / "train/000002.tar").exists()
+    assert [path.name for path in (OUT / "test").iterdir()] == ["manifest.json"]

@@ -448,13 +448,13 @@ class TestBenchmark:
         self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cost, "MATRIX", 64)
-        monkeypatch.setattr(peak_memory, "_RESET", tmp_path / "none" / "clear_refs")
+        monkeypatch.setattr(peak_memory, "RESET", tmp_path / "none" / "clear_refs")
         received: list[object] = []
-        cost._report_peak(str(model), 64, "cpu", SimpleNamespace(send=received.append))  # type: ignore[arg-type]
+        cost.report_peak(str(model), 64, "cpu", SimpleNamespace(send=received.append))  # type: ignore[arg-type]
         assert received == [
             f"{tmp_path}/none/clear_refs cannot be written (No such file or directory)"
         ]
-        monkeypatch.setattr(cost, "_peak", lambda *arguments: "no such luck")
+        monkeypatch.setattr(cost, "measure_peak", lambda *arguments: "no such luck")
         result = run("benchmark", model, "--sides", "64", "--rounds", "1")
         assert result.exit_code == 0 and "| – |" in result.output
         assert "peak memory is not known: no such luck" in result.output
@@ -496,7 +496,7 @@ class TestImagenetTest:
         assert np.array_equal(np.asarray(Image.open(out / "gt" / "high.png")), expected)
         assert Image.open(out / "lq" / "wide.png").size == (16, 16)
         about = json.loads((out / "test-set.json").read_text())
-        assert list(about["images"]) == ["high", "wide"] and len(about["lost"]) == 1
+        assert list(about["images"]) == ["high", "wide"] and len(about["skipped"]) == 1
         assert "--overwrite" in run("pairs", "imagenet-test", *arguments).output
         (photos / "bad.jpg").unlink()
         before = (out / "lq" / "high.png").read_bytes()

@@ -34,6 +34,19 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     assert min(seconds) < 1.5
 
 
+@pytest.mark.parametrize("module", ["tvqrap", "tvqrap.cli.main"])
+def test_modules_are_the_command_line_too(module: str) -> None:
+    words = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"tvqrap {tvqrap.__version__}\n")
+
+
+def test_errors_hold_no_control_characters() -> None:
+    result = run("upscale", "\x1b2Jnone.png", "-o", "out")
+    assert result.exit_code == 1
+    assert result.output == "error: \\x1b2Jnone.png: no such file\n"
+
+
 def test_version() -> None:
     assert run("--version").output == f"tvqrap {tvqrap.__version__}\n"
 

@@ -265,6 +265,34 @@ class TestFiles:
         assert result.exit_code == 1 and "standard input: not an image" in result.stderr
         assert not result.stdout_bytes
 
+    def test_standard_input_ends_somewhere(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tvqrap.cli.upscale._LARGEST_INPUT", 100)
+        result = run("-", "-o", "-", stdin=bytes(101))
+        assert result.exit_code == 1
+        assert "standard input: holds more than 100 bytes" in result.stderr
+
+    def test_larger_photographs_are_asked_for(self, run: Any) -> None:
+        photo = image("a.png")
+        result = run(photo, "-o", "b.png", "--max-pixels", 14)
+        assert result.exit_code == 1 and "5x3 is 15 pixels, at most 14 are read" in result.output
+        assert run(photo, "-o", "b.png", "--max-pixels", 15).exit_code == 0
+
+    def test_names_reach_the_terminal_without_control_characters(self, run: Any) -> None:
+        for name in ("in/\x1b[31mred.png", "in/b\nc.png"):
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).write_text("no image")
+        result = run("in", "-o", "out")
+        assert r"in/\x1b[31mred.png: not an image" in result.output
+        assert r"in/b\x0ac.png: not an image" in result.output
+        assert "\x1b" not in result.output
+
+    def test_the_longest_names_can_be_written(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+        photo = image("a" * 251 + ".png")
+        assert run(photo, "-o", "out/" + "b" * 251 + ".png").exit_code == 0
+
     def test_a_failure_leaves_nothing(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise OSError("disk full")
@@ -293,6 +321,63 @@ class TestFiles:
         image("a.png", 60, 60)
         assert run("a.png", "-o", "b.jpg").exit_code == 0
         assert opened("b.jpg").size == (240, 240)
+
+
+class TestReruns:
+    """A second call does what is still to be done, and says what it leaves."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Upscaler, "rows", repeated)
+
+    @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+    def test_other_settings_are_not_taken_for_done(self, run: Any, ending: str) -> None:
+        photo, output = image("a.png"), f"out.{ending}"
+        assert run(photo, "-o", output).exit_code == 0
+        assert "is there already" in run(photo, "-o", output).output
+        for option, value, said in (
+            ("--outscale", "2", "outscale 4 (now 2)"),
+            ("--colour", "match", "colour keep (now match)"),
+        ):
+            result = run(photo, "-o", output, option, value)
+            assert result.exit_code == 1
+            assert f"{output}: made with {said}; --overwrite replaces it" in result.output
+            assert opened(output).size == (20, 12)
+        assert run(photo, "-o", output, "--outscale", "2", "--overwrite").exit_code == 0
+        assert opened(output).size == (10, 6)
+
+    def test_another_model_is_not_taken_for_done(self, run: Any, tmp_path: Path) -> None:
+        photo = image("a.png")
+        assert run(photo, "-o", "b.png").exit_code == 0
+        torch.manual_seed(1)
+        save_model(tmp_path / "other", "upscaler", UpscalerNetwork(TINY), TINY, {})
+        words = ["upscale", str(photo), "-o", "b.png", "--model", str(tmp_path / "other")]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1 and "b.png: made with model " in result.output
+
+    def test_another_photograph_of_that_name_is_not_taken_for_done(self, run: Any) -> None:
+        image("r1/x.png", 5)
+        image("r2/x.png", 6)
+        assert run("r1", "-o", "out").exit_code == 0
+        result = run("r2", "-o", "out")
+        assert result.exit_code == 1
+        assert "out/x.png: made of another photograph" in result.output
+        assert opened("out/x.png").size == (20, 12)
+
+    def test_an_interruption_loses_no_line(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(self: Upscaler, lr: np.ndarray, seen: Any) -> Iterator[np.ndarray]:
+            if lr.shape[1] == 9:
+                raise KeyboardInterrupt
+            return repeated(self, lr, seen)
+
+        monkeypatch.setattr(Upscaler, "rows", interrupted)
+        image("in/a.png")
+        Path("in/b.png").write_text("no image")
+        image("in/c.png", 9)
+        result = run("in", "-o", "out")
+        assert result.exit_code not in (0, 1)
+        assert "in/b.png: not an image of a known format" in result.output
+        assert [path.name for path in Path("out").iterdir()] == ["a.png"]
 
 
 class TestFormats:

@@ -65,7 +65,7 @@ def test_what_does_not_belong_together(models: list[Path], tmp_path: Path) -> No
     save_model(tmp_path / "wide", "upscaler", UpscalerNetwork(wide), wide, {}, "soft")
     for name, words in (
         ("other", "another codebook"),
-        ("hard", "assignment hard"),
+        ("hard", "assignment is hard"),
         ("wide", "architecture"),
         ("none", "no model there"),
     ):
@@ -82,7 +82,7 @@ def test_options(models: list[Path], tmp_path: Path) -> None:
         ((*models, *out, "--parts", "1,2"), "expected 3 numbers"),
         ((*models[:2], *out, "--parts", "1,-1"), "sum other than 0"),
         ((*models[:2], *out, "--parts", "nan,1"), "expected 2 numbers"),
-        ((*models[:2], *out, "--parts", "a,b"), "expected numbers as 2,1"),
+        ((*models[:2], *out, "--parts", "a,b"), "expected numbers such as 2,1"),
     ):
         result = average(*arguments)
         assert result.exit_code == 2 and words in result.output, result.output

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tvqrap.images.folder import ANYWHERE, find_images, scan_folder
+from tvqrap.images.folder import ANYWHERE, scan_folder
 from tvqrap.runtime.errors import UserError
 
 
@@ -117,13 +117,3 @@ def test_names_are_printed_without_control_characters() -> None:
     assert scan_folder(Path("in")).summary() == (
         r"passed over: 1 hidden (.\x1b]0;title\x07), 1 not named as images (.txt)"
     )
-
-
-def test_images_are_found_through_links_and_a_fault_ends_the_search(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "a.png").touch()
-    (tmp_path / "in/a.png").symlink_to(tmp_path / "a.png")
-    assert find_images(tmp_path / "in") == [tmp_path / "in/a.png"]
-    (tmp_path / "in/b.png").symlink_to("nowhere")
-    with pytest.raises(UserError, match=r"b\.png: a link that leads nowhere"):
-        find_images(tmp_path / "in")

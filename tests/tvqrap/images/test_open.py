@@ -6,6 +6,7 @@ import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from tests.support.image_files import png
 from tvqrap.images.open import read_image, to_rgb
 from tvqrap.images.tensors import to_tensor, to_uint8
-from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
 
 
@@ -60,6 +61,16 @@ def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[..., 0], np.arange(256).reshape(16, 16))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_rounded_alike_in_gray_and_colours(name: str, tmp_path: Path) -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    cv2.imwrite(str(tmp_path / name), np.dstack([levels] * 3))
+    cv2.imwrite(str(tmp_path / f"gray-{name}"), levels)
+    expected = np.rint(levels / 257)
+    for path in (tmp_path / name, tmp_path / f"gray-{name}"):
+        np.testing.assert_array_equal(np.asarray(read_image(path))[..., 1], expected)
+
+
 def test_what_is_transparent_becomes_white() -> None:
     pixels = np.zeros((1, 2, 4), dtype=np.uint8)
     pixels[0, 1, 3] = 255
@@ -97,18 +108,6 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value) and str(tmp_path / name) in str(error.value)
     with pytest.raises(UserError, match="64x64 is 4096 pixels, at most 4095"):
         read_image(whole, max_pixels=4095)
-
-
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks and its end."""
-    packed = [
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in (*chunks, (b"IEND", b""))
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 class TestHostileFiles:
@@ -216,79 +215,3 @@ def test_odd_exif_costs_no_picture(tmp_path: Path) -> None:
     assert image.size == (12, 20)
     upright = np.asarray(gradient(12, 20).transpose(Image.Transpose.ROTATE_270)).astype(int)
     assert np.abs(np.asarray(image) - upright).max() < 12
-
-
-def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: int = 1) -> Path:
-    """Written by hand, uncompressed: (H, W) or (H, W, 3), `planes` 2 for one after the other."""
-    height, width = pixels.shape[:2]
-    colours = 1 if pixels.ndim == 2 else pixels.shape[2]
-    laid = pixels if planes == 1 else np.moveaxis(pixels, -1, 0)
-    data = np.ascontiguousarray(laid).astype("<u2").tobytes()
-    strips = 1 if planes == 1 else colours
-    entries = 10
-    extra = 8 + 2 + 12 * entries + 4
-    bits_at, offsets_at = extra, extra + 2 * colours
-    counts_at, data_at = offsets_at + 4 * strips, offsets_at + 8 * strips
-    size = len(data) // strips
-
-    def entry(tag: int, kind: int, count: int, value: int) -> bytes:
-        return struct.pack("<HHII", tag, kind, count, value)
-
-    alone = strips == 1
-    directory = b"".join(
-        [
-            struct.pack("<H", entries),
-            entry(256, 4, 1, width),
-            entry(257, 4, 1, height),
-            entry(258, 3, colours, 16 if colours == 1 else bits_at),
-            entry(259, 3, 1, 1),
-            entry(262, 3, 1, photometric),
-            entry(273, 4, strips, data_at if alone else offsets_at),
-            entry(277, 3, 1, colours),
-            entry(278, 4, 1, height),
-            entry(279, 4, strips, size if alone else counts_at),
-            entry(284, 3, 1, planes),
-            struct.pack("<I", 0),
-            struct.pack(f"<{colours}H", *[16] * colours),
-            struct.pack(f"<{strips}I", *(data_at + size * strip for strip in range(strips))),
-            struct.pack(f"<{strips}I", *[size] * strips),
-        ]
-    )
-    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + data)
-    return path
-
-
-def test_white_may_be_zero(tmp_path: Path) -> None:
-    gray = np.linspace(0, 65535, 60).astype(np.uint16).reshape(6, 10)
-    for photometric, meant in ((1, gray), (0, 65535 - gray)):
-        path = tiff_of_16_bits(tmp_path / "gray.tif", gray, photometric)
-        np.testing.assert_array_equal(read_photo(path).photo.pixels[..., 0], meant)
-        levels = np.asarray(read_image(path))[..., 0]
-        np.testing.assert_array_equal(levels, np.rint(meant / 257))
-
-
-def test_planes_that_pillow_misreads_are_refused(tmp_path: Path) -> None:
-    colours = np.arange(6 * 10 * 3).astype(np.uint16).reshape(6, 10, 3) * 300
-    whole = tiff_of_16_bits(tmp_path / "whole.tif", colours, 2)
-    np.testing.assert_array_equal(read_photo(whole).photo.pixels, colours)
-    planes = tiff_of_16_bits(tmp_path / "planes.tif", colours, 2, planes=2)
-    for read in (read_photo, read_image):
-        with pytest.raises(UserError, match=r"planes\.tif: .*16-bit colours in separate planes"):
-            read(planes)
-
-
-def test_deep_gray_with_alpha_stays_gray(tmp_path: Path) -> None:
-    gray = np.linspace(0, 65535, 60).astype(">u2").reshape(6, 10)
-    both = np.dstack([gray, np.full_like(gray, 30000)]).astype(">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in both)
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        checked = name + content
-        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
-
-    head = struct.pack(">IIBBBBB", 10, 6, 16, 4, 0, 0, 0)
-    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
-    photo = read_photo(tmp_path / "a.png").photo
-    assert photo.gray and photo.alpha is not None
-    np.testing.assert_array_equal(photo.pixels[..., 0], gray >> 8)

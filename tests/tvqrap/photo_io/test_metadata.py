@@ -122,6 +122,21 @@ def test_text_and_colours_of_a_png() -> None:
     assert enlarged(content, "jpeg")[0].info["comment"] == b"a comment"
 
 
+def test_the_colour_space_of_a_png_is_kept_in_pngs_and_named_elsewhere() -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"cICP", bytes([9, 16, 0, 1]))
+    content = saved("png", pnginfo=chunks)
+    image, left_out = enlarged(content, "png")
+    assert left_out == [] and image.size == (20, 12)
+    again = BytesIO()
+    read = read_photo(content)
+    write_photo(again, FORMATS["png"], iter([read.photo.pixels]), (5, 3), read.metadata)
+    assert b"\0\0\0\4cICP" + bytes([9, 16, 0, 1]) in again.getvalue()
+    assert read_photo(again.getvalue()).metadata.cicp == bytes([9, 16, 0, 1])
+    for form in ("jpeg", "webp", "tiff"):
+        assert enlarged(content, form)[1] == ["colour space (cICP)"]
+
+
 def test_a_jpegs_comment_and_iptc() -> None:
     block = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
     marker = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block

@@ -1,1 +1,1 @@
-"""Image quality metrics."""
+"""Image quality metrics and their weights."""

@@ -1,9 +1,8 @@
-"""Building pyiqa's metrics from given files: nothing is fetched, nothing is unpickled.
+"""Builds pyiqa's metrics from given files; nothing is downloaded and no code is unpickled.
 
-pyiqa, torchvision, timm and CLIP each look for weights in their own cache, and download what is not
-there. While a metric is built, a folder of links to the given files stands in for all of these
-caches, and their ways out are closed. Not for several threads at once: it replaces functions of
-those packages for as long as it takes.
+pyiqa, torchvision, timm and CLIP each search their own cache for weights and download missing ones.
+While a metric is built, a folder of links to the given files replaces these caches, and downloads
+are refused. Not thread-safe: functions of those packages are replaced meanwhile.
 """
 
 import contextlib
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TORCHSCRIPT = "RN50.pt"
-"""CLIP's file is a TorchScript archive, which `weights_only` cannot read: it is opened only where
-its whole SHA-256 is the one that OpenAI publishes, which `check_weights` sees to."""
+"""CLIP's file is a TorchScript archive, which `weights_only` cannot read. `check_weights` compares
+its whole SHA-256 with that published by OpenAI before it is opened."""
 
 
 def installed(package: str) -> str | None:
@@ -45,8 +44,8 @@ def pyiqa_version() -> str | None:
 def build_metric(metric: Metric, files: Mapping[str, Path]) -> "nn.Module":
     """pyiqa's network of a metric, on the CPU, with its weights from `files` (by name).
 
-    Raises UserError where pyiqa is missing or a file is not what it should be, and whatever pyiqa
-    raises for files that do not fit.
+    Raises UserError where pyiqa is missing or a file has another SHA-256 than published, and any
+    exception of pyiqa for files that do not fit.
     """
     if pyiqa_version() is None:
         raise UserError("pyiqa is not installed; `pip install tvqrap[evaluation]` brings it")
@@ -84,7 +83,7 @@ def _closed(files: Mapping[str, Path]) -> Iterator[None]:
             (downloads, "download_url_to_file", _refuse),
             (torch.hub, "download_url_to_file", _refuse),
             (torch, "load", functools.partial(_tensors_alone, torch.load)),
-            # MANIQA's own file holds every tensor of the network that timm would fetch.
+            # MANIQA's own file holds every tensor of the network that timm would download.
             (timm, "create_model", functools.partial(_untrained, timm.create_model)),
             (pyiqa.archs.clipiqa_arch, "load", functools.partial(_clip, files)),
         ):
@@ -94,7 +93,7 @@ def _closed(files: Mapping[str, Path]) -> Iterator[None]:
 
 
 def _refuse(url: str, *arguments: Any, **options: Any) -> NoReturn:
-    raise UserError(f"would fetch {url}, which nobody has asked for")
+    raise UserError(f"needs {url}, which `tvqrap-cli metrics --fetch` does not know")
 
 
 def _tensors_alone(load: Any, *arguments: Any, **options: Any) -> Any:

@@ -1,9 +1,8 @@
-"""Image quality metrics: what they are called, which way is better, and what they need.
+"""The image quality metrics: names, direction, options and requirements.
 
-All but `grid` are pyiqa's, on 8-bit RGB images scaled to [0, 1], with its options where none are
-given: those of Tables 1, 2, 6 and 7 of the paper, and those that need no weights beside the
-packages'.
-Importing this module needs neither torch nor pyiqa.
+All but `grid` are pyiqa's, on 8-bit RGB images scaled to [0, 1], with pyiqa's default options
+unless others are given. They are the metrics of Tables 1, 2, 6 and 7 of the paper, and those that
+need no weights besides the packages'. Importing this module needs neither torch nor pyiqa.
 """
 
 from collections.abc import Iterable
@@ -15,26 +14,26 @@ from tvqrap.config.evaluation import MetricName
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, as it is computed and shown."""
+    """How a metric is computed and shown."""
 
     title: str
     pyiqa: str | None
-    """The name that pyiqa knows it by; None for our own."""
+    """Name in pyiqa; None for our own metric."""
     better: Literal["higher", "lower"]
     digits: int
-    """Decimals that are worth showing."""
+    """Decimals that are shown."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options given to pyiqa; all others are its defaults."""
+    """Options for pyiqa; all others keep their defaults."""
     reference: bool = True
-    """Whether it compares with HR; a metric without looks at the image alone."""
+    """Whether it compares with HR; a no-reference metric scores the image alone."""
     weights: tuple[str, ...] = ()
-    """Names of the files that it needs and no package carries: `metric_weights.SOURCES`."""
+    """Files of weights that no package contains, see `tvqrap.evaluation.metrics.weights`."""
     of_set: bool = False
-    """Whether it is one number of a whole set of images, that no image has."""
+    """Whether it is one number for a whole set of images."""
     one_at_a_time: bool = False
-    """Whether pyiqa's network keeps something between layers that threads must not share."""
+    """Whether pyiqa's network keeps state in a forward pass and so is not thread-safe."""
     packages: tuple[str, ...] = ()
-    """Others than pyiqa and torch whose networks it runs."""
+    """Packages besides pyiqa and torch that its network comes from."""
 
 
 _ON_Y = {"test_y_channel": True, "color_space": "ycbcr"}
@@ -115,24 +114,24 @@ METRICS: dict[MetricName, Metric] = {
 assert tuple(METRICS) == get_args(MetricName)
 
 VERDICT: tuple[MetricName, ...] = ("stlpips_vgg", "fsim")
-"""The metrics that are looked at first: a model is better where it is better in both, and to the
-eye."""
+"""The metrics that decide first: a model is better where it is better in both and its images look
+better."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric said of one image: a finite number, or why there is none."""
+    """A metric's score of one image: a finite number, or the reason why there is none."""
 
     value: float | None
     reason: str = ""
 
 
 def one_line(error: BaseException) -> str:
-    """An error as a reason: its class and the first line of what it says."""
+    """The class of an error and the first line of its message."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def without_reference(names: Iterable[MetricName]) -> list[MetricName]:
-    """Those of the metrics that look at an image alone."""
+    """The no-reference metrics among `names`."""
     return [name for name in names if not METRICS[name].reference]

@@ -1,7 +1,7 @@
-"""Computing metrics of images, on the CPU.
+"""Computes metrics of images, on the CPU.
 
-ST-LPIPS comes from `tvqrap.losses`: it equals pyiqa's, caches the features of a reference, and
-reads its weights without unpickling. The grid metric comes from there too. All others are pyiqa's.
+ST-LPIPS and the grid metric come from `tvqrap.losses`, all others from pyiqa. Our ST-LPIPS equals
+pyiqa's, caches the features of a reference, and unpickles no code.
 """
 
 import math
@@ -29,28 +29,28 @@ from tvqrap.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Reference:
-    """An HR image, with what the metrics computed of it once."""
+    """An HR image, with the features that metrics compute of it once."""
 
     pixels: NDArray[np.uint8]
     image: Tensor
     features: dict[str, list[Tensor]]
     unusable: dict[str, str]
-    """By metric: why there are no features."""
+    """By metric: the reason why there are no features."""
 
 
 class Scorer:
-    """Computes chosen metrics; a metric that cannot be had is kept with its reason.
+    """Computes chosen metrics; a metric that is missing is kept with the reason.
 
-    May be used from several threads at once.
+    It is thread-safe.
     """
 
     def __init__(self, names: Sequence[MetricName], weights: Path | None = None) -> None:
-        """Builds the metrics; `weights` is a folder of their files, in place of the usual ones."""
+        """Builds the metrics; `weights` is a folder of their files, instead of the usual ones."""
         self.names = tuple(names)
         self.missing: dict[str, str] = {}
-        """Metrics that no image can be given, and why."""
+        """Metrics that cannot be computed, with the reason."""
         self.files: dict[str, dict[str, str]] = {}
-        """By metric: SHA-256 of its files of weights, by name."""
+        """By metric and file name: SHA-256 of the files of weights."""
         self._metrics: dict[str, Callable[[Tensor, Reference | None], Tensor]] = {}
         self._of_set: dict[str, Callable[..., Any]] = {}
         self._perceptual: dict[str, PerceptualDistance] = {}
@@ -64,12 +64,12 @@ class Scorer:
                     self._add_pyiqa(name, weights)
             except UserError as error:
                 self.missing[name] = str(error)
-            except Exception as error:  # whatever a metric's own code raises
+            except Exception as error:  # a metric's own code may raise anything
                 self.missing[name] = one_line(error)
 
     @property
     def of_images(self) -> tuple[MetricName, ...]:
-        """The metrics that each image is given; the others are of the whole set."""
+        """The metrics of single images; the others are of the whole set."""
         return tuple(name for name in self.names if not METRICS[name].of_set)
 
     def protocol(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Scorer:
     def reference(self, pixels: NDArray[np.uint8]) -> Reference:
         """Prepares an HR image, uint8 (H, W, 3), for any number of `score` calls.
 
-        A metric that cannot take the image says so when it is asked.
+        A metric that fails on the image has its reason in each of these scores.
         """
         image = _unit_tensor(pixels)
         features, unusable = {}, {}
@@ -133,10 +133,10 @@ class Scorer:
     def score(
         self, pixels: NDArray[np.uint8], reference: Reference | None, no_hr: str = ""
     ) -> dict[str, Score]:
-        """Scores one image, uint8 (H, W, 3), by every metric; never raises for an image's sake.
+        """Scores one image, uint8 (H, W, 3), by every metric; an image's fault never raises.
 
-        Without a reference, or with one of another size, the metrics that need it say so; `no_hr`
-        is why there is none.
+        Without a reference, or with one of another size, scores that need it have a reason instead;
+        `no_hr` is the reason why there is no reference.
         """
         image = _unit_tensor(pixels)
         scores: dict[str, Score] = {}
@@ -159,7 +159,7 @@ class Scorer:
                     value = float(self._metrics[name](image, reference).reshape(()))
                 finite = math.isfinite(value)
                 scores[name] = Score(value) if finite else Score(None, f"gave {value}")
-            except Exception as error:  # whatever a metric's own code raises
+            except Exception as error:  # a metric's own code may raise anything
                 scores[name] = Score(None, one_line(error))
         return scores
 
@@ -176,7 +176,7 @@ class Scorer:
                 value = float(self._of_set[name](str(made), str(hr), num_workers=0, verbose=False))
                 finite = math.isfinite(value)
                 scores[name] = Score(value) if finite else Score(None, f"gave {value}")
-            except Exception as error:  # whatever a metric's own code raises
+            except Exception as error:  # a metric's own code may raise anything
                 scores[name] = Score(None, one_line(error))
         return scores
 
@@ -186,6 +186,6 @@ def _unit_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
 
 
-def _size_reason(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> str:
-    (h, w), (hr_h, hr_w) = ours.shape[:2], theirs.shape[:2]
+def _size_reason(image: NDArray[np.uint8], hr: NDArray[np.uint8]) -> str:
+    (h, w), (hr_h, hr_w) = image.shape[:2], hr.shape[:2]
     return f"{w}x{h} image against {hr_w}x{hr_h} HR"

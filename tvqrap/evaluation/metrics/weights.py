@@ -1,8 +1,8 @@
-"""Files of weights that metrics need: where they come from, where they are looked for.
+"""The metrics' files of weights: sources, search folders, checksums and download.
 
-pyiqa fetches its weights at first use and unpickles whatever came. Here, fetching is a command of
-its own (`tvqrap-cli metrics --fetch`), a folder of files serves without a network, and a metric
-whose files are not there is missing, with the reason.
+pyiqa downloads weights at first use and unpickles them. Here, `tvqrap-cli metrics --fetch` alone
+downloads, a folder of files works offline, and a metric without its files is missing, with the
+reason.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ _RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file of weights is published."""
+    """The published place of a file of weights."""
 
     url: str
     sha256: str
-    """The first digits of its SHA-256, as its publisher names them; empty where none are."""
+    """The published first digits of its SHA-256; empty where none are published."""
 
 
 def _source(name: str) -> Source:
@@ -42,11 +42,11 @@ def _source(name: str) -> Source:
 SOURCES: dict[str, Source] = {
     name: _source(name) for metric in METRICS.values() for name in metric.weights
 } | {"RN50.pt": Source(f"{_CLIP}{_RN50}/RN50.pt", _RN50)}
-"""By file name."""
+"""Sources by file name."""
 
 
 def folders(given: Path | None) -> list[Path]:
-    """Where weights are looked for: the given folder alone, or else the usual ones."""
+    """The folders that are searched for weights: the given one alone, or else the usual ones."""
     if given is not None:
         return [given]
     import torch
@@ -58,7 +58,7 @@ def folders(given: Path | None) -> list[Path]:
 
 
 def find_weights(metric: MetricName, given: Path | None) -> dict[str, Path]:
-    """The files that a metric needs, by name. Raises UserError naming those that are missing."""
+    """The files that a metric needs, by name. Raises UserError naming missing files."""
     places = folders(given)
     found = {
         name: path
@@ -71,7 +71,7 @@ def find_weights(metric: MetricName, given: Path | None) -> dict[str, Path]:
         raise UserError(
             f"needs {' and '.join(missing)}, not found in "
             f"{', '.join(str(place) for place in places)}; "
-            f"`tvqrap-cli metrics --fetch {metric}` gets it"
+            f"`tvqrap-cli metrics --fetch {metric}` downloads it"
         )
     return found
 
@@ -83,9 +83,9 @@ def sha256_of(path: Path) -> str:
 
 
 def check_weights(files: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of files of weights, by name. Raises UserError for one that is not the published one.
+    """SHA-256 of files of weights, by name. Raises UserError where one differs from the published.
 
-    Of most files the publisher names the first digits alone, and of some nothing.
+    For most files the first digits alone are published, for some nothing.
     """
     digests = {}
     for name, path in files.items():
@@ -98,9 +98,9 @@ def check_weights(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def fetch_weights(metric: MetricName, given: Path | None) -> list[Path]:
-    """Downloads what a metric needs and has not, to the first of the folders; what was fetched.
+    """Downloads a metric's missing files to the first of the folders, and returns their paths.
 
-    Raises UserError where a file cannot be had, or is not the one that its publisher names.
+    Raises UserError where a download fails, or has another SHA-256 than published.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Contact sheets: the same crops by several upscalers, side by side at full size."""
+"""Contact sheets: the same crops by several upscalers, side by side, at full resolution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
 
 
 def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow]) -> Image.Image:
-    """Draws a labelled grid; no picture is resampled except those smaller than their row.
+    """Draws a labelled grid of pictures at full resolution.
 
-    A picture smaller than the largest of its row (an LR image) is enlarged by whole pixels, so
-    that what it holds can be seen. Raises ValueError for a row without a picture per column.
+    A picture smaller than the largest of its row (an LR image) is enlarged by a whole factor with
+    nearest neighbours. Raises ValueError for a row without a picture per column.
     """
     for row in rows:
         if len(row.cells) != len(columns):

@@ -1,4 +1,4 @@
-"""How the scores of a set's images lie, as small tables for `dvc plots`: a file per metric."""
+"""Quantiles of the scores of a set's images for `dvc plots`: one table per metric."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from tvqrap.evaluation.summary import Summary
 from tvqrap.runtime.atomic import write_atomic
 
 STEPS = 20
-"""Steps from the lowest to the highest score."""
+"""Number of steps from the lowest to the highest score."""
 
 
 def write_score_curves(folder: Path, summary: Summary, rows: Sequence[ImageScores]) -> None:
     """Writes `METRIC.tsv` for each metric of images: a column per model that has scores.
 
-    In a line with `percent` p is the score below which p per cent of the model's images lie.
+    The line with `percent` p holds each model's p-th percentile over the images.
     """
     for column in summary.columns:
         if column not in METRICS or METRICS[column].of_set:

@@ -1,4 +1,4 @@
-"""Pictures inside a page: cut to what a screen shows, encoded, kept within a number of bytes."""
+"""Embeds pictures in a page: cropped, encoded, and limited to a number of bytes."""
 
 import base64
 import io
@@ -12,14 +12,15 @@ from PIL import Image
 from tvqrap.architecture import SCALE
 
 LARGEST_SIDE = 512
-"""Of a picture in the page, in HR pixels; of larger images the part with most detail is shown."""
+"""Largest side of a picture in the page, in HR pixels; larger images are cropped to the part with
+most detail."""
 QUALITY = 90
-"""Of WebP, where the pictures do not fit without loss."""
+"""Quality of WebP, where the pictures do not fit without loss."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The pictures of one image, alike in place and size."""
+    """The pictures of one image, all of one place and size."""
 
     uris: Mapping[str, str]
     """By column: data URIs."""
@@ -32,9 +33,9 @@ class Embedded:
 def embed(
     images: Sequence[Mapping[str, NDArray[np.uint8]]], budget: int
 ) -> tuple[list[Embedded], bool]:
-    """As many images as fit into `budget` bytes, from the first on, and whether they lost quality.
+    """Encodes the first images that fit into `budget` bytes, and says whether with loss.
 
-    Pictures are uint8 (H, W, 3) or, LR, a quarter of that; all are WebP without loss, or all with.
+    Pictures are uint8 (H, W, 3) or, for LR, (H / 4, W / 4, 3). All are lossless WebP, or all lossy.
     """
     cut = [_cut(pictures) for pictures in images]
     for lossless in (True, False):
@@ -57,7 +58,7 @@ def _uri(pixels: NDArray[np.uint8], lossless: bool) -> str:
 def _cut(
     pictures: Mapping[str, NDArray[np.uint8]],
 ) -> tuple[dict[str, NDArray[np.uint8]], tuple[int, int], tuple[int, int, int, int] | None]:
-    """The same part of every picture, its size, and where it lies if it is not the whole."""
+    """The same part of every picture, its size, and its place if it is not the whole."""
     height, width = (max(p.shape[axis] for p in pictures.values()) for axis in (0, 1))
     whole = {name: p for name, p in pictures.items() if p.shape[:2] == (height, width)}
     quarter = {
@@ -80,7 +81,7 @@ def _cut(
 
 
 def _most_detail(pixels: NDArray[np.uint8]) -> tuple[int, int]:
-    """Top and left of the window whose pixels differ most from their neighbours."""
+    """Top and left of the window with the largest differences between neighbouring pixels."""
     gray = pixels.astype(np.float32).mean(axis=2)
     detail = np.zeros_like(gray)
     detail[:, 1:] += np.abs(np.diff(gray, axis=1))

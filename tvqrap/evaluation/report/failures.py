@@ -1,15 +1,15 @@
-"""Failures in few lines: one for each model, image and reason, whatever the number of metrics."""
+"""Failures as lines: one for each model, image and reason, for all metrics together."""
 
 from collections.abc import Sequence
 
 from tvqrap.evaluation.summary import Failure
 
 _NAMED = 3
-"""More metrics than this are counted, not named."""
+"""More metrics than this are counted instead of named."""
 
 
 def failure_lines(failures: Sequence[Failure], limit: int, where: str) -> list[str]:
-    """At most `limit` lines, and one that counts the rest and says `where` they are."""
+    """At most `limit` lines, and one that counts the rest and names the file `where` they are."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for failure in failures:
         key = (failure.model, failure.image or "the whole set", failure.reason)

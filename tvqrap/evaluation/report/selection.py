@@ -1,4 +1,4 @@
-"""Which images of a test set to look at: the worst, the best and a median one by each metric."""
+"""Picks images of a test set: the worst, the best and a median one by each metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ Place = Literal["worst", "best", "median"]
 
 @dataclass(frozen=True)
 class Pick:
-    """An image to look at, and why."""
+    """A picked image with the reasons."""
 
     image: str
     reasons: tuple[tuple[str, Place], ...]
-    """Metrics with its place among their scores."""
+    """Metrics with the image's place among their scores."""
 
 
 @dataclass(frozen=True)
 class Picked:
-    """The images to look at, and what there was no room for."""
+    """The picked images, and the places that did not fit the limit."""
 
     picks: tuple[Pick, ...]
     left_out: tuple[tuple[str, Place], ...]
     """Metrics with the place among their scores whose image is not among the picks."""
 
     def first(self, count: int) -> "Picked":
-        """The first picks alone; what only the others show is left out."""
+        """The first picks alone; places that only the others show are left out."""
         shown = {reason for pick in self.picks[:count] for reason in pick.reasons}
         dropped = [r for pick in self.picks[count:] for r in pick.reasons if r not in shown]
         return Picked(self.picks[:count], (*self.left_out, *dropped))
@@ -39,21 +39,20 @@ def pick_images(
 ) -> Picked:
     """At most `limit` images by the scores of one model.
 
-    The worst by every metric come first, then the best, then the median ones: where there is no
-    room for all, what goes wrong is seen. Where no score tells images apart, those that come first.
-    Ties go to the image that comes first.
+    The worst by every metric come first, then the best, then the median ones, so that a small limit
+    keeps the failures. Without any score, the first images are picked. Ties go to the first image.
     """
-    ours = [row for row in rows if row.model == model]
+    rows_of_model = [row for row in rows if row.model == model]
     ranked: dict[str, list[str]] = {}
     for metric in metrics:
         scored = [
             (score.value, row.image)
-            for row in ours
+            for row in rows_of_model
             if (score := row.scores.get(metric)) is not None and score.value is not None
         ]
         if scored:
             known = METRICS[metric]  # type: ignore[index]  # a column of images is a metric
-            # Stable: images with equal scores stay in their order.
+            # The sort is stable: images with equal scores keep their order.
             scored.sort(key=lambda entry: entry[0], reverse=known.better == "lower")
             ranked[metric] = [image for _, image in scored]
     reasons: dict[str, list[tuple[str, Place]]] = {}
@@ -67,6 +66,6 @@ def pick_images(
             else:
                 left_out.append((metric, place))
     if not reasons:
-        reasons = {row.image: [] for row in ours[:limit]}
+        reasons = {row.image: [] for row in rows_of_model[:limit]}
     picks = tuple(Pick(image, tuple(found)) for image, found in reasons.items())
     return Picked(picks, tuple(left_out))

@@ -11,18 +11,17 @@ from rich.text import Text
 from tvqrap.evaluation.summary import COLUMNS, Summary
 
 _GAP = 3
-"""Characters between columns: a blank on either side, and one of the box."""
+"""Characters between columns: two blanks and one of the box."""
 _NAME = 12
-"""Characters that a model's name is given at least, before it goes on in the next line."""
+"""Least width of a model's name before it is wrapped."""
 
 
 class ScoreTable:
     """The scores, for rich to print: a line per metric and a column per model.
 
-    Models that do not fit beside the others stand in a further table below, so that no number is
-    ever broken. Intervals stand under the means where there are photographs enough; the best of
-    each line is bold and has a star. `ceiling` names a model that is shown and takes no part in
-    that (the tokenizer, which sees HR).
+    Models that do not fit side by side are in further tables below, so that no number is broken.
+    Intervals are under the means. The best of each line is bold and has a star. `ceiling` names a
+    model that is shown but not compared (the tokenizer, an upper bound that sees HR).
     """
 
     def __init__(self, summary: Summary, title: str, ceiling: str | None = None) -> None:
@@ -73,13 +72,13 @@ def _label(column: str) -> str:
 
 
 def _width(model: str, cells: Sequence[str]) -> int:
-    """Of a model's column: its longest number, and its name or the beginning of that."""
+    """Width of a model's column: that of its longest number or of its wrapped name."""
     lines = [line for cell in cells for line in Text.from_markup(cell).plain.splitlines()]
     return max([min(len(model), _NAME), *map(len, lines)])
 
 
 def _groups(widths: dict[str, int], room: int) -> list[list[str]]:
-    """Models that fit beside each other, in their order; one at least in each group."""
+    """Groups of models that fit side by side, in their order; at least one in each group."""
     groups: list[list[str]] = [[]]
     left = room
     for model, width in widths.items():
@@ -109,9 +108,9 @@ def _cell(summary: Summary, model: str, column: str, best: bool) -> str:
 
 
 def best_of(summary: Summary, column: str, ceiling: str | None = None) -> str | None:
-    """The model with the best mean in a column; None where there is nothing to compare.
+    """The model with the best mean in a column; None where fewer than two can be compared.
 
-    A model that lost some of the images takes no part: its mean is one of other images.
+    A model without a score of every image is not compared, as its mean is over other images.
     """
     better = COLUMNS[column].better
     values = {

@@ -1,4 +1,4 @@
-"""How the scores of a set's images lie, as outlines that a page can draw."""
+"""Distributions of the scores of a set's images, as outlines for the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 GRID = 64
-"""Places along the axis at which an outline is known."""
+"""Number of places along the axis at which a density is computed."""
 MOST_DOTS = 150
-"""More images than this are shown by their outline alone."""
+"""With more images than this, single images are not drawn."""
 
 
 @dataclass(frozen=True)
 class Outline:
-    """The scores of one model by one metric; places are parts of the axis, in [0, 1]."""
+    """The scores of one model by one metric; places on the axis are in [0, 1]."""
 
     density: tuple[float, ...]
-    """At `GRID` even places along the axis, the highest of all models 1."""
+    """Density at `GRID` even places along the axis, relative to the highest of all models."""
     quartiles: tuple[float, float, float]
     dots: tuple[float, ...]
     """Places of the images; empty where there are too many."""

@@ -7,8 +7,8 @@
   const layers = { left: at("left"), right: at("right") };
   const SMALLEST_ZOOM = 1, LARGEST_ZOOM = 24;
 
-  // The part of the image that is shown, by its centre (parts of the image) and the zoom beyond
-  // what fits, is the same in the stage and in all panels.
+  // Centre (as parts of the image) and zoom (relative to the fitted size) of the visible part are
+  // shared by the stage and all panels.
   const state = { metric: null, image: 0, left: 0, right: 0, split: 0.5, zoom: 1, x: 0.5, y: 0.5 };
 
   function element(tag, className, text) {
@@ -71,7 +71,7 @@
     if (pressed) at("strip").scrollLeft = pressed.offsetLeft - at("strip").offsetLeft - 120;
   }
 
-  // The last picture before HR: what the models lead up to.
+  // The last picture before HR, which is that of the last model.
   function focusCell(image) {
     const last = image.cells.length - 1;
     return image.cells[last].name === "HR" && last > 0 ? last - 1 : last;
@@ -147,7 +147,7 @@
     picture.style.height = `${height * scale}px`;
     picture.style.left = `${bounds.width / 2 - state.x * width * scale}px`;
     picture.style.top = `${bounds.height / 2 - state.y * height * scale}px`;
-    // LR has a quarter of the pixels: what it holds is seen as it is.
+    // LR and strongly zoomed pictures are shown as sharp pixels.
     picture.classList.toggle("sharp", isLr || scale * devicePixelRatio >= 3);
   }
 
@@ -174,7 +174,7 @@
     const before = fit * state.zoom;
     state.zoom = clamp(state.zoom * factor, SMALLEST_ZOOM, LARGEST_ZOOM);
     const after = fit * state.zoom;
-    // The point under the pointer stays where it is.
+    // The point under the pointer does not move.
     state.x += (px - stage.clientWidth / 2) * (1 / before - 1 / after) / width;
     state.y += (py - stage.clientHeight / 2) * (1 / before - 1 / after) / height;
     draw();
@@ -228,7 +228,7 @@
     const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
     const middle = [stage.clientWidth / 2, stage.clientHeight / 2];
     const far = event.shiftKey ? 0.1 : 0.02;
-    // Elsewhere on the page the arrows scroll it.
+    // Outside the viewer the arrows scroll the page.
     const here = at("pictures").parentElement.contains(document.activeElement);
     if (digit && Number(digit[1]) <= current().cells.length) {
       state[event.shiftKey ? "left" : "right"] = Number(digit[1]) - 1;

@@ -1,0 +1,107 @@
+"""Runs of a recipe: finished ones stay, failed ones are named, interrupted ones resume."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.experiments import run as running
+from stages.experiments.recipe import Recipe, Run
+from stages.experiments.results import (
+    EXPERIMENTS,
+    SCORES,
+)
+from stages.experiments.working_copy import WorkingCopy
+from tests.support.checkout import STAGES, environment, make_checkout
+from tests.support.experiments import SMALL, scores_file, small
+from tvqrap.runtime.errors import UserError
+
+SLOW = """
+title: Two points of all stages
+paper: none
+profile: smoke
+target: evaluate
+seeds: [1]
+points:
+  without-rap: {rap.steps: 0}
+  with-rap: {rap.steps: 2}
+models: [tokenizer, rap]
+scores: [psnr_y, fsim]
+"""
+
+
+def test_finished_runs_stay_and_failed_ones_are_named(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, runs = small()
+    ran: list[str] = []
+    failing = {"narrow 2"}
+
+    def made_up(copy: WorkingCopy, recipe: Recipe, run: Run) -> dict[str, Path]:
+        ran.append(f"{run.point} {run.seed}")
+        if ran[-1] in failing:
+            raise UserError("train_tokenizer: no luck (see log)")
+        return {SCORES: scores_file(checkout, {"psnr_y": 20.0})}
+
+    monkeypatch.setattr(WorkingCopy, "refresh", lambda *_: None)
+    monkeypatch.setattr(running, "run_point", made_up)
+    assert running.run_recipe("small", recipe, runs[:4]) == ["narrow seed 2"]
+    assert ran == ["wide 1", "narrow 1", "wide 2", "narrow 2"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert re.search(r"wide seed 1: done in 0:\S+ \(1 of 4, about 0:\S+ left\)", lines[1])
+    assert "narrow seed 2: failed: train_tokenizer: no luck (see log);" in lines[4]
+    failing.clear()
+    ran.clear()
+    assert running.run_recipe("small", recipe, runs) == []
+    assert ran == ["narrow 2", "wide 3", "narrow 3"]
+    assert "6 runs, 3 of them finished before" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_killed_runs_resume_and_points_share_stages(tmp_path: Path) -> None:
+    """Killed in the middle of a stage it goes on from there; points share what they can."""
+    checkout = make_checkout(tmp_path)
+    (tmp_path / "two.yaml").write_text(SLOW)
+    (tmp_path / "quick.yaml").write_text(SMALL)
+    command = [sys.executable, "-m", "stages.experiments", "run", "two.yaml"]
+    log = tmp_path / EXPERIMENTS / "two.log"
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path))
+    try:
+        deadline = time.monotonic() + 240
+        while not list(tmp_path.glob(f"{EXPERIMENTS}/two/.scratch/train_tokenizer-*/step-*.pt")):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    checkout.run(*command)
+    said = log.read_text()
+    assert "train_tokenizer: resumes after step" in said
+    started = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running")]
+    assert started == [*STAGES[:2], *STAGES[1:], *STAGES[4:]], "the second point starts at RAP"
+    again = checkout.run(*command).stdout
+    assert "2 runs, 2 of them finished before" in again
+    table = checkout.run(sys.executable, "-m", "stages.experiments", "collect", "two.yaml").stdout
+    assert "missing" not in table and "| rap |" in table
+    # A tokenizer alone, from the same pairs in another working copy; its scores are those of the
+    # run of all stages.
+    checkout.run(
+        sys.executable, "-m", "stages.experiments", "run", "quick.yaml", "--points", "wide",
+        "--seeds", "1",
+    )  # fmt: skip
+    quick = (tmp_path / EXPERIMENTS / "quick.log").read_text()
+    assert "Stage 'train_tokenizer' is cached" in quick and "Running stage" not in quick
+    scores = [
+        json.loads(path.read_text())["scores"]["tokenizer"]["psnr_y"]["mean"]
+        for path in tmp_path.glob(f"{EXPERIMENTS}/results/*/{SCORES}")
+    ]
+    assert len(scores) == 3
+    assert max(scores) - min(scores) < 0.01
+    status = checkout.run("git", "status", "--short", "params.yaml", "dvc.lock").stdout
+    assert status == "", "the checkout's own params and lock are as they were"

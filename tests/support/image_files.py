@@ -1,0 +1,59 @@
+"""Image files written by hand, of kinds that Pillow does not write."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks and its end."""
+    packed = [
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in (*chunks, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: int = 1) -> Path:
+    """Written by hand, uncompressed: (H, W) or (H, W, 3), `planes` 2 for one after the other."""
+    height, width = pixels.shape[:2]
+    colours = 1 if pixels.ndim == 2 else pixels.shape[2]
+    laid = pixels if planes == 1 else np.moveaxis(pixels, -1, 0)
+    data = np.ascontiguousarray(laid).astype("<u2").tobytes()
+    strips = 1 if planes == 1 else colours
+    entries = 10
+    extra = 8 + 2 + 12 * entries + 4
+    bits_at, offsets_at = extra, extra + 2 * colours
+    counts_at, data_at = offsets_at + 4 * strips, offsets_at + 8 * strips
+    size = len(data) // strips
+
+    def entry(tag: int, kind: int, count: int, value: int) -> bytes:
+        return struct.pack("<HHII", tag, kind, count, value)
+
+    alone = strips == 1
+    directory = b"".join(
+        [
+            struct.pack("<H", entries),
+            entry(256, 4, 1, width),
+            entry(257, 4, 1, height),
+            entry(258, 3, colours, 16 if colours == 1 else bits_at),
+            entry(259, 3, 1, 1),
+            entry(262, 3, 1, photometric),
+            entry(273, 4, strips, data_at if alone else offsets_at),
+            entry(277, 3, 1, colours),
+            entry(278, 4, 1, height),
+            entry(279, 4, strips, size if alone else counts_at),
+            entry(284, 3, 1, planes),
+            struct.pack("<I", 0),
+            struct.pack(f"<{colours}H", *[16] * colours),
+            struct.pack(f"<{strips}I", *(data_at + size * strip for strip in range(strips))),
+            struct.pack(f"<{strips}I", *[size] * strips),
+        ]
+    )
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + data)
+    return path
