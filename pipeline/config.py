@@ -1,7 +1,7 @@
 """Typed settings of the photographs, the pairs and their degradation (`data:` and `pairs:`).
 
 Nothing here has a default: params.yaml is complete. A wrong value is refused with a message that
-names the key, the value found and what is allowed.
+names the key, the value found and the values allowed.
 """
 
 import math
@@ -33,7 +33,6 @@ BlurKind = Literal[
 ]
 ResizeFilter = Literal["area", "bilinear", "bicubic"]
 
-
 Number = TypeVar("Number", int, float)
 
 
@@ -44,7 +43,7 @@ def _ordered(pair: tuple[Number, Number]) -> tuple[Number, Number]:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-"""A probability or a part of a whole, in [0, 1]."""
+"""A probability or a fraction, in [0, 1]."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=80)]
 """A name that becomes a folder: up to 80 letters, digits, `_` and `-`."""
@@ -53,8 +52,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=
 def _absolute(storage: str) -> str:
     if "://" not in storage and not Path(storage).is_absolute():
         raise ValueError(
-            f"found {storage!r}, expected an absolute path or a URL: manifests say where shards "
-            "are, for other folders than this one too"
+            f"found {storage!r}, expected an absolute path or a URL, because manifests in other "
+            "folders name it too"
         )
     return storage
 
@@ -81,9 +80,9 @@ SetName = Annotated[Name, AfterValidator(_free)]
 Storage = Annotated[str, StringConstraints(min_length=1), AfterValidator(_absolute)]
 """An absolute path of a folder, or a URL that fsspec knows."""
 
-# YAML has lists, not tuples: the pair itself is converted, its items are still checked strictly.
+# YAML has lists and no tuples: the pair itself is converted, its items are checked strictly.
 Range = Annotated[tuple[float, float], Strict(False), AfterValidator(_ordered)]
-# What is drawn is rounded to four digits, as the record of a degradation has it.
+# Drawn values are rounded to four digits, as the record of a degradation has them.
 Drawn = Annotated[float, Field(ge=1e-4)]
 PositiveRange = Annotated[tuple[Drawn, Drawn], Strict(False), AfterValidator(_ordered)]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -98,39 +97,42 @@ def _odd(size: int) -> int:
 
 KernelSize = Annotated[int, AfterValidator(_odd)]
 KernelSizes = Annotated[tuple[KernelSize, KernelSize], Strict(False), AfterValidator(_ordered)]
-"""Smallest and largest kernel side in pixels; every odd size between is drawn equally often."""
+"""Smallest and largest kernel side in pixels; odd sizes between are equally probable."""
 
 Cutoff = Annotated[float, Field(gt=0, le=1)]
 CutoffRange = Annotated[tuple[Cutoff, Cutoff], Strict(False), AfterValidator(_ordered)]
-"""Cutoff frequencies as parts of pi radians per pixel: 1.0 lets everything through."""
+"""Range of cutoff frequencies in parts of pi radians per pixel; 1.0 passes all frequencies."""
 
 
-def _sums_to_one(what: str, shares: dict[str, float]) -> None:
+def _sums_to_one(key: str, shares: dict[str, float]) -> None:
     total = sum(shares.values())
     if not math.isclose(total, 1, abs_tol=1e-6):
         found = ", ".join(f"{name} {share}" for name, share in shares.items())
-        raise ValueError(f"{what}: found {found}, which make {total:g}, expected a sum of 1")
+        raise ValueError(f"{key}: found {found}, which make {total:g}, expected a sum of 1")
 
 
 class DataSettings(Settings):
-    """Where photographs come from and which of them are used."""
+    """The photographs, and the conditions for using one."""
 
     photos: str
     """Folder of photographs, searched recursively."""
     min_side: PositiveInt
-    """Photographs with a shorter side than this are not used."""
+    """Smallest shorter side of a photograph that is used, in pixels."""
     max_pixels: PositiveInt
-    """Photographs with more pixels than this are not decoded."""
+    """Largest number of pixels of a photograph that is decoded."""
     max_skipped_fraction: Share
-    """Largest part of the photographs that may be unusable before the stage fails."""
+    """Largest fraction of unusable photographs with which the stage goes on."""
 
 
 class SplitSettings(Settings):
-    """Parts of the photographs in each split; they sum to 1."""
+    """Fraction of the photographs in each split; they sum to 1."""
 
     train: Share
+    """Fraction for training."""
     val: Share
+    """Fraction for validation."""
     test: Share
+    """Fraction for the final scores."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -139,31 +141,37 @@ class SplitSettings(Settings):
 
 
 class SincSettings(Settings):
-    """Sinc (ringing) kernels drawn in place of a blur kernel."""
+    """Sinc kernels, which make edges ring, drawn in place of a blur kernel."""
 
     prob: Share
+    """Probability of a sinc kernel."""
     large_from: PositiveInt
-    """Kernels of at least this size draw from `cutoff_large`, smaller ones from `cutoff_small`."""
+    """Smallest side, in pixels, of the kernels that draw from `cutoff_large`."""
     cutoff_small: CutoffRange
+    """Range of the cutoff frequency of smaller kernels, in parts of pi radians per pixel."""
     cutoff_large: CutoffRange
+    """Range of the cutoff frequency of larger kernels, in parts of pi radians per pixel."""
 
 
 class BlurSettings(Settings):
     """One blur step."""
 
     prob: Share
-    """How often the step happens at all."""
+    """Probability of the step."""
     sizes: KernelSizes
+    """Smallest and largest kernel side in pixels; odd sizes between are equally probable."""
     kinds: Annotated[dict[BlurKind, Share], Field(min_length=1)]
-    """How often each kind of Gaussian-like kernel is drawn; kinds left out never are."""
+    """Probability of each kind of Gaussian-like kernel, 0 for kinds that are left out."""
     sigma: PositiveRange
-    """Standard deviation along each axis, in pixels."""
+    """Range of the standard deviation along each axis, in pixels."""
     rotation: Range
-    """Angle of anisotropic kernels, in parts of pi."""
+    """Range of the angle of anisotropic kernels, in parts of pi."""
     beta_generalized: PositiveRange
+    """Range of the exponent of generalized Gaussian kernels; 1 is the Gaussian."""
     beta_plateau: PositiveRange
+    """Range of the exponent of plateau-shaped kernels."""
     low_beta_prob: Share
-    """How often a beta is drawn from below 1; otherwise it is drawn from above 1."""
+    """Probability of drawing a beta below 1; otherwise it is above 1."""
     sinc: SincSettings
 
     @model_validator(mode="after")
@@ -177,14 +185,18 @@ class BlurSettings(Settings):
 
 
 class ResizeSettings(Settings):
-    """One random resize: up draws from [1, highest], down from [lowest, 1], keep is 1."""
+    """One random resize; `up`, `down` and `keep` sum to 1."""
 
     up: Share
+    """Probability of a scale from [1, highest]."""
     down: Share
+    """Probability of a scale from [lowest, 1]."""
     keep: Share
+    """Probability of the scale 1."""
     scale: PositiveRange
+    """Lowest and highest scale: new over old side in the first round, over LR in the second."""
     filters: Annotated[tuple[ResizeFilter, ...], Strict(False), Field(min_length=1)]
-    """Drawn equally often; none of them is antialiased."""
+    """Filters, equally probable, without antialiasing; area is adaptive average pooling."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -196,15 +208,16 @@ class ResizeSettings(Settings):
 
 
 class NoiseSettings(Settings):
-    """One noise step: Gaussian or, otherwise, Poisson."""
+    """One noise step: Gaussian or Poisson noise."""
 
     gaussian_prob: Share
+    """Probability of Gaussian noise; otherwise the noise is Poisson."""
     sigma: PositiveRange
-    """Standard deviation of Gaussian noise in 8-bit levels (1/255)."""
+    """Range of the standard deviation of Gaussian noise, in 8-bit levels."""
     poisson_scale: PositiveRange
-    """Factor on Poisson noise."""
+    """Range of the factor on Poisson noise."""
     gray_prob: Share
-    """How often the three channels get the same noise."""
+    """Probability of the same noise on all channels."""
 
 
 class FirstOrderSettings(Settings):
@@ -214,47 +227,57 @@ class FirstOrderSettings(Settings):
     resize: ResizeSettings
     noise: NoiseSettings
     jpeg: QualityRange
+    """Range of the JPEG quality; chroma is subsampled 4:2:0."""
 
 
 class SecondOrderSettings(Settings):
     """The second round: blur, resize (relative to LR), noise."""
 
     prob: Share
-    """How often the second round happens."""
+    """Probability of the second round."""
     blur: BlurSettings
     resize: ResizeSettings
     noise: NoiseSettings
 
 
 class FinalSettings(Settings):
-    """The end: resize to LR with a sinc filter, and JPEG, in either order."""
+    """The last steps: resize to LR with a sinc filter, and JPEG, in either order."""
 
     sinc_prob: Share
+    """Probability of the sinc filter after the resize."""
     sizes: KernelSizes
+    """Smallest and largest side of the sinc kernel in pixels."""
     cutoff: CutoffRange
+    """Range of the cutoff frequency of the sinc filter, in parts of pi radians per pixel."""
     filters: Annotated[tuple[ResizeFilter, ...], Strict(False), Field(min_length=1)]
+    """Filters of the resize to LR, equally probable, without antialiasing."""
     jpeg: QualityRange
+    """Range of the JPEG quality; chroma is subsampled 4:2:0."""
     jpeg_last_prob: Share
-    """How often JPEG comes after resizing to LR rather than before."""
+    """Probability of JPEG after the resize to LR; otherwise it comes before."""
 
 
 class SharpenSettings(Settings):
     """Unsharp masking of the HR image before it is degraded."""
 
     weight: PositiveFloat
+    """Factor on the difference from the blurred image."""
     size: KernelSize
+    """Side of the blur kernel in pixels."""
     sigma: PositiveFloat
+    """Standard deviation of the blur kernel in pixels."""
     threshold: Annotated[float, Field(ge=0, le=255)]
-    """Differences from the blurred image up to this many 8-bit levels are left alone."""
+    """Largest difference from the blurred image, in 8-bit levels, that is not sharpened."""
 
 
 class DegradationSettings(Settings):
     """Second-order degradation of an HR crop to its LR image."""
 
     sharpen: SharpenSettings | None
+    """Unsharp masking of HR before it is degraded; none: HR is degraded as it is."""
     first: FirstOrderSettings
     second: SecondOrderSettings | None
-    """None: there is no second round."""
+    """The second round; none: there is one round."""
     final: FinalSettings
 
 
@@ -262,29 +285,30 @@ class SetSettings(Settings):
     """One named set of pairs."""
 
     split: SplitName
+    """Split of the photographs that crops are cut from."""
     size: Annotated[int, Field(ge=8 * SCALE, multiple_of=SCALE)]
     """Side of the square HR crop in pixels."""
     crop_mode: CropMode
+    """Position and scale of crops, see `pipeline/pairs/crops.py`."""
     count: PositiveInt
     """Number of HR crops that are cut; with flips both, the set holds twice as many samples."""
     variants: PositiveInt
-    """LR images per HR crop."""
+    """LR images of each HR crop."""
     flips: Flips
-    """random: each crop is mirrored with probability 1/2; both: each crop and its mirror image are
-    samples of their own."""
+    """none; random: each crop is mirrored with probability 1/2; both: each crop and its mirror
+    image are samples of their own."""
     channel_shuffle_prob: Share
-    """How often a crop's red, green and blue change places (the RGB permutation of CutBlur, CVPR
-    2020): photographs have little green against magenta, so that a short training never learns
-    it."""
+    """Probability of permuting the RGB channels of a crop (CutBlur, Yoo et al., CVPR 2020), for
+    colours that photographs rarely have."""
     degradation: Annotated[
         Annotated[Name, Tag("str")]
         | Annotated[dict[Name, Share], Field(min_length=1), Tag("dict")],
         Discriminator(lambda given: "dict" if isinstance(given, dict) else "str"),
     ]
-    """A preset, or a mixture: the share of each preset among the LR images."""
+    """A degradation preset, or a mixture: the probability of each preset."""
     target: Target
-    """photo: HR is the crop. teacher: HR is what the teacher makes of the LR image. both: HR is the
-    crop, and the teacher's image of each LR image lies beside it."""
+    """HR of the samples. photo: the crop; teacher: the teacher's output for the one LR image; both:
+    the crop, with the teacher's output for each LR image beside it."""
 
     @property
     def samples(self) -> int:
@@ -302,26 +326,30 @@ class SetSettings(Settings):
         _sums_to_one("degradation", self.presets)
         if self.target == "teacher" and self.variants != 1:
             raise ValueError(
-                f"variants: found {self.variants}, expected 1 with target teacher: HR is then what "
-                "the teacher makes of the one LR image"
+                f"variants: found {self.variants}, expected 1 with target teacher: HR is then the "
+                "teacher's output for the one LR image"
             )
         return self
 
 
 class PairsSettings(Settings):
-    """Named sets of pairs, how photographs are split among them and how they are degraded."""
+    """Named sets of pairs, the split of the photographs and the degradations."""
 
     seed: NonNegativeInt
+    """Seed of crops and degradations."""
     split_seed: NonNegativeInt
+    """Seed of the split of the photographs."""
     splits: SplitSettings
     shard_size: PositiveInt
     """HR crops in one shard."""
     sets: Annotated[dict[Name, SetSettings], Field(min_length=1)]
+    """The sets, by name."""
     degradations: Annotated[dict[Name, DegradationSettings], Field(min_length=1)]
+    """The degradation presets, by name."""
     storage: Storage | None
-    """Folder or URL for the shards; none: beside the manifest, in the checkout."""
+    """Folder or URL for the shards; none: the shards lie in the checkout, beside the manifest."""
     teacher: Annotated[str, StringConstraints(min_length=1)]
-    """An upscaler whose pictures serve as targets: a model folder, or a file for spandrel."""
+    """Upscaler whose outputs serve as targets: a model folder, or a file that spandrel reads."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -350,17 +378,18 @@ class PairsSettings(Settings):
 
 
 class TokensSettings(Settings):
-    """How tokens are extracted; device, batch and threads can change codes and are recorded."""
+    """The extraction of tokens. Device, batch and threads can change codes and are recorded."""
 
     device: Literal["cpu", "cuda"]
+    """Device of the tokenizer."""
     batch_size: PositiveInt
-    """HR crops tokenized together."""
+    """HR crops in a batch."""
     threads: PositiveInt
     """Arithmetic threads (CPUs) of one worker."""
     gpus: PositiveFloat
-    """GPUs of one Ray actor where the device is cuda; a part of one is shared by several actors."""
+    """GPUs of one Ray actor with device cuda; below 1, several actors share one."""
     storage: Storage | None
-    """Folder or URL for the shards; none: beside the manifest, in the checkout."""
+    """Folder or URL for the shards; none: the shards lie in the checkout, beside the manifest."""
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:

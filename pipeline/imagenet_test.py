@@ -1,8 +1,8 @@
-"""A test set in two folders, made as ImageNet-Test was: `gt/NAME.png` and `lq/NAME.png`.
+"""Test sets in two folders, made as ImageNet-Test was: `gt/NAME.png` and `lq/NAME.png`.
 
-The shorter side is reduced to the size of the crop (256) by antialiased bicubic, the centre is cut
-out, and LR is made by the test degradation (ResShift, Yue et al. 2023, section 4.1, whose 3000
-pictures of ImageNet's validation set became the usual test set).
+Antialiased bicubic reduces the shorter side to the size of the crop (256). The centre is cut out
+and degraded with the test degradation (ResShift, Yue et al., 2023, section 4.1). The 3000 images
+that they made of ImageNet's validation set became the usual test set.
 """
 
 import json

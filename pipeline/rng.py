@@ -1,4 +1,4 @@
-"""Random streams that depend on names alone, never on the order or place of the work."""
+"""Random streams that depend on names alone, never on the order of the work or its process."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ def random_stream(*identity: int | str) -> np.random.Generator:
 
 
 def random_rank(*identity: int | str) -> bytes:
-    """Sorting by the ranks of identities gives them a random order that each keeps by itself."""
+    """A sort key: ranks give identities a random order in which none depends on the others."""
     return _digest(identity)
 
 

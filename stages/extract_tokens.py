@@ -62,8 +62,9 @@ def extract_tokens(stage: Stage) -> None:
             )
             if dropped := manifest.extra["dropped"]:
                 print(f"{name}: {len(dropped)} samples dropped, kept in {quarantine / name}:")
-                for lost in dropped:
-                    print(f"  {lost['key']} ({lost['shard']}): {lost['reason']}", flush=True)
+                for sample in dropped:
+                    line = f"  {sample['key']} ({sample['shard']}): {sample['reason']}"
+                    print(line, flush=True)
     if failures:
         raise UserError("; ".join(failures))
     for table in sorted(curves.iterdir()):

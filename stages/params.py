@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.config import DataSettings, PairsSettings, TokensSettings
+from pipeline.shards.manifest import trust_storage
 from stages.profile import expanded, read_mapping, read_text
 from tvqrap.architecture import SCALE, STRUCTURES, Architecture
 from tvqrap.config.base import Settings
@@ -191,13 +192,16 @@ def parse_params(text: str, origin: str) -> Params:
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Reads and checks a params file, or a profile (`stages.profile`).
+    """Reads and checks a params file, or a profile (`stages.profile`); trusts its storages.
 
     params.yaml itself has to be complete, because DVC reads it too. Raises `UsageError`, one line
     that names key and value.
     """
     text = read_text(path) if path == PARAMS else expanded(path)
-    return parse_params(text, str(path))
+    params = parse_params(text, str(path))
+    for storage in (params.pairs.storage, params.tokens.storage):
+        trust_storage(storage)
+    return params
 
 
 def renamed(key: str) -> str | None:

@@ -1,6 +1,6 @@
 """Stage 2: trains the predictor on LR images and extracted tokens."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stages.training import (
     starting_weights,
 )
 from tvqrap.architecture import Architecture
+from tvqrap.config.training import Phase
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.pretrained.folder import read_config
@@ -45,8 +46,27 @@ def starting_upscaler(init: str, architecture: Architecture) -> tuple[UpscalerNe
     return network, read_config(given).fingerprint
 
 
+def batches_of(
+    phases: Sequence[Phase], loaders: Sequence[Loader]
+) -> Callable[[int], Generator[Batch, None, None]]:
+    """A function that yields the batches of all phases, one after the other, from a step on."""
+
+    def batches(step: int) -> Generator[Batch, None, None]:
+        first = 0
+        for phase, loader in zip(phases, loaders, strict=True):
+            end = first + phase.steps
+            if step < end:
+                with closing(loader.batches(step - first)) as source:
+                    for _ in range(step, end):
+                        yield next(source)
+                step = end
+            first = end
+
+    return batches
+
+
 def train_predictor(stage: Stage, workers: Workers) -> None:
-    """data/tokens, models/tokenizer -> models/predictor, curves/predictor.
+    """data/tokens, models/tokenizer -> models/predictor, curves/predictor and its pictures.
 
     Only validation reads HR images. Of the other sets of pairs, sets.json gives the identity.
     """
@@ -87,23 +107,12 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         workers=workers,
     )
 
-    def batches(step: int) -> Generator[Batch, None, None]:
-        first = 0
-        for phase, loader in zip(settings.phases, loaders, strict=True):
-            end = first + phase.steps
-            if step < end:
-                with closing(loader.batches(step - first)) as source:
-                    for _ in range(step, end):
-                        yield next(source)
-                step = end
-            first = end
-
     resume_from_shorter(stage, settings, "predictor", workers)
     history = train(
         task,
         title="train_predictor",
         steps=settings.length,
-        batches=batches,
+        batches=batches_of(settings.phases, loaders),
         monitoring=settings.monitoring,
         folder=stage.scratch,
         workers=workers,

@@ -7,6 +7,7 @@ import torch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
+from stages.params import Params
 from stages.runner.launch import run_training
 from stages.runner.resume import keep_final, resume_from_shorter
 from stages.runner.stage import Stage
@@ -23,36 +24,45 @@ from tvqrap.training.loop import train
 PAIRS = Path("data/pairs")
 
 
-def train_tokenizer(stage: Stage, workers: Workers) -> None:
-    """pairs -> models/tokenizer, curves/tokenizer."""
-    params = stage.params
+def starting_tokenizer(params: Params) -> tuple[Tokenizer, int, Path | None]:
+    """(the tokenizer to train, its first steps without quantization, the model it starts from).
+
+    Raises `UsageError` where its codebook cannot be set by k-means.
+    """
     settings = params.tokenizer
     given = starting_weights(params.init, ("tokenizer",), params.architecture)
     torch.manual_seed(params.seed)
     tokenizer = Tokenizer(params.architecture)
-    vq_warmup_steps = settings.codebook_life.vq_warmup_steps
-    if given is not None:
-        start = load_tokenizer(given)
-        same_codebook = start.architecture == params.architecture
-        start_from(start, tokenizer, same_codebook=same_codebook)
-        vq_warmup_steps = 0
-        if not same_codebook:
-            vq_warmup_steps = KMEANS_BATCHES
-            if settings.steps <= vq_warmup_steps:
-                raise UsageError(
-                    f"tokenizer.steps is {settings.steps}; with a codebook of another size than "
-                    f"that of {given} it takes more than {vq_warmup_steps}, which set its entries"
-                )
-            try:
-                check_texture_suffices(
-                    params.codebook,
-                    vq_warmup_steps=vq_warmup_steps,
-                    batch=settings.batch_size,
-                    crop=Manifest.load(PAIRS / settings.set).crop_size,
-                    texture=params.texture,
-                )
-            except ValueError as error:
-                raise UsageError(f"{error}, as it has not the size of that of {given}") from None
+    if given is None:
+        return tokenizer, settings.codebook_life.vq_warmup_steps, None
+    start = load_tokenizer(given)
+    same_codebook = start.architecture == params.architecture
+    start_from(start, tokenizer, same_codebook=same_codebook)
+    if same_codebook:
+        return tokenizer, 0, given
+    if settings.steps <= KMEANS_BATCHES:
+        raise UsageError(
+            f"tokenizer.steps is {settings.steps}; with a codebook of another size than that of "
+            f"{given}, expected more than {KMEANS_BATCHES}, which set its entries"
+        )
+    try:
+        check_texture_suffices(
+            params.codebook,
+            vq_warmup_steps=KMEANS_BATCHES,
+            batch=settings.batch_size,
+            crop=Manifest.load(PAIRS / settings.set).crop_size,
+            texture=params.texture,
+        )
+    except ValueError as error:
+        raise UsageError(f"{error}, as its size is not that of {given}") from None
+    return tokenizer, KMEANS_BATCHES, given
+
+
+def train_tokenizer(stage: Stage, workers: Workers) -> None:
+    """data/pairs -> models/tokenizer, curves/tokenizer, curves/pictures/tokenizer."""
+    params = stage.params
+    settings = params.tokenizer
+    tokenizer, vq_warmup_steps, given = starting_tokenizer(params)
     wanted = MemberSelection(hr=True)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.shards.tar import read_shard
 from pipeline.tokens.extract import extract_set
 from stages.experiments.__main__ import app as experiments
-from stages.params import Params, load_params
+from stages.params import RENAMED, Params, load_params
 from stages.params_page import params_page
 from tests.support.checkout import environment
 from tests.support.documents import (
@@ -39,7 +39,7 @@ README = PAGES["README.md"]
 FORMAT = PAGES["docs/data-format.md"]
 CLI, EXPERIMENTS = (typer.main.get_command(each) for each in (app, experiments))
 CODE_FOLDERS = r"(?:pipeline|tvqrap|stages|tests|docs)"
-DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "repro", "status")
+DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "queue", "repro", "status")
 DVC_FLAGS = ("--queue", "--single-item", "--temp")
 FILE_ENDINGS = ("csv", "html", "json", "md", "npy", "png", "py", "tar", "tsv", "yaml")
 
@@ -231,6 +231,12 @@ def test_page_of_params_is_what_the_command_makes() -> None:
         assert f"| `{name}" in made
 
 
+def test_changelog_names_renamed_params() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for old, new in RENAMED.items():
+        assert re.search(rf"\| `[\w.]*\b{old}` \| `[\w.]*\b{new}` \|", text), old
+
+
 def test_readme_is_short() -> None:
     assert len(README.text.split()) <= 1300
     assert README.text.count("\n|---") == 1
@@ -239,7 +245,6 @@ def test_readme_is_short() -> None:
 # The commands of the README that take seconds, in its order; they run in a copy of the checkout.
 QUICK = (
     "tvqrap-cli upscale photo.jpg -o large.png",
-    "tvqrap-cli export --format onnx -o upscaler.onnx",
     "tvqrap-cli decompose photo.jpg -o OUT",
     "tvqrap-cli pairs preview my-photos/one.jpg -o sheet.png --degradation test",
     "tvqrap-cli params plan paper",
@@ -249,6 +254,7 @@ QUICK = (
 # Those that take longer or need what a test has not, with the reason.
 SLOW = {
     "pip install .": "tests of the wheel",
+    "tvqrap-cli export --format onnx -o upscaler.onnx": "half a minute",
     "tvqrap-cli import CHECKPOINT.pth -o given/rap": "a checkpoint of the authors",
     "make repro": "minutes",
     "make test": "this suite",

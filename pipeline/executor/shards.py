@@ -36,9 +36,9 @@ def make_missing(
 ) -> None:
     """Makes the shards that a ledger lacks, and records each as it is finished.
 
-    `tasks` has the task of each shard by name. `check` raises where this driver lost its set, and
-    `accept` where a shard is not to be recorded. `on_shard` hears each shard's name once, whether
-    it was finished before or is now. `logs` gets a log of each run.
+    `tasks` has the task of each shard by name. `check` raises where this driver no longer holds
+    the set, and `accept` where a shard is not to be recorded. `on_shard` hears the name of each
+    finished shard once, those of earlier runs too. `logs` gets a log of each run.
     Raises ShardsFailed, which begins with `what`, where shards fail.
     """
     heard = set(ledger.done)

@@ -1,4 +1,4 @@
-"""Where crops lie in a photograph, and how they are cut.
+"""The position of crops in a photograph, and cutting them.
 
 full    a random square of the crop's size; a photograph that is too small is reflected
 square  a random square of the shorter side, area-reduced
@@ -28,24 +28,24 @@ class Crop:
     left: int
     top: int
     side: int
-    """In the photograph's pixels; for `centre` in those of the reduced photograph."""
+    """In pixels of the photograph; for `centre` in pixels of the reduced photograph."""
     flip: bool
-    """Mirrored, left for right, after cutting."""
+    """Whether it is mirrored, left for right, after cutting."""
     channels: tuple[int, int, int] = (0, 1, 2)
-    """Which of the photograph's channels become red, green and blue, after cutting."""
+    """The photograph's channels that become red, green and blue, after cutting."""
 
 
-def capacity(rule: CropMode, width: int, height: int, size: int) -> int | None:
-    """How many different crops a photograph has to give; None for as many as one likes."""
-    if rule == "full":
+def capacity(mode: CropMode, width: int, height: int, size: int) -> int | None:
+    """Number of different crops that a photograph gives; None for no limit."""
+    if mode == "full":
         return None
     if min(width, height) < size:
         return 0
-    return _reduced_long_side(width, height, size) - size + 1 if rule == "centre" else None
+    return _reduced_long_side(width, height, size) - size + 1 if mode == "centre" else None
 
 
 def plan_crop(
-    rule: CropMode,
+    mode: CropMode,
     width: int,
     height: int,
     size: int,
@@ -54,33 +54,33 @@ def plan_crop(
     index: int,
     identity: tuple[int | str, ...],
 ) -> Crop:
-    """The crop number `index` of a photograph. `identity` and `index` fix what is drawn.
+    """The crop number `index` of a photograph. The draws follow from `identity` and `index`.
 
     ValueError where the photograph has no such crop (see `capacity`).
     """
-    available = capacity(rule, width, height, size)
+    available = capacity(mode, width, height, size)
     if available is not None and index >= available:
-        raise ValueError(f"a {width}x{height} photograph has no crop {index} of {rule} {size}")
+        raise ValueError(f"a {width}x{height} photograph has no crop {index} of {mode} {size}")
     rng = random_stream(*identity, index)
     flip = bool(rng.random() < 0.5) and flips
     channels = _drawn_channels(channel_shuffle_prob, random_stream(*identity, "channels", index))
-    if rule == "centre":
+    if mode == "centre":
         offset = _spread_offset(available or 1, index)
         left, top = (offset, 0) if width >= height else (0, offset)
         return Crop(left, top, size, flip, channels)
     short = min(width, height)
     side = size
-    if rule == "square":
+    if mode == "square":
         side = short
-    elif rule == "zoom":
+    elif mode == "zoom":
         side = min(short, round(math.exp(rng.uniform(math.log(size), math.log(short)))))
     left, top = (int(rng.integers(max(length - side, 0) + 1)) for length in (width, height))
     return Crop(left, top, side, flip, channels)
 
 
-def cut(photo: np.ndarray, rule: CropMode, size: int, crop: Crop) -> np.ndarray:
+def cut(photo: np.ndarray, mode: CropMode, size: int, crop: Crop) -> np.ndarray:
     """The HR image of a crop: uint8 (size, size, 3) of a uint8 (H, W, 3) photograph."""
-    if rule == "centre":
+    if mode == "centre":
         photo = _reduce(photo, size)
     part = photo[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
     if part.shape[:2] != (crop.side, crop.side):
@@ -94,7 +94,7 @@ def cut(photo: np.ndarray, rule: CropMode, size: int, crop: Crop) -> np.ndarray:
 
 
 def _drawn_channels(channel_shuffle_prob: float, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Keeps the order of the channels, or draws another one with the given probability."""
+    """The order of the channels: another one than RGB with the given probability."""
     orders = list(permutations(range(3), 3))
     return orders[int(rng.integers(1, len(orders))) if rng.random() < channel_shuffle_prob else 0]
 
@@ -113,7 +113,7 @@ def _reduced_long_side(width: int, height: int, size: int) -> int:
 def _spread_offset(positions: int, index: int) -> int:
     """Offset number `index` of 0 .. positions - 1: the centre, the ends, quarters, eighths, ...
 
-    No offset comes twice, and adding crops leaves the earlier ones where they were.
+    No offset comes twice, and the offset of an index does not depend on the number of crops.
     """
     seen: set[int] = set()
     for level in range(positions.bit_length() + 2):

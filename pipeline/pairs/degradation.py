@@ -5,7 +5,8 @@ probability [blur, resize, noise], then either {resize to LR with a sinc filter,
 resize to LR with a sinc filter}. Every number is a setting. Images are float32 (H, W, 3) RGB in
 [0, 1] between steps; blurs and bicubic resizes may overshoot, noise and JPEG clip.
 
-Each value is rounded as it is drawn and used as rounded, so that the record is exact and short.
+Each value is rounded when it is drawn, and the rounded value is used, so that the record is exact
+and short.
 """
 
 import io
@@ -30,29 +31,29 @@ from pipeline.pairs.kernels import Shape, gaussian_kernel, sinc_kernel
 from pipeline.pairs.resize import resize
 from tvqrap.architecture import SCALE
 
-# Parallel over samples, never within one; and one thread computes the same sums every time.
+# Workers are parallel over samples. One thread within a sample computes the same sums every time.
 cv2.setNumThreads(1)
 
 Record = dict[str, Any]
-"""What one step drew; `step` names it."""
+"""The draws of one step; `step` names it."""
 
 _DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """An LR image and how it came about."""
+    """An LR image and the record of its degradation."""
 
     image: np.ndarray
     """uint8 (H / 4, W / 4, 3) RGB."""
     record: list[Record]
-    """The steps in order, each with everything that was drawn for it."""
+    """The steps in order, each with its draws."""
     steps: list[np.ndarray] | None
     """With `steps=True`, the float32 image after each step of the record."""
 
 
 def draw_preset(shares: Mapping[str, float], rng: np.random.Generator) -> str:
-    """Name of one of several presets, drawn by their shares; one alone takes no draw."""
+    """Draws the name of a preset by the presets' probabilities; a single preset takes no draw."""
     names = list(shares)
     return names[0] if len(names) == 1 else _choose(names, list(shares.values()), rng)
 
@@ -107,9 +108,9 @@ def degrade(
 
 
 def sharpen(image: np.ndarray, settings: SharpenSettings) -> np.ndarray:
-    """Unsharp masking of a float32 image where it differs enough from its blurred self.
+    """Unsharp masking of a float32 image where it differs enough from its blurred version.
 
-    The Gaussian is separable: two passes of `size` taps in place of size x size.
+    The Gaussian is separable: two passes of `size` taps replace one of size x size.
     """
     size = (settings.size, settings.size)
 
@@ -124,11 +125,11 @@ def sharpen(image: np.ndarray, settings: SharpenSettings) -> np.ndarray:
 
 
 def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Filter each channel with a kernel; the border is reflected without repeating the edge."""
+    """Filters each channel with a kernel; the border is reflected without repeating the edge."""
     border = cv2.BORDER_REFLECT_101
     middle = len(kernel) // 2
     column, row = kernel[:, middle], kernel[middle] / kernel[middle, middle]
-    # Isotropic Gaussians, the most frequent kind, are separable: 0.4 ms rather than 6 for 21 x 21
+    # Isotropic Gaussians, the most frequent kind, are separable: 0.4 ms instead of 6 for 21 x 21
     # on 256 x 256 pixels.
     if np.abs(np.outer(column, row) - kernel).max() < 1e-12:
         return cv2.sepFilter2D(image, -1, row, column, borderType=border)
@@ -152,7 +153,7 @@ def poisson_noise(
 
     With levels v / 255 and peak = 2^ceil(log2(number of distinct v)), the noise of a value x is
     Poisson(x peak) / peak - x. If `gray`, it is that of the luminance, on all channels. This is
-    the usual definition; the distinct levels are counted with a histogram rather than by sorting.
+    the usual definition; a histogram counts the distinct levels, which is faster than sorting.
     """
     base = np.clip(image, 0, 1)
     if gray:
@@ -166,7 +167,7 @@ def poisson_noise(
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Through a JPEG file of this quality with 4:2:0 chroma and back, by libjpeg."""
+    """Encodes an image as JPEG of this quality with 4:2:0 chroma and decodes it, by libjpeg."""
     stream = io.BytesIO()
     Image.fromarray(_to_uint8(image)).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
     stream.seek(0)
@@ -185,7 +186,7 @@ def _blur(
 
 
 def draw_kernel(settings: BlurSettings, rng: np.random.Generator) -> tuple[np.ndarray, Record]:
-    """Draw a blur kernel, or in its place a sinc kernel, and say what was drawn."""
+    """Draws a blur kernel, or a sinc kernel in its place, and returns the draws too."""
     size = _odd(settings.sizes, rng)
     sinc = settings.sinc
     if rng.random() < sinc.prob:

@@ -1,7 +1,7 @@
-"""`sets.json` beside the sets of pairs: which they are, for those that need no more of them.
+"""`sets.json`, the list of the sets of pairs beside it.
 
-A stage that reads tokens alone can thus tell whether they were made from these pairs without
-depending on the pair shards, which may be a thousand times larger and elsewhere.
+A stage that reads tokens alone checks with it that they were made from these pairs. It need not
+depend on the pair shards, which can be a thousand times larger and elsewhere.
 """
 
 import json
@@ -25,13 +25,13 @@ class PairSet:
     """The identity of a set of pairs, which its tokens have to agree with."""
 
     root: Sha256
-    """Of the pairs' manifest."""
+    """Root digest of the manifest."""
     size: Annotated[int, Field(ge=1)]
     """Side of the HR crops in pixels."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> "PairSet":
-        """That of the set that a manifest describes."""
+        """The identity of the set that a manifest describes."""
         return cls(manifest.root, manifest.crop_size)
 
 
@@ -45,7 +45,7 @@ def pair_sets_text(manifests: Iterable[Manifest]) -> str:
 
 
 def listed_pair_set(folder: Location, name: str) -> PairSet:
-    """What `sets.json` in a folder says of a set. Raises `UserError` where it says nothing."""
+    """The entry of a set in the `sets.json` of a folder. Raises `UserError` where it has none."""
     path = folder / SETS
     try:
         return _LISTED.validate_json(path.read_bytes())[name]

@@ -54,7 +54,7 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _squared_radii(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct squared distances from the centre, and for each place which one it has."""
+    """The distinct squared distances from the centre, and their index for each place."""
     x = np.arange(size) - size // 2
     squares, places = np.unique((x[:, None] ** 2 + x[None, :] ** 2).ravel(), return_inverse=True)
     return squares.astype(np.float64), places

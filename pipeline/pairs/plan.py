@@ -1,4 +1,4 @@
-"""The plan of a set of pairs: which crop of which photograph becomes which sample, in order."""
+"""The plan of a set of pairs: its samples in order, each with its photograph and crop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,31 +11,33 @@ from pipeline.sources.scan import ScannedPhoto
 from tvqrap.runtime.errors import UserError
 
 MIXED_PHOTOS = 64
-"""Crops are shuffled among this many photographs at a time: enough for a well-mixed shard, and few
-enough that a shard of some hundred crops decodes each photograph for several of them."""
+"""Crops are shuffled among this many photographs at a time. That mixes a shard well, and a shard of
+some hundred crops still decodes each photograph for several crops."""
 
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A sample to be made."""
+    """A sample that is to be made."""
 
     photo: Photo
     sha256: str
-    """Of the photograph's file."""
+    """SHA-256 (hex) of the photograph's file."""
     index: int
+    """Number of the crop among those of the photograph."""
     crop: Crop
     box: tuple[float, ...]
     """Left, top, right, bottom in the photograph's pixels."""
     mirror: bool = False
-    """Whether it is the second sample of its crop, the mirror image."""
+    """Whether it is the mirror image of another sample's crop."""
 
     @property
     def key(self) -> str:
+        """Key of the sample, unique in its set."""
         return f"{self.photo.key}_{self.index:05d}" + ("m" if self.mirror else "")
 
     @property
     def mirrored(self) -> "PlannedSample":
-        """The mirror image of a crop as it is, as a sample of its own."""
+        """The mirror image of the crop as a sample of its own."""
         return replace(self, crop=replace(self.crop, flip=True), mirror=True)
 
 
@@ -91,7 +93,7 @@ def crop_counts(name: str, settings: SetSettings, entries: Sequence[ScannedPhoto
 
 
 def _share_out(count: int, capacities: Sequence[int | None]) -> list[int]:
-    """`count` things over places of limited capacity (None: no limit), as evenly as they allow."""
+    """Shares `count` crops among photographs of limited capacity (None: no limit), evenly."""
     counts = [0] * len(capacities)
     places = list(range(len(capacities)))
     while count and places:

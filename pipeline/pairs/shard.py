@@ -45,7 +45,7 @@ class PairShard:
 
     row: ShardRow
     machine: Toolchain
-    """On which it was made."""
+    """The libraries and CPU features that made it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PairMaker:
     """Makes, in each worker, the function that turns a task into a shard."""
 
     name: str
-    """Of the set."""
+    """Name of the set."""
     seed: int
     data: DataSettings
     settings: SetSettings
@@ -121,7 +121,7 @@ class PairMaker:
                 members[member] = encode_png(teach(degraded.image))
         about = {
             "photo": planned.photo.name,
-            "rule": settings.crop_mode,
+            "crop_mode": settings.crop_mode,
             "crop": planned.index,
             "box": planned.box,
             "flip": planned.crop.flip,

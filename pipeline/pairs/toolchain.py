@@ -24,7 +24,7 @@ class Toolchain:
     libjpeg: str
     zlib: str
     teacher: Machine | None
-    """Of the teacher's network, where there is a teacher."""
+    """The machine of the teacher's network; None without a teacher."""
 
     def __str__(self) -> str:
         named = (
@@ -35,7 +35,7 @@ class Toolchain:
 
     @classmethod
     def here(cls, *, teacher: bool) -> "Toolchain":
-        """That of this process; `teacher`: whether it runs a teacher too."""
+        """The toolchain of this process; `teacher`: whether it runs a teacher too."""
         # OpenCV marks what it dispatches to with *, and what this CPU lacks with ?.
         named = cv2.getCPUFeaturesLine().split()
         return cls(

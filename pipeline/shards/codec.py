@@ -11,7 +11,7 @@ _MAX_IMAGE_PIXELS = 4096 * 4096
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) RGB to PNG at compression level 1."""
+    """Encodes uint8 (H, W, 3) RGB as PNG at compression level 1."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"found {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
     stream = io.BytesIO()
@@ -20,7 +20,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(payload: bytes) -> np.ndarray:
-    """PNG to uint8 (H, W, 3) RGB. ValueError for anything but 8-bit RGB up to 4096 x 4096."""
+    """Decodes PNG to uint8 (H, W, 3). ValueError for all but 8-bit RGB up to 4096 x 4096."""
     try:
         with Image.open(io.BytesIO(payload), formats=["PNG"]) as image:
             if image.mode != "RGB" or image.width * image.height > _MAX_IMAGE_PIXELS:
@@ -31,14 +31,14 @@ def decode_png(payload: bytes) -> np.ndarray:
 
 
 def encode_array(array: np.ndarray) -> bytes:
-    """An array to `.npy`."""
+    """Encodes an array as `.npy`."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
     return stream.getvalue()
 
 
 def decode_array(payload: bytes) -> np.ndarray:
-    """`.npy` to array, without pickled objects. ValueError for anything else."""
+    """Decodes `.npy`, without pickled objects. ValueError for anything else."""
     try:
         return np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
     except Exception as error:  # malformed headers raise many kinds
@@ -46,7 +46,7 @@ def decode_array(payload: bytes) -> np.ndarray:
 
 
 def digest_member(digest: "hashlib._Hash", name: str, payload: bytes) -> None:
-    """Add a member's decoded content; doubles as a check that what is written can be read."""
+    """Adds a member's decoded content. ValueError for a member that cannot be decoded."""
     if name.endswith(".json"):
         content = json.dumps(json.loads(payload), sort_keys=True).encode()
         header = f"{name} {len(content)}\n"

@@ -57,12 +57,12 @@ class ShardRow:
     samples: Count
     bytes: Count
     sha256: Sha256
-    """Of the file."""
+    """SHA-256 (hex) of the file."""
     content: Sha256
     """SHA-256 over keys and decoded members (pixels, arrays, JSON values): equal on machines whose
     libraries compress differently."""
     source: Sha256 | None = None
-    """Of a shard of tokens: SHA-256 of the shard of pairs that it was made from."""
+    """For tokens: SHA-256 of the shard of pairs that they were made from."""
     plan: Sha256 | None = None
     """SHA-256 over all that decides the shard's bytes, code and machine aside. The manifest has it
     in words."""

@@ -90,12 +90,12 @@ class _Hashed(io.RawIOBase):
 def read_shard(path: Location, sha256: str | None = None) -> Iterator[Sample]:
     """Samples of a shard, in order, members still encoded.
 
-    With `sha256` (hex) the file's own is computed meanwhile; where it is another, that is a
-    UserError after the last sample.
+    With `sha256` (hex), the SHA-256 of the file is computed meanwhile; another one is a UserError
+    after the last sample.
 
-    Raises UserError naming the file for anything but a whole, well-formed shard: a cut file (also
-    where the cut falls between two members), other kinds of tar entries, names or suffixes that
-    are not on the list, members over 256 MiB, a repeated key.
+    Raises UserError that names the file for anything but a whole, well-formed shard: a cut file
+    (also one cut between two members), other kinds of tar entries, other names or suffixes,
+    members over 256 MiB, a repeated key.
     """
     try:
         with (
@@ -150,7 +150,7 @@ def _samples(path: Location, file: BinaryIO, tar: tarfile.TarFile) -> Iterator[S
 
 
 def _key_and_suffix(path: Location, member: tarfile.TarInfo) -> tuple[str, str]:
-    """Of a member that a shard may hold. Raises UserError for all others."""
+    """The key and suffix of a member. Raises UserError for members that no shard holds."""
     matched = MEMBER.fullmatch(member.name)
     if matched is None or not member.isreg() or member.issparse():
         raise UserError(f"{path}: found member {member.name!r}, which no shard holds")
@@ -163,7 +163,7 @@ def _key_and_suffix(path: Location, member: tarfile.TarInfo) -> tuple[str, str]:
 
 
 def _sha256_aside(file: BinaryIO) -> str:
-    """SHA-256 (hex) of an open file, whose position stays where it is."""
+    """SHA-256 (hex) of an open file; its position does not change."""
     if isinstance(file, io.BytesIO):
         return hashlib.sha256(file.getbuffer()).hexdigest()
     return file_sha256(Path(file.name))

@@ -1,4 +1,4 @@
-"""What a folder of photographs holds: every one decoded once, before any crop is planned."""
+"""The scan of a folder of photographs: each is decoded once, before crops are planned."""
 
 import functools
 import re
@@ -24,14 +24,14 @@ class ScannedPhoto:
     width: int
     height: int
     sha256: str
-    """Of the file."""
+    """SHA-256 (hex) of the file."""
     hash: int
-    """Perceptual, 64 bits."""
+    """Perceptual hash of 64 bits."""
 
 
 @dataclass(frozen=True)
 class PhotoScan:
-    """What a folder of photographs holds."""
+    """The photographs of a folder, usable and not."""
 
     usable: tuple[ScannedPhoto, ...]
     skipped: tuple[Skipped, ...]
@@ -41,11 +41,11 @@ class PhotoScan:
 
     @property
     def skipped_fraction(self) -> float:
-        """Part of all photographs that cannot be used."""
+        """Fraction of the photographs that cannot be used."""
         return len(self.skipped) / max(1, len(self.skipped) + len(self.usable))
 
     def near_duplicates(self, pairs: PairsSettings) -> list[tuple[str, str, int]]:
-        """Names of photographs in different splits that look alike, with the bits between them."""
+        """Names of alike photographs in different splits, and the number of different hash bits."""
         keys = {entry.photo.key: entry for entry in self.usable}
         splits = split_photos(sorted(keys), pairs.splits, pairs.split_seed)
         hashes = {key: entry.hash for key, entry in keys.items()}
@@ -62,7 +62,7 @@ def scan_photos(
     workers: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> PhotoScan:
-    """Decode every photograph once, to learn which are usable. UserError where there is none."""
+    """Decodes every photograph once and finds the usable ones. UserError where there is none."""
     folder = Path(data.photos).resolve()
     found = discover(folder)
     photos, skipped = found.photos, found.skipped

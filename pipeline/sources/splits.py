@@ -10,15 +10,15 @@ from pipeline.rng import random_rank
 from tvqrap.runtime.errors import UserError
 
 NEAR = 10
-"""Hashes that differ in at most this many of 64 bits belong to near-duplicates."""
+"""Largest number of different bits, of 64, between the hashes of near-duplicates."""
 
 
 def split_photos(
     keys: Sequence[str], settings: SplitSettings, seed: int
 ) -> dict[SplitName, list[str]]:
-    """Each photograph's key to one split, by a random order from (seed, key).
+    """Assigns each photograph's key to one split, in a random order from (seed, key).
 
-    Counts are by largest remainder; a split with a share above 0 gets at least one photograph.
+    Counts follow the largest remainder; a split with a share above 0 gets at least one photograph.
     UserError where there are fewer photographs than such splits.
     """
     shares: dict[SplitName, float] = {
@@ -52,9 +52,9 @@ def split_photos(
 def perceptual_hash(image: np.ndarray) -> int:
     """64 bits of a uint8 (H, W, 3) photograph that survive scaling and recompression.
 
-    The signs, about their median, of the 8x8 lowest frequencies (the constant left out) of the
-    cosine transform of the luminance reduced to 32x32 (Zauner, "Implementation and benchmarking
-    of perceptual image hash functions", 2010, section 3.2.1).
+    The luminance is reduced to 32x32 and cosine-transformed. A bit says whether one of the 8x8
+    lowest frequencies, without the constant, is above their median (Zauner, "Implementation and
+    benchmarking of perceptual image hash functions", 2010, section 3.2.1).
     """
     small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
     gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64)
@@ -65,7 +65,7 @@ def perceptual_hash(image: np.ndarray) -> int:
 def near_duplicates(
     splits: Mapping[SplitName, Sequence[str]], hashes: Mapping[str, int]
 ) -> list[tuple[str, str, int]]:
-    """Pairs of keys in different splits whose hashes are near, with the number of bits between."""
+    """Pairs of keys in different splits with near hashes, and the number of different bits."""
     names = list(splits)
     bits = {
         name: np.array([hashes[key] for key in keys], np.uint64) for name, keys in splits.items()

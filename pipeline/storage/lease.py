@@ -17,10 +17,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import StringConstraints, ValidationError
 
 from pipeline.storage.location import Location, Url, file_sizes
 from pipeline.storage.lock import already_running, file_lock, this_process
+from tvqrap.runtime.documents import Document
 from tvqrap.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,16 @@ Check = Callable[[], None]
 """Raises `UserError` where this driver no longer holds the lock or lease."""
 
 
-def only_driver(place: Location, what: str) -> AbstractContextManager[Check]:
+def only_driver(folder: Location, what: str) -> AbstractContextManager[Check]:
     """Keeps other drivers from a data set while the block runs: by a lock on disk, else by a lease.
 
-    The lock is the file `place.lock`, the lease the folder `place.lease`. Yields a check that long
-    work calls before it records anything, because a lease, unlike a lock, can be lost. Raises
-    `UserError` that names the process that holds it, or where the storage has neither locks nor
-    conditional puts.
+    The lock is the file `FOLDER.lock`, the lease the folder `FOLDER.lease`. Yields a check that
+    long work calls before it records anything, because a lease, unlike a lock, can be lost. Raises
+    `UserError` that names the holder, or where the storage has neither locks nor conditional puts.
     """
-    if isinstance(place, Path):
-        return _locked(place.with_name(f"{place.name}.lock"), what)
-    return _leased(place.parent / f"{place.name}.lease", what)
+    if isinstance(folder, Path):
+        return _locked(folder.with_name(f"{folder.name}.lock"), what)
+    return _leased(folder.parent / f"{folder.name}.lease", what)
 
 
 @contextmanager
@@ -91,10 +91,8 @@ def _check_store(folder: Url) -> None:
         )
 
 
-class _Entry(BaseModel):
+class _Entry(Document):
     """One object of the log."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     holder: Annotated[str, StringConstraints(pattern=r"^(\d+ on [^\s\x00-\x1f\x7f-\x9f]+)?$")]
     """`PID on HOST`; empty where the lease was given back."""

@@ -147,15 +147,15 @@ def location(given: str | Path) -> Location:
     return Url(text.rstrip("/"))
 
 
-def resolved(place: Location) -> Location:
+def resolved(path: Location) -> Location:
     """The location as it is named from any working directory."""
-    return place.resolve() if isinstance(place, Path) else place
+    return path.resolve() if isinstance(path, Path) else path
 
 
-def make_folder(place: Location) -> None:
+def make_folder(path: Location) -> None:
     """Makes a folder with its parents; does nothing in an object store, which has none."""
-    if isinstance(place, Path):
-        place.mkdir(parents=True, exist_ok=True)
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def file_sizes(folder: Location) -> dict[str, int]:
@@ -179,44 +179,44 @@ def folder_names(folder: Location) -> list[str]:
     return sorted(_last(entry["name"]) for entry in inside)
 
 
-def remove(place: Location) -> None:
+def remove(path: Location) -> None:
     """Removes a file, if there is one."""
-    if isinstance(place, Path):
-        place.unlink(missing_ok=True)
+    if isinstance(path, Path):
+        path.unlink(missing_ok=True)
     else:
-        place.remove()
+        path.remove()
 
 
 @contextmanager
-def opened(place: Location) -> Iterator[BinaryIO]:
+def opened(path: Location) -> Iterator[BinaryIO]:
     """A file to read and seek in; one of a store is fetched whole, by one request."""
-    if isinstance(place, Path):
-        with place.open("rb") as file:
+    if isinstance(path, Path):
+        with path.open("rb") as file:
             yield file
     else:
-        yield io.BytesIO(place.read_bytes())
+        yield io.BytesIO(path.read_bytes())
 
 
 @contextmanager
-def written(place: Location) -> Iterator[BinaryIO]:
+def written(path: Location) -> Iterator[BinaryIO]:
     """A new file to write; it appears whole at the end of the block, or not if the block raised.
 
     The content of a file of a store is kept in memory until then.
     """
-    if isinstance(place, Path):
-        with atomic_path(place) as temporary, temporary.open("wb") as file:
+    if isinstance(path, Path):
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
     else:
         memory = io.BytesIO()
         yield memory
-        place.write_bytes(memory.getvalue())
+        path.write_bytes(memory.getvalue())
 
 
-def write_text(place: Location, text: str) -> None:
+def write_text(path: Location, text: str) -> None:
     """Writes a text as UTF-8, whole or not at all."""
-    with written(place) as file:
+    with written(path) as file:
         file.write(text.encode())
 
 

@@ -22,12 +22,12 @@ SCORES = "scores.json"
 DIGITS = 12
 
 SCORING = Path("stages/experiments/reconstruction.py")
-"""What scores a tokenizer alone; no stage of dvc.yaml."""
+"""The module that scores a tokenizer alone; it is no stage of dvc.yaml."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a result follows from, as two digests (hex, shortened)."""
+    """The identity of a result: two digests (hex, shortened)."""
 
     params: str
     """Digest of the target and of the params that the stages up to it declare."""

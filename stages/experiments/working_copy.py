@@ -107,8 +107,8 @@ class WorkingCopy:
         if code:
             with self.log.open("rb") as log:
                 log.seek(start)
-                said = log.read().decode(errors="replace")
-            raise UserError(f"{_complaint(said)} (see {self.log})")
+                output = log.read().decode(errors="replace")
+            raise UserError(f"{_complaint(output)} (see {self.log})")
 
 
 def _files(part: Path) -> dict[str, Path]:
@@ -143,8 +143,8 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
-def _complaint(said: str) -> str:
+def _complaint(output: str) -> str:
     """The line of an output that names the fault: the one before DVC's own lines, else the last."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     first = next((i for i, line in enumerate(lines) if line.startswith("ERROR:")), len(lines))
     return (lines[first - 1] if first else lines[0]) if lines else "failed without a message"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from pipeline.shards.manifest import Manifest
+from pipeline.shards.manifest import Manifest, trust_storage
 from pipeline.storage.location import Location, location, resolved
 from pipeline.storage.lock import file_lock
 from stages.params import PARAMS, Params, load_params
@@ -67,6 +67,7 @@ class Stage:
         """
         if storage is None:
             return self.scratch
+        trust_storage(storage)
         place = resolved(location(storage))
         for emptied in (SCRATCH, *self.outs):
             if isinstance(place, Path) and place.is_relative_to(emptied.resolve()):

@@ -1,4 +1,4 @@
-"""What a run is said to take, against what small ones have taken and against sums done by hand."""
+"""Estimates of a run, compared with small runs and with sums done by hand."""
 
 from pathlib import Path
 

@@ -11,6 +11,7 @@ import torch
 from pipeline.shards.manifest import Manifest
 from pipeline.tokens.extract import extract_set
 from stages.evaluate import evaluate
+from stages.experiments import reconstruction
 from stages.params import load_params
 from stages.runner.stage import Stage
 from tests.support.paths import ROOT
@@ -48,7 +49,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage("evaluate", params, "fingerprint", tmp_path / ".scratch/stage-01")
 
 
-def test_what_extraction_dropped_is_left_out_and_said(
+def test_samples_without_tokens_are_noted_and_not_scored(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(stage)
@@ -72,3 +73,20 @@ def test_other_files_beside_the_scores_stay(stage: Stage) -> None:
     assert mine.read_text() == "notes"
     assert not Path("evaluation/curves/old.tsv").exists()
     assert Path("evaluation/metrics.json").is_file()
+
+
+def test_the_tokenizers_row_is_that_of_its_reconstruction_alone(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(stage)
+    monkeypatch.setattr(reconstruction, "load_params", lambda: stage.params)
+    reconstruction.score_reconstruction(tmp_path / "alone")
+    rows = [line.split(",") for line in Path("evaluation/per_image.csv").read_text().splitlines()]
+    alone = (tmp_path / "alone/per_image.csv").read_text().splitlines()
+    expected = [",".join(row) for row in rows if row[0] == "tokenizer"]
+    # Without tokens of its own, one image more is scored.
+    assert len(alone) == 1 + len(expected) + 1
+    assert {line.rsplit(",", 1)[0] for line in alone} >= {
+        ",".join(line.split(",")[:5]) for line in expected
+    }
+    assert not (tmp_path / "alone/unfinished").exists()

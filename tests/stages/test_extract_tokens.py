@@ -62,6 +62,7 @@ def test_sets_and_tables_are_published(stage: Stage, capsys: pytest.CaptureFixtu
 def test_stored_elsewhere_the_checkout_holds_manifests(stage: Stage, memory: Url) -> None:
     extract_tokens.extract_tokens(stage)
     roots = {name: Manifest.load(Path("data/tokens") / name).root for name in ("train", "test")}
+    shutil.rmtree(stage.scratch)  # as at the end of a run
     extract_tokens.extract_tokens(replace(stage, params=params(str(memory))))
     for name, root in roots.items():
         folder = Path("data/tokens") / name

@@ -85,3 +85,16 @@ def test_all_counts_are_checked_before_any_set_is_cut(stage, tmp_path):
     ):
         make_pairs.make_pairs(replace(stage, params=cast(Params, params)))
     assert not list((tmp_path / "scratch").rglob("*.tar"))
+
+
+def test_a_kill_at_publishing_makes_no_shard_again(stage, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(make_pairs, "publish_sets", killed)
+        make_pairs.make_pairs(stage)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "scratch").rglob("*.tar")}
+    make_pairs.make_pairs(stage)
+    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "scratch").rglob("*.tar")}
+    assert len(list((tmp_path / "data/pairs").rglob("*.tar"))) == len(made) > 0

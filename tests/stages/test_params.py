@@ -1,4 +1,4 @@
-"""params.yaml: what is in it is complete and possible, and what is wrong is named in one line."""
+"""params.yaml is complete and possible; a fault is named in one line."""
 
 import re
 from pathlib import Path

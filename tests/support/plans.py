@@ -1,13 +1,14 @@
-"""The paper profile's plan, worked out once for all tests: it takes seconds."""
+"""The paper profile's plan, computed once for all tests because it takes seconds."""
 
 from functools import cache
 
 from stages.estimates import Plan, plan
 from stages.params import load_params
+from stages.profile import profile_path
 from tests.support.paths import ROOT
 
 
 @cache
 def paper_plan() -> Plan:
-    """What stages/profiles/paper.yaml takes."""
-    return plan(load_params(ROOT / "stages/profiles/paper.yaml"))
+    """The plan of the profile `paper`."""
+    return plan(load_params(profile_path("paper", ROOT)))

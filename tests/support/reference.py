@@ -49,7 +49,7 @@ def uniform(seed: int, *shape: int) -> Tensor:
 def published_state(
     published: Published, learned: Callable[[str, Shape], Tensor] = hollow
 ) -> dict[str, Tensor]:
-    """What a file of the authors holds under `params_ema`; `learned` gives the weights."""
+    """The content of `params_ema` in a file of the authors; `learned` gives the weights."""
     state = {}
     for name, shape in shapes(published).items():
         if name.endswith("attn_mask"):

@@ -17,9 +17,9 @@ def flattened(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
-def assert_close_states(ours: Any, theirs: Any, tolerance: float) -> None:
+def assert_close_states(first: Any, second: Any, tolerance: float) -> None:
     """Equal but for numbers, which are within `tolerance`; 0: equal to the last bit."""
-    left, right = flattened(ours), flattened(theirs)
+    left, right = flattened(first), flattened(second)
     assert left.keys() == right.keys()
     for name, value in left.items():
         other = right[name]

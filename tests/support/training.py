@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.support.profile import smoke
 from tvqrap.architecture import Architecture
 from tvqrap.config.training import Compute, PredictorTraining, RapTraining, TokenizerTraining
 from tvqrap.networks.tokenizer import Tokenizer
@@ -16,9 +17,7 @@ from tvqrap.training.batch import Batch
 from tvqrap.training.distributed import ALONE, Workers
 
 ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
-COMPUTE = Compute(
-    device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
-)
+COMPUTE = Compute.model_validate({**smoke("compute"), "threads": 1})
 SIDE = 64
 
 OPTIMISER = {
@@ -29,7 +28,9 @@ OPTIMISER = {
     "grad_clip_norm": 1.0,
     "ema_decay": 0.9,
 }
-MONITORING = {"validate_every": 4, "checkpoint_every": 3}
+MONITORING = smoke("rap")["monitoring"]
+_SMALL = {"batch_size": 2, "steps": 8, "optimiser": OPTIMISER}
+"""Values in the place of the profile's, for stages 1 and 3."""
 
 
 def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str, Any]:
@@ -53,22 +54,11 @@ def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str,
 def tokenizer_settings(**changes: Any) -> TokenizerTraining:
     return TokenizerTraining.model_validate(
         {
-            "set": "train",
-            "batch_size": 2,
-            "steps": 8,
-            "optimiser": OPTIMISER,
+            **smoke("tokenizer"),
+            **_SMALL,
             "image": image_losses(),
-            "loss_weights": {
-                "codebook": 1.0,
-                "commitment": 0.25,
-                "small_autoencoder": 1.0,
-                "alignment": 1.0,
-            },
-            "commitment_on": "encoder",
             "texture_dropout": 0.0,
-            "teacher": 0.0,
             "codebook_life": {"vq_warmup_steps": 2, "revive_every": 2},
-            "monitoring": MONITORING,
             **changes,
         }
     )
@@ -77,10 +67,9 @@ def tokenizer_settings(**changes: Any) -> TokenizerTraining:
 def predictor_settings(**changes: Any) -> PredictorTraining:
     return PredictorTraining.model_validate(
         {
+            **smoke("predictor"),
             "phases": [{"set": "train", "batch_size": 2, "steps": 8}],
             "optimiser": OPTIMISER,
-            "loss_weights": {"structure": 1.0, "code": 0.5},
-            "monitoring": MONITORING,
             **changes,
         }
     )
@@ -89,16 +78,10 @@ def predictor_settings(**changes: Any) -> PredictorTraining:
 def rap_settings(**changes: Any) -> RapTraining:
     return RapTraining.model_validate(
         {
-            "set": "train",
-            "batch_size": 2,
-            "steps": 8,
-            "optimiser": OPTIMISER,
-            "train_decoder": False,
-            "assignment": "hard",
+            **smoke("rap"),
+            **_SMALL,
             "image": image_losses(),
-            "teacher": {"pixels": 0.0, "perceptual": 0.0},
             "loss_weights": {"structure": 1.0, "code": 0.5},
-            "monitoring": MONITORING,
             **changes,
         }
     )

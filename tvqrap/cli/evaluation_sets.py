@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvqrap.cli.shard_sets import trust_params
 from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def from_shards(folder: Path, models: Models) -> "TestSet":
     from tvqrap.evaluation.cases import PendingCase
     from tvqrap.evaluation.run import TestSet
 
+    trust_params()
     manifest = Manifest.load(folder)
     if manifest.kind != "pairs":
         raise UserError(f"{folder}: holds {manifest.kind}, expected pairs")

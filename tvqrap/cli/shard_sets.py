@@ -1,12 +1,14 @@
-"""What `pairs` and `tokens` share: finding sets of shards, inspecting and verifying them."""
+"""Commands that `pairs` and `tokens` share: inspecting and verifying sets of shards."""
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tvqrap.cli.checkout import find_checkout
 from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,13 +21,13 @@ Level = Literal["quick", "full", "deep"]
 
 @dataclass(frozen=True)
 class DeepCheck:
-    """What a check beyond hashes found in a set."""
+    """The result of a check beyond hashes."""
 
     problems: list[str]
     said: str
-    """What was checked, in words."""
+    """Scope of the check, in words."""
     about: dict[str, Any]
-    """The same for machines."""
+    """The same for programs."""
 
 
 def find_sets(folder: str) -> list["Location"]:
@@ -33,6 +35,7 @@ def find_sets(folder: str) -> list["Location"]:
     from pipeline.shards.manifest import MANIFEST, sets_in
     from pipeline.storage.location import location
 
+    trust_params()
     found = sets_in(location(folder))
     if not found:
         raise UserError(
@@ -41,13 +44,26 @@ def find_sets(folder: str) -> list["Location"]:
     return found
 
 
+def trust_params() -> None:
+    """Lets manifests name shards in the storages of the checkout's params.yaml.
+
+    Without a valid params.yaml, shards have to lie beside their manifest.
+    """
+    from stages.params import PARAMS, load_params
+
+    root = find_checkout()
+    if root is not None:
+        with suppress(UserError):
+            load_params(root / PARAMS)
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
     typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
 
 
 def inspect_sets(folder: str, as_json: bool) -> None:
-    """Prints what the manifests of sets of pairs or tokens say."""
+    """Prints the manifests of sets of pairs or tokens."""
     found = [_described(path) for path in find_sets(folder)]
     if as_json:
         print_json(found)
@@ -102,12 +118,11 @@ def verify_sets(
     deep: Callable[["Location"], DeepCheck] | None = None,
     sources: Callable[["Location"], list[str]] = lambda path: [],
 ) -> None:
-    """Checks sets of pairs or tokens against their manifests, prints what was found, exits with 1
-    where that is something.
+    """Checks sets of pairs or tokens against their manifests and prints the problems.
 
-    `quick` looks at counts and sizes, `full` at every hash, sample and member; `deep` is the work
-    of the function of that name, after `full`, for sets that are sound so far. `sources` names
-    shards whose sources are others than their rows say.
+    Exits with 1 where there are any. `quick` compares counts and sizes, `full` every hash, sample
+    and member too. `deep` calls the function of that name after `full`, for sound sets. `sources`
+    returns problems of shards whose sources have changed.
     """
     from pipeline.inspection.verify import verify_shards
 

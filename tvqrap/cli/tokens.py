@@ -16,6 +16,7 @@ from tvqrap.cli.shard_sets import (
     find_sets,
     inspect_sets,
     print_json,
+    trust_params,
     verify_sets,
 )
 from tvqrap.cli.tokens_plan import plan
@@ -320,6 +321,7 @@ def _pairs_of(tokens: "Location", pairs: str | None) -> "Location":
     from pipeline.shards.manifest import MANIFEST, Manifest
     from pipeline.storage.location import location
 
+    trust_params()
     folder = location(pairs or checkout() / "data" / "pairs")
     return folder if (folder / MANIFEST).is_file() else folder / Manifest.load(tokens).set
 

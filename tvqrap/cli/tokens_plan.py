@@ -62,6 +62,11 @@ def plan(
     if as_json:
         print_json({"rate": how, "plans": [asdict(each) for each in estimates]})
         return
+    _print_estimates(estimates, counts, how)
+
+
+def _print_estimates(estimates: "list[Estimate]", counts: list[int], how: str) -> None:
+    """Prints a line for each set and number of workers, then the sums over several sets."""
     for each in estimates:
         typer.echo(
             f"{each.name}: {each.samples:,} samples of {each.size}x{each.size}, {_sizes([each])}; "

@@ -1,1 +1,1 @@
-"""Comparing upscalers: other methods, folders of images, and earlier results."""
+"""Comparison of upscalers: methods, folders of images, and earlier results."""

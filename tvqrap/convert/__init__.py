@@ -1,1 +1,1 @@
-"""Conversions of trained models: from published checkpoints, to ONNX, to float16, to a mean."""
+"""Conversions of models: published checkpoints, ONNX, number formats, means of weights."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tvqrap.evaluation.cases import Case
+from tvqrap.images.save import encoded
 
 
 @contextmanager
@@ -48,7 +49,7 @@ class ImageStore:
                     path.unlink(missing_ok=True)
                     continue
                 folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path, compress_level=1)
+                path.write_bytes(encoded(Image.fromarray(pixels), "PNG", compress_level=1))
 
     def of_model(self, model: str) -> Path:
         """Folder of a model's images."""

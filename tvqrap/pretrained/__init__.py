@@ -1,1 +1,1 @@
-"""Model folders: safetensors beside one json file that describes them."""
+"""Model folders: safetensors beside one JSON file that describes them."""

@@ -1,4 +1,4 @@
-"""Work in the background: in order, bounded, with its errors, and it ends."""
+"""Background work: its order, its bounds, its errors and its end."""
 
 import threading
 import time

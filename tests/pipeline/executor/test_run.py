@@ -49,7 +49,7 @@ def test_results_retries_and_failures(executor, tmp_path):
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_every_try_is_told_of(executor, tmp_path):
+def test_every_attempt_is_reported(executor, tmp_path):
     tries = []
     factory = functools.partial(squarer, tmp_path)
     options = {"executor": executor, "workers": 1, "on_result": lambda index, result: None}

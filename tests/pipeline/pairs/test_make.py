@@ -1,13 +1,16 @@
-"""Sets of pairs: the same bytes by any road, resumed after a kill, nothing lost in silence."""
+"""Sets of pairs: the same bytes by every executor, and resumed after a kill."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +21,8 @@ from pipeline.inspection.verify import verify_shards
 from pipeline.pairs.crops import Crop, cut
 from pipeline.pairs.degradation import degrade
 from pipeline.pairs.make import make_set
+from pipeline.pairs.shard import PairShard
+from pipeline.pairs.toolchain import Toolchain
 from pipeline.rng import random_stream
 from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest, Skipped
@@ -230,7 +235,7 @@ def test_killed_and_resumed_gives_the_same_bytes(data, tmp_path):
 def test_photographs_too_small_for_a_set_are_listed(data, tmp_path):
     manifest = build(changed(size=72, count=6), data, tmp_path)
     assert manifest.skipped
-    assert all("too small for zoom 72" in lost.reason for lost in manifest.skipped)
+    assert all("too small for zoom 72" in entry.reason for entry in manifest.skipped)
 
 
 def test_a_set_that_asks_for_too_much(data, tmp_path):
@@ -284,6 +289,27 @@ def test_a_worker_with_other_photographs_or_another_folder_is_refused(
         make_set("train", pairs, data, scan, tmp_path / "other", executor=executor, workers=1)
 
 
+def test_a_set_never_mixes_two_toolchains(pairs, data, tmp_path, monkeypatch):
+    first = build(pairs, data, tmp_path)
+    assert first.extra["machine"] == asdict(Toolchain.here(teacher=False))
+    assert first.extra["machine"]["opencv"] == cv2.__version__
+    here = Toolchain.here(teacher=False)
+    other = replace(here, opencv="4.0")
+    monkeypatch.setattr(Toolchain, "here", lambda teacher: other)
+    (tmp_path / "train/000002.tar").unlink()
+    made = []
+    again = build(pairs, data, tmp_path, advance=made.append)
+    assert again.extra["machine"] == asdict(other), "the earlier run's shards are made again"
+    assert sum(made) == 18
+    kinds = itertools.cycle([here, other])
+    monkeypatch.setattr(
+        "pipeline.pairs.shard.PairShard", lambda row, machine: PairShard(row, next(kinds))
+    )
+    with pytest.raises(UserError, match=r"made on OpenCV 4\.0, .*expected workers of one kind"):
+        build(pairs, data, tmp_path / "mixed")
+    assert not (tmp_path / "mixed/train/manifest.json").exists()
+
+
 def test_ray_gives_the_same_bytes(pairs, data, tmp_path, ray_cluster):
     here = build(pairs, data, tmp_path / "here")
     ray = build(pairs, data, tmp_path / "ray", executor="ray", workers=2)
@@ -291,13 +317,13 @@ def test_ray_gives_the_same_bytes(pairs, data, tmp_path, ray_cluster):
     assert content(tmp_path / "here/train") == content(tmp_path / "ray/train")
 
 
-def test_near_duplicates_and_lost_are_in_the_manifest(pairs, data, tmp_path):
+def test_near_duplicates_and_skipped_photographs_are_in_the_manifest(pairs, data, tmp_path):
     for number in range(8):
         image = texture(number, 64 + 7 * number, 100 - 5 * number)
         Image.fromarray(image).save(Path(data.photos, f"copy{number}.jpg"), quality=80)
     Path(data.photos, "bad.png").write_bytes(b"")
     manifest = build(pairs, data, tmp_path)
-    assert [lost.name for lost in manifest.skipped] == ["bad.png"]
+    assert [entry.name for entry in manifest.skipped] == ["bad.png"]
     found = manifest.extra["near_duplicates"]
     assert found
     for first, second, distance in found:

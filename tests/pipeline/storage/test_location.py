@@ -17,7 +17,6 @@ from pipeline.storage.location import (
     write_text,
     written,
 )
-from pipeline.storage.location import location as storage
 from tvqrap.runtime.errors import UserError
 
 
@@ -90,7 +89,7 @@ def test_what_a_store_says_becomes_one_line(memory: Url, monkeypatch: pytest.Mon
         def cat_file(self, path: str) -> bytes:
             raise io.UnsupportedOperation("no luck\nand more")
 
-    monkeypatch.setattr(storage, "url_to_fs", lambda text: (Broken(), text))
+    monkeypatch.setattr("pipeline.storage.location.url_to_fs", lambda text: (Broken(), text))
     with pytest.raises(StorageError) as caught:
         (memory / "x").read_bytes()
     assert str(caught.value) == f"{memory}/x: UnsupportedOperation: no luck"

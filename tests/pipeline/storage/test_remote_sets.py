@@ -21,7 +21,9 @@ from pipeline.storage import lease
 from pipeline.storage.location import Location, Url, file_sizes, write_text
 from pipeline.tokens.extract import extract_set
 from pipeline.tokens.statistics import token_statistics
+from tests.support.paths import ROOT
 from tests.support.tokens import SETTINGS, make_material, with_changes
+from tvqrap.cli.shard_sets import trust_params
 from tvqrap.cli.tokens import app
 from tvqrap.runtime.errors import UserError
 
@@ -99,7 +101,7 @@ def stamps(folder: Url) -> dict[str, Any]:
     return {entry["name"].rpartition("/")[2]: entry["created"] for entry in folder.entries()}
 
 
-def test_it_goes_on_from_the_shards_in_the_store(
+def test_it_resumes_from_the_shards_in_the_store(
     material: tuple[Path, Path, Path], memory: Url
 ) -> None:
     with pytest.raises(Killed):
@@ -108,7 +110,7 @@ def test_it_goes_on_from_the_shards_in_the_store(
     assert first == "000000.tar"
     written = stamps(memory / "train")[first]
     write_text(memory / "train/000001.tar", "of a dead writer")
-    write_text(memory / "train/000007.tar.part", "of a dead writer")
+    write_text(memory / "train/000007.tar", "of a dead writer")
     heard: list[int] = []
     extract(material, memory, on_shard=heard.append)
     assert stamps(memory / "train")[first] == written, "the finished shard was made again"
@@ -116,7 +118,7 @@ def test_it_goes_on_from_the_shards_in_the_store(
     assert contents(memory / "train") == contents(material[2])
 
 
-def test_poison_is_kept_aside_in_the_store(
+def test_bad_samples_are_quarantined_in_the_store(
     material: tuple[Path, Path, Path], memory: Url, tmp_path: Path
 ) -> None:
     pairs = with_changes(
@@ -165,15 +167,26 @@ def test_a_missing_bucket_is_one_line(material: tuple[Path, Path, Path], s3_serv
         Manifest.load(Url("s3://nowhere/train"))
 
 
-def test_a_manifest_alone_stands_for_shards_elsewhere(
-    material: tuple[Path, Path, Path], memory: Url, tmp_path: Path
+def test_a_manifest_names_shards_in_the_storage_of_the_params(
+    material: tuple[Path, Path, Path],
+    memory: Url,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Everything that reads a set reads it through the manifest that a checkout has."""
+    """All that reads a set reads it through the manifest that a checkout has."""
     manifest = extract(material, memory)
     referring = tmp_path / "data/train"
     replace(manifest, location=str(memory / "train")).save(referring)
     assert [path.name for path in referring.iterdir()] == ["manifest.json"]
     assert Manifest.load(referring).root == manifest.root
+    with pytest.raises(UserError, match=r"which no `storage` of params\.yaml holds"):
+        verify_shards(referring, hashes=True)
+    (tmp_path / "stages/profiles").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    params = (ROOT / "params.yaml").read_text().replace("  storage:\n", f"  storage: {memory}\n")
+    (tmp_path / "params.yaml").write_text(params)
+    monkeypatch.chdir(tmp_path)
+    trust_params()
     assert verify_shards(referring, hashes=True) == []
     assert token_difference(referring, material[2]).equal
     assert token_statistics(referring).samples == 7

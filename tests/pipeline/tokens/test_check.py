@@ -78,9 +78,10 @@ def changed(folder: Path, out: Path, change: Callable[[dict[str, Any]], None]) -
 
 
 def test_tokens_of_another_schema_are_refused(root: Path, tmp_path: Path) -> None:
-    newer = changed(root / "tokens/train", tmp_path / "new", lambda found: found.update(schema=2))
+    other = changed(root / "tokens/train", tmp_path / "new", lambda found: found.update(schema=1))
     assert (
-        refusal(newer, root / "tokenizer") == f"{newer}/manifest.json: found schema 2, expected 1"
+        refusal(other, root / "tokenizer")
+        == f"{other}/manifest.json: found schema 1, expected 2: make the set again"
     )
 
 
@@ -125,13 +126,17 @@ def test_tokens_of_other_pairs_are_refused(listed: bool, root: Path, tmp_path: P
     )
 
 
-def test_a_list_that_says_nothing_of_the_set_is_one_line(root: Path, tmp_path: Path) -> None:
+def test_a_list_of_sets_without_this_one_is_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     given = root / "tokens/train", root / "tokenizer"
     assert "sets.json: not found, expected the list" in refusal(*given, pairs_listed_in=tmp_path)
-    for text in ("{}", "[", '{"train": {"root": "0"}}'):
+    for text, found in (
+        ("{}", "found no set called train"),
+        ("[", "not a list of sets of pairs"),
+        ('{"train": {"root": "0"}}', "not a list of sets of pairs"),
+    ):
         (tmp_path / SETS).write_text(text)
         said = refusal(*given, pairs_listed_in=tmp_path)
-        assert said.startswith(f"{tmp_path}/sets.json: found no root and size of the set train")
+        assert said.startswith(f"{tmp_path}/sets.json: {found}")
 
 
 def test_code_statistics_of_known_histograms() -> None:

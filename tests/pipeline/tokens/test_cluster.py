@@ -123,7 +123,7 @@ def test_two_nodes_a_killed_worker_and_a_removed_node_give_the_same_bytes(root: 
 
 
 @pytest.mark.slow
-def test_a_driver_that_was_killed_is_taken_up_again(root: Path) -> None:
+def test_a_run_whose_driver_was_killed_is_resumed(root: Path) -> None:
     assert python(DRIVER, root).returncode == -signal.SIGKILL
     row = next((root / "driver/rows/train").glob("*.json"))
     first = root / "driver/train" / row.stem

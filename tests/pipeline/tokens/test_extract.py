@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.config import TokensSettings
+from pipeline.executor import shards
 from pipeline.executor.shards import ShardsFailed
 from pipeline.executor.shared_storage import WrittenProof
 from pipeline.loading.dataset import ShardedDataset
@@ -96,7 +97,7 @@ def test_ray_gives_the_same_bytes(
     assert contents(tmp_path / "here/train") == contents(tmp_path / "ray/train")
 
 
-def test_it_goes_on_from_finished_shards(material: tuple[Path, Path], tmp_path: Path) -> None:
+def test_it_resumes_from_finished_shards(material: tuple[Path, Path], tmp_path: Path) -> None:
     extract(material, tmp_path / "whole")
     done: list[int] = []
 
@@ -200,7 +201,7 @@ def too_small(number: int, sample: Sample) -> Sample:
     )
 
 
-def test_a_poison_sample_is_dropped_with_its_reason_and_kept_aside(
+def test_a_bad_sample_is_dropped_with_its_reason_and_quarantined(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
     pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
@@ -252,7 +253,7 @@ def test_a_sample_that_was_mended_leaves_the_quarantine(
         ("structure.npy", b"", "its structure.npy does not decode"),
     ],
 )
-def test_one_bad_member_sets_its_sample_aside_and_no_other(
+def test_one_bad_member_quarantines_its_sample_and_no_other(
     name: str,
     content: bytes | None,
     reason: str,
@@ -268,7 +269,7 @@ def test_one_bad_member_sets_its_sample_aside_and_no_other(
     assert about["reason"] == dropped["reason"]
 
 
-def test_a_shard_of_nothing_but_poison_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_shard_of_bad_samples_only_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
     def without_hr(number: int, sample: Sample) -> Sample:
         left = {name: data for name, data in sample.members.items() if name != "hr.png"}
         return Sample(sample.key, left) if number < 3 else sample
@@ -291,7 +292,7 @@ def test_a_pair_shard_that_is_not_its_manifests_fails(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
-def test_a_structure_that_does_not_fit_16_bits_is_poison(value: float) -> None:
+def test_a_structure_that_does_not_fit_16_bits_makes_a_bad_sample(value: float) -> None:
     with pytest.raises(BadSampleError, match="does not fit 16 bits"):
         half_structure(np.array([[[1.0, value]]], dtype=np.float32))
 
@@ -391,29 +392,29 @@ def test_workers_of_two_kinds_are_refused_with_both_names(
     assert not (tmp_path / "train/manifest.json").exists()
 
 
-def test_a_share_of_a_gpu_is_asked_of_ray_and_changes_nothing_else(
+def test_a_fraction_of_a_gpu_is_requested_of_ray_and_changes_nothing_else(
     material: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[float, float]] = []
-    run = token_extraction.run_tasks
+    run = shards.run_tasks
 
     def watched(*given: Any, cpus: float, gpus: float, **options: Any) -> Any:
         asked.append((cpus, gpus))
         return run(*given, **options)
 
-    monkeypatch.setattr(token_extraction, "run_tasks", watched)
+    monkeypatch.setattr(shards, "run_tasks", watched)
     shared = SETTINGS.model_copy(update={"gpus": 0.25})
     whole = extract(material, tmp_path)
     assert extract(material, tmp_path / "shared", settings=shared) == whole
     assert asked == [(1, 0), (1, 0)], "on a CPU none is asked for"
     cuda = TokensSettings(device="cuda", batch_size=2, threads=4, gpus=0.25, storage=None)
-    with pytest.raises(UserError, match="sees no CUDA device"):
+    with pytest.raises(UserError, match="finds no CUDA device"):
         extract(material, tmp_path / "cuda", settings=cuda)
     assert asked[2] == (4, 0.25)
 
 
 @pytest.mark.parametrize("gpus", [0.0, -1.0, 1.5])
-def test_impossible_shares_of_gpus_are_refused(gpus: float) -> None:
+def test_impossible_fractions_of_gpus_are_refused(gpus: float) -> None:
     given = {"device": "cuda", "batch_size": 2, "threads": 1, "storage": None}
     with pytest.raises(ValueError, match="gpus"):
         TokensSettings.model_validate({**given, "gpus": gpus})

@@ -1,4 +1,4 @@
-"""What the fingerprint of a stage follows from: the content of its inputs."""
+"""The fingerprint of a stage follows from the content of its inputs."""
 
 import os
 from dataclasses import replace

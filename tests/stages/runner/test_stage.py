@@ -1,4 +1,4 @@
-"""What surrounds a stage: declared params only, one run at a time, scratch by fingerprint."""
+"""A stage reads declared params only, runs alone, and has a scratch folder by fingerprint."""
 
 import contextlib
 import os

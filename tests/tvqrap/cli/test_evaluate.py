@@ -126,7 +126,7 @@ class TestEvaluate:
             lines = list(csv.DictReader(file))
         assert [line["photo"] for line in lines[:4]] == ["p0.jpg"] * 4
 
-    def test_large_images_are_tiled_and_said_to_be(self, folders: Path, model: Path) -> None:
+    def test_tiling_of_large_images_is_recorded(self, folders: Path, model: Path) -> None:
         hr = texture(7, 64, 4 * 80)
         save(folders / "gt" / "wide.png", hr)
         save(folders / "lq" / "wide.png", np.asarray(Image.fromarray(hr).reduce(4)))
@@ -136,7 +136,7 @@ class TestEvaluate:
         tiling = scores(folders / "out")["protocol"]["models"]["tiny"]["tiling"]
         assert tiling == {"tile": 64, "overlap": 16, "images": 1}
 
-    def test_tiled_images_do_not_hang_on_the_workers(self, folders: Path, model: Path) -> None:
+    def test_tiled_images_do_not_depend_on_the_workers(self, folders: Path, model: Path) -> None:
         """Threads share the network, and no image the statistics of another's tiles."""
         for number, (height, width) in enumerate([(96, 96), (40, 40), (70, 130), (128, 80)]):
             save(folders / "large" / f"{number}.png", texture(20 + number, height, width))
@@ -216,7 +216,7 @@ class TestEvaluate:
         assert "\x1b" not in result.output
         assert "\x1b" not in (folders / "out" / "report.html").read_text()
 
-    def test_an_output_that_cannot_be_is_said_before_the_work(
+    def test_an_impossible_output_is_refused_before_the_work(
         self, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_module, "score_cases", lambda *_: pytest.fail("it began"))
@@ -225,7 +225,7 @@ class TestEvaluate:
         assert result.exit_code == 1 and "/proc/nothing" in result.output
         assert len(result.output.strip().splitlines()) <= 2, result.output
 
-    def test_the_contact_sheet_is_that_of_the_scores(self, folders: Path) -> None:
+    def test_an_old_contact_sheet_does_not_stay(self, folders: Path) -> None:
         arguments = ["-o", folders / "out", "--metrics", "grid", "--overwrite"]
         sheet = folders / "out" / "pictures" / "sheet.png"
         assert run("evaluate", "bicubic", "--lq", folders / "lq", *arguments).exit_code == 0
@@ -397,7 +397,7 @@ class TestEvaluate:
 
 
 class TestMetrics:
-    def test_what_can_be_used_and_why_not(self, tmp_path: Path) -> None:
+    def test_usable_metrics_and_the_reasons_of_others(self, tmp_path: Path) -> None:
         listed = json.loads(run("metrics", "--json", "--weights", tmp_path).output)
         assert listed["fsim"]["usable"] and listed["stlpips_vgg"]["usable"]
         assert not listed["musiq"]["usable"]
@@ -431,7 +431,7 @@ class TestBenchmark:
         monkeypatch.setattr(cost, "MATRIX", 64)
         out = tmp_path / "costs.json"
         arguments = ["--sides", "64,128", "--rounds", "1", "-o", out]
-        held = np.ones(500 << 20, dtype=np.uint8)  # what this process has is no cost of the model
+        held = np.ones(500 << 20, dtype=np.uint8)  # memory of this process is not counted
         result = run("benchmark", model, *arguments)
         del held
         assert result.exit_code == 0, result.output
@@ -444,7 +444,7 @@ class TestBenchmark:
         assert costs[0]["parameters"] == numbers
         assert all(4 * numbers < entry["peak_bytes"] < 250 << 20 for entry in costs), costs
 
-    def test_memory_that_the_system_does_not_tell_has_a_reason(
+    def test_unknown_peak_memory_has_a_reason(
         self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cost, "MATRIX", 64)

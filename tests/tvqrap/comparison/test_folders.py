@@ -1,4 +1,4 @@
-"""Layouts of test sets, and files as they are scored."""
+"""Layouts of test sets, and reading of files to be scored."""
 
 import unicodedata
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_lr_alone(tmp_path: Path) -> None:
         match_folders(None, tmp_path / "lq", {"theirs": tmp_path / "made"})
 
 
-def test_long_lists_are_cut(tmp_path: Path) -> None:
+def test_long_lists_of_names_are_shortened(tmp_path: Path) -> None:
     image(tmp_path / "gt" / "a.png", 16)
     for number in range(15):
         image(tmp_path / "made" / f"{number:02}.png", 16)
@@ -83,7 +83,7 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
         match_folders(tmp_path / "gt", None, {"theirs": tmp_path / "made"})
 
 
-def test_pixels_that_can_be_scored(tmp_path: Path) -> None:
+def test_opaque_pixels_are_read_and_others_refused(tmp_path: Path) -> None:
     opaque = Image.new("RGBA", (8, 8), (9, 9, 9, 255))
     opaque.save(tmp_path / "opaque.png")
     assert np.array_equal(read_scored(tmp_path / "opaque.png").pixels, np.full((8, 8, 3), 9))

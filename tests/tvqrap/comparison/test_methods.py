@@ -1,4 +1,4 @@
-"""What makes images: plain enlargement, our models, other people's files; tiling as recorded."""
+"""Methods: baselines, our models, files of other upscalers; tiling as recorded."""
 
 import math
 from pathlib import Path
@@ -26,14 +26,14 @@ def lr_image(height: int, width: int) -> np.ndarray:
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def test_plain_enlargement_is_pillows() -> None:
+def test_baselines_are_pillows() -> None:
     lr = lr_image(6, 8)
     expected = Image.fromarray(lr).resize((32, 24), Image.Resampling.LANCZOS)
     assert np.array_equal(baseline("lanczos").made(lr), np.asarray(expected))
     assert baseline("bicubic").protocol(0) == {"kind": "Pillow's bicubic", "tiling": None}
 
 
-def test_our_models_say_how_they_pad_and_tile(tmp_path: Path) -> None:
+def test_our_models_record_padding_and_tiling(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_model(tmp_path, "upscaler", UpscalerNetwork(TINY), TINY, {})
     method = model_folder(tmp_path, tile=128)
@@ -49,7 +49,7 @@ def test_our_models_say_how_they_pad_and_tile(tmp_path: Path) -> None:
     assert isinstance(made, np.ndarray) and made.shape == (40, 48, 3)
 
 
-def test_what_goes_wrong_is_a_reason() -> None:
+def test_an_exception_becomes_a_reason() -> None:
     def fails(lr: np.ndarray) -> np.ndarray:
         raise RuntimeError("out of order\nmore")
 
@@ -103,7 +103,7 @@ class TestOtherUpscalers:
         made = other_upscaler(tmp_path / "esrgan.safetensors").made(lr_image(8, 8))
         assert made == "the model gives values that are not finite"
 
-    def test_what_is_no_upscaler_of_four_is_refused(self, tmp_path: Path) -> None:
+    def test_files_without_a_4x_upscaler_are_refused(self, tmp_path: Path) -> None:
         from spandrel.architectures.ESRGAN import ESRGAN
 
         twice = tmp_path / "x2.safetensors"

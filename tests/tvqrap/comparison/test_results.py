@@ -92,7 +92,7 @@ def test_different_protocols_are_refused(
     assert message in str(error.value)
 
 
-def test_few_photographs_tell_nothing_apart(tmp_path: Path) -> None:
+def test_few_photographs_give_no_verdicts(tmp_path: Path) -> None:
     results = [read_result(write(tmp_path / f"{shift}", shift, few=True)) for shift in (0, 9)]
     compared = compare(*results)
     assert {entry.verdict for entry in compared.entries} == {"not told apart"}
@@ -120,7 +120,7 @@ def model(kind: str, pads: int, tile: int | None) -> dict[str, Any]:
         ({"kind": "Pillow's bicubic", "tiling": None}, model("tvqrap", 64, 256), None),
     ],
 )
-def test_padding_and_tiling_are_those_of_the_models_compared(
+def test_padding_and_tiling_of_the_compared_models_are_checked(
     tmp_path: Path, a: dict[str, Any], b: dict[str, Any], message: str | None
 ) -> None:
     first = read_result(write(tmp_path / "a", 0, model="x", models={"x": a}))
@@ -133,7 +133,7 @@ def test_padding_and_tiling_are_those_of_the_models_compared(
     assert message in str(error.value)
 
 
-def test_finished_images_are_compared_by_what_both_have(tmp_path: Path) -> None:
+def test_finished_images_are_compared_by_common_data(tmp_path: Path) -> None:
     first, path = read_result(write(tmp_path / "a", 0)), write(tmp_path / "b", 1, model="done")
     about = json.loads(path.read_text())
     del about["protocol"]["data"]["lq"]
@@ -163,7 +163,7 @@ def test_numbers_of_the_set_are_shown_and_nothing_in_common_is_refused(tmp_path:
         compare(first, replace(second, rows=other))
 
 
-def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not found"):
         read_result(tmp_path)
     (tmp_path / "scores.json").write_text(json.dumps({"protocol": {}}))

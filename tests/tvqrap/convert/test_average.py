@@ -56,7 +56,7 @@ def test_equal_parts_in_any_order(models: list[Path], tmp_path: Path) -> None:
     assert read_config(tmp_path / "aa").fingerprint == read_config(models[0]).fingerprint
 
 
-def test_what_does_not_belong_together(models: list[Path], tmp_path: Path) -> None:
+def test_models_that_differ_are_refused(models: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_model(tmp_path / "other", "upscaler", UpscalerNetwork(TINY), TINY, {}, "soft")
     hard = load_upscaler(models[0])
@@ -75,7 +75,7 @@ def test_what_does_not_belong_together(models: list[Path], tmp_path: Path) -> No
     assert not (tmp_path / "mean").exists()
 
 
-def test_options(models: list[Path], tmp_path: Path) -> None:
+def test_wrong_options_are_refused(models: list[Path], tmp_path: Path) -> None:
     out = ("-o", tmp_path / "mean")
     for arguments, words in (
         ((models[0], *out), "found 1, expected two or more"),

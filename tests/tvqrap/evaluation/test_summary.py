@@ -1,4 +1,4 @@
-"""From cases to files: order, means, failures, table."""
+"""From cases to files: means, failures, table."""
 
 import csv
 import io
@@ -81,7 +81,7 @@ def test_names_are_no_formulas_in_a_spreadsheet(tmp_path: Path, name: str) -> No
     assert unescaped(line["model"]) == unescaped(line["image"]) == name
 
 
-def test_failures_are_told_in_few_lines() -> None:
+def test_failures_are_grouped_by_reason() -> None:
     lost = [Failure("rap", f"i{k}", name, "is torn") for k in range(5) for name in "abcd"]
     lost += [Failure("rap", "", "fid", "4 of 5 images")]
     assert failure_lines(lost, 2, "scores.json") == [

@@ -1,4 +1,4 @@
-"""Model folders: what is written is read back, and what does not fit is refused."""
+"""Model folders: reading back, and refusal of other files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The page: what it holds, what it escapes, how large it gets."""
+"""The report: its content, escaping and size."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_its_size_is_bounded(tmp_path: Path) -> None:
     assert "compressed (WebP)" in small and "Left out to limit the size: " in small
 
 
-def test_what_failed_is_listed(tmp_path: Path) -> None:
+def test_failures_are_listed(tmp_path: Path) -> None:
     whole = case("a", 1)
     broken = Case("b", "b", whole.hr, whole.lr, {**whole.made, "ours": "ran out of <memory>"})
     text = page_of(tmp_path, [whole, broken])
@@ -78,7 +78,7 @@ def test_what_failed_is_listed(tmp_path: Path) -> None:
     assert text.count('<span class="lost">failed</span>') == 2 and ">–<" not in text
 
 
-def test_few_photographs_are_said_to_tell_nothing_apart(tmp_path: Path) -> None:
+def test_few_photographs_give_no_verdicts(tmp_path: Path) -> None:
     text = page_of(tmp_path, [case("a", 5)])
     assert "1 photograph, fewer than 5: no intervals and no verdicts" in text
     assert text.count('class="best"') == 2 and text.count('class="level"') == 4

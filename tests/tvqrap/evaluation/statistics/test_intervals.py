@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,7 +92,7 @@ DRAWS: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]]
 
 
 @pytest.mark.slow
-def test_intervals_hold_the_mean_as_often_as_they_say(tmp_path: Path) -> None:
+def test_coverage_of_the_intervals() -> None:
     rng = np.random.default_rng(0)
     held: dict[str, dict[int, float]] = {name: {} for name in DRAWS}
     for name, (draw, mean) in DRAWS.items():
