@@ -66,9 +66,9 @@ def main() -> None:
                 )
                 order = np.random.default_rng(seed)
                 for step in range(options.steps):
-                    chosen = order.integers(len(seen), size=settings.batch)
+                    chosen = order.integers(len(seen), size=settings.batch_size)
                     hr = torch.from_numpy(seen[chosen])
-                    task.update(Batch(("seen",) * settings.batch, hr=hr), step)
+                    task.update(Batch(("seen",) * settings.batch_size, hr=hr), step)
                     if step == options.steps * 9 // 10:
                         task.health()
                 dead = task.health()[0]["dead_codes"]

@@ -181,24 +181,24 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
     first, second, third = params.tokenizer, params.predictor.phases[0], params.rap
     if 1 in numbers:
         side = sides[first.set]
-        batch = batch_of(params, side, first.batch)
+        batch = batch_of(params, side, first.batch_size)
         tokenizer = TokenizerTask(
             Tokenizer(architecture), first, compute, seed=0, vq_warmup_steps=0, validation=[batch]
         )
         update = partial(tokenizer.update, batch, first.image.adversarial.start)
-        yield Stage(1, side, first.batch, update, tokenizer_step(architecture, first, side))
+        yield Stage(1, side, first.batch_size, update, tokenizer_step(architecture, first, side))
     if 2 in numbers:
         side = sides[second.set]
-        batch = batch_of(params, side, second.batch)
+        batch = batch_of(params, side, second.batch_size)
         predictor = predictor_task(params, compute, [batch])
-        cost = predictor_step(architecture, second.batch, side)
-        yield Stage(2, side, second.batch, partial(predictor.update, batch, 0), cost)
+        cost = predictor_step(architecture, second.batch_size, side)
+        yield Stage(2, side, second.batch_size, partial(predictor.update, batch, 0), cost)
     if 3 in numbers:
         side = sides[third.set]
-        batch = batch_of(params, side, third.batch)
+        batch = batch_of(params, side, third.batch_size)
         rap = RapTask(UpscalerNetwork(architecture), third, compute, validation=[batch])
         update = partial(rap.update, batch, third.image.adversarial.start)
-        yield Stage(3, side, third.batch, update, rap_step(architecture, third, side))
+        yield Stage(3, side, third.batch_size, update, rap_step(architecture, third, side))
 
 
 def predictor_task(params: Params, compute: Compute, seen: list[Batch]) -> PredictorTask:
@@ -241,9 +241,11 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
         for _ in range(count):
             next(batches)
         loading = (clock.now() - start) / count
-    operations = predictor_step(architecture, phase.batch, chosen.size).operations["network"]
-    encoding = phase.batch * tokenizing_operations(architecture, chosen.size)
-    print(f"feeding stage 2, {chosen.size}x{chosen.size}, batch {phase.batch}, step {step:.3f} s")
+    operations = predictor_step(architecture, phase.batch_size, chosen.size).operations["network"]
+    encoding = phase.batch_size * tokenizing_operations(architecture, chosen.size)
+    print(
+        f"feeding stage 2, {chosen.size}x{chosen.size}, batch {phase.batch_size}, step {step:.3f} s"
+    )
     print(f"  fed / in memory           {fed / step:.3f}")
     print(f"  loader / step             {step / loading:.0f}")
     print(

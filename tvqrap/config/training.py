@@ -205,7 +205,7 @@ class TokenizerTraining(Settings):
         if round(self.texture_dropout * self.batch_size) == self.batch_size:
             raise ValueError(
                 f"texture_dropout is {self.texture_dropout:g}; allowed with a batch of "
-                f"{self.batch_size} is what leaves one image its texture"
+                f"{self.batch_size} are shares that leave one image its texture"
             )
         return self
 

@@ -32,8 +32,8 @@ OPSET = 18
 class AnySize(nn.Module):
     """An upscaler's network for LR images (N, 3, H, W) in [-1, 1] of any size, from 1x1 up.
 
-    Upscaled images are (N, 3, 4H, 4W), clamped. The graph holds no decision that depends on the
-    size: `pad_to_multiple` skips sides without padding, this module pads all sides alike.
+    The output is (N, 3, 4H, 4W), clamped. The graph has no branch on the size: `pad_to_multiple`
+    skips sides without padding, this module pads all sides alike.
     """
 
     def __init__(self, network: UpscalerNetwork) -> None:

@@ -118,7 +118,7 @@ class ImageLoss(nn.Module):
             return image.new_zeros(())
         view = view_of_step(step) if self.settings.perceptual.augment else View()
         distance = _mean(
-            lambda ours, target: perceptual(ours, view.of(target[:count])).mean(),
+            lambda viewed, target: perceptual(viewed, view.of(target[:count])).mean(),
             view.of(image[:count]),
             targets,
         )

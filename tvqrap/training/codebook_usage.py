@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tvqrap.training.distributed import Workers
+from tvqrap.training.distributed import ALONE, Workers
 
 COLLAPSED = 0.1
 """Share of the codebook in use below which training warns."""
@@ -29,7 +29,7 @@ class CodeUsage:
         self.judged = torch.zeros_like(self.window)
         """Since the use was last judged, without the window."""
 
-    def add(self, counts: Tensor, workers: Workers) -> None:
+    def add(self, counts: Tensor, workers: Workers = ALONE) -> None:
         """Counts a step's codes: int64 (entries) of this worker, summed over workers in place."""
         workers.all_reduce([counts])
         self.window += counts
