@@ -227,8 +227,9 @@ def test_page_of_params_is_what_the_command_makes() -> None:
     assert (ROOT / "docs/params.md").read_text(encoding="utf-8") == made, (
         "run: tvqrap-cli params docs -o docs/params.md"
     )
-    for name in Params.model_fields:
-        assert f"| `{name}" in made
+    rows = [line.split(" | ") for line in made.splitlines() if line.startswith("| `")]
+    assert {row[0].split("`")[1].split(".")[0] for row in rows} == set(Params.model_fields)
+    assert [row[0] for row in rows if not row[3].strip(" |")] == []
 
 
 def test_changelog_names_renamed_params() -> None:
@@ -247,7 +248,6 @@ QUICK = (
     "tvqrap-cli upscale photo.jpg -o large.png",
     "tvqrap-cli decompose photo.jpg -o OUT",
     "tvqrap-cli pairs preview my-photos/one.jpg -o sheet.png --degradation test",
-    "tvqrap-cli params plan paper",
     "tvqrap-cli params use small",
     "tvqrap-cli metrics",
 )
@@ -265,6 +265,7 @@ SLOW = {
     "dvc exp run -S codebook=256": "minutes",
     "dvc exp run -S rap.steps=600": "minutes",
     "dvc exp show --only-changed": "a run",
+    "tvqrap-cli params plan paper": "half a minute",
     "dvc repro extract_tokens": "a cluster",
     "tvqrap-cli tokens inspect data/tokens": "a run",
     "tvqrap-cli tokens verify data/tokens --deep": "a run",
