@@ -216,6 +216,15 @@ def test_dotted_names_of_code_exist(page: Page) -> None:
             assert hasattr(importlib.import_module(module), attribute), name
 
 
+def test_architecture_names_every_folder() -> None:
+    spans = PAGES["docs/architecture.md"].spans
+    for package in ("tvqrap", "pipeline", "stages"):
+        folders = {
+            name.split("/")[1] for name in tracked() if re.match(rf"{package}/\w+/\w+\.py", name)
+        }
+        assert folders - {span.rstrip("/") for span in spans} == set()
+
+
 def test_environment_variables_exist() -> None:
     for page in WRITTEN:
         named = set(re.findall(r"TVQRAP_[A-Z_]+", page.text))
