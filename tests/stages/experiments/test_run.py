@@ -82,7 +82,7 @@ def test_killed_runs_resume_and_points_share_stages(tmp_path: Path) -> None:
         process.wait()
     checkout.run(*command)
     said = log.read_text()
-    assert "train_tokenizer: goes on after step" in said
+    assert "train_tokenizer: resumes after step" in said
     started = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running")]
     assert started == [*STAGES[:2], *STAGES[1:], *STAGES[4:]], "the second point starts at RAP"
     again = checkout.run(*command).stdout
