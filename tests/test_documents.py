@@ -32,6 +32,7 @@ from tests.support.documents import (
 )
 from tests.support.tokens import SETTINGS, make_material
 from tvqrap.cli.main import app
+from tvqrap.evaluation.metrics.registry import METRICS
 
 PAGES = {page.name: page for page in pages()}
 WRITTEN = [page for name, page in PAGES.items() if name not in GENERATED]
@@ -245,6 +246,23 @@ def test_changelog_names_renamed_params() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for old, new in RENAMED.items():
         assert re.search(rf"\| `[\w.]*\b{old}` \| `[\w.]*\b{new}` \|", text), old
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_scores_of_the_default_run_are_those_in_git(name: str) -> None:
+    """The first table of the page against evaluation/metrics.json, as far as it has decimals."""
+    metrics = json.loads((ROOT / "evaluation/metrics.json").read_text())
+    columns = {METRICS[column].title.lower(): column for column in metrics["rap"]}
+    (table,) = re.findall(r"(?:^\|.*\n)+", PAGES[name].text, re.MULTILINE)[:1]
+    head, _, *rows = [line.split("|")[1:-1] for line in table.splitlines()]
+    for row in rows:
+        (model,) = [each for each in metrics if each in row[0]]
+        for title, cell in zip(head[1:], row[1:], strict=False):
+            column = columns.get(title.strip(" ↑↓").lower())
+            if column is not None:
+                number = cell.strip("* ")
+                digits = len(number.partition(".")[2])
+                assert number == f"{metrics[model][column]:.{digits}f}", (row[0], title)
 
 
 def test_readme_is_short() -> None:
