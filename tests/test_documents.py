@@ -32,6 +32,7 @@ from tests.support.documents import (
 )
 from tests.support.tokens import SETTINGS, make_material
 from tvqrap.cli.main import app
+from tvqrap.evaluation.metrics.registry import METRICS
 
 PAGES = {page.name: page for page in pages()}
 WRITTEN = [page for name, page in PAGES.items() if name not in GENERATED]
@@ -216,6 +217,15 @@ def test_dotted_names_of_code_exist(page: Page) -> None:
             assert hasattr(importlib.import_module(module), attribute), name
 
 
+def test_architecture_names_every_folder() -> None:
+    spans = PAGES["docs/architecture.md"].spans
+    for package in ("tvqrap", "pipeline", "stages"):
+        folders = {
+            name.split("/")[1] for name in tracked() if re.match(rf"{package}/\w+/\w+\.py", name)
+        }
+        assert folders - {span.rstrip("/") for span in spans} == set()
+
+
 def test_environment_variables_exist() -> None:
     for page in WRITTEN:
         named = set(re.findall(r"TVQRAP_[A-Z_]+", page.text))
@@ -227,14 +237,32 @@ def test_page_of_params_is_what_the_command_makes() -> None:
     assert (ROOT / "docs/params.md").read_text(encoding="utf-8") == made, (
         "run: tvqrap-cli params docs -o docs/params.md"
     )
-    for name in Params.model_fields:
-        assert f"| `{name}" in made
+    rows = [line.split(" | ") for line in made.splitlines() if line.startswith("| `")]
+    assert {row[0].split("`")[1].split(".")[0] for row in rows} == set(Params.model_fields)
+    assert [row[0] for row in rows if not row[3].strip(" |")] == []
 
 
 def test_changelog_names_renamed_params() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for old, new in RENAMED.items():
         assert re.search(rf"\| `[\w.]*\b{old}` \| `[\w.]*\b{new}` \|", text), old
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_scores_of_the_default_run_are_those_in_git(name: str) -> None:
+    """The first table of the page against evaluation/metrics.json, as far as it has decimals."""
+    metrics = json.loads((ROOT / "evaluation/metrics.json").read_text())
+    columns = {METRICS[column].title.lower(): column for column in metrics["rap"]}
+    (table,) = re.findall(r"(?:^\|.*\n)+", PAGES[name].text, re.MULTILINE)[:1]
+    head, _, *rows = [line.split("|")[1:-1] for line in table.splitlines()]
+    for row in rows:
+        (model,) = [each for each in metrics if each in row[0]]
+        for title, cell in zip(head[1:], row[1:], strict=False):
+            column = columns.get(title.strip(" ↑↓").lower())
+            if column is not None:
+                number = cell.strip("* ")
+                digits = len(number.partition(".")[2])
+                assert number == f"{metrics[model][column]:.{digits}f}", (row[0], title)
 
 
 def test_readme_is_short() -> None:
@@ -247,7 +275,6 @@ QUICK = (
     "tvqrap-cli upscale photo.jpg -o large.png",
     "tvqrap-cli decompose photo.jpg -o OUT",
     "tvqrap-cli pairs preview my-photos/one.jpg -o sheet.png --degradation test",
-    "tvqrap-cli params plan paper",
     "tvqrap-cli params use small",
     "tvqrap-cli metrics",
 )
@@ -265,6 +292,7 @@ SLOW = {
     "dvc exp run -S codebook=256": "minutes",
     "dvc exp run -S rap.steps=600": "minutes",
     "dvc exp show --only-changed": "a run",
+    "tvqrap-cli params plan paper": "half a minute",
     "dvc repro extract_tokens": "a cluster",
     "tvqrap-cli tokens inspect data/tokens": "a run",
     "tvqrap-cli tokens verify data/tokens --deep": "a run",
