@@ -1,8 +1,6 @@
 """The device and library versions that a result depends on, and the cores that are idle."""
 
-import os
 import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,6 @@ if TYPE_CHECKING:
     import torch
 
 _CPU_INFO = Path("/proc/cpuinfo")
-_CPU_TIMES = Path("/proc/stat")
 
 
 @dataclass(frozen=True)
@@ -56,30 +53,3 @@ def device_name(device: "str | torch.device") -> str:
     if chosen.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(chosen)}"
     return f"{chosen.type} {platform.machine()}"
-
-
-def idle_cores(seconds: float = 0.1) -> int:
-    """Counts the cores that this process may use and that no process keeps busy; at least 1.
-
-    Watches the cores for `seconds`. Returns all cores where the system does not tell.
-    """
-    before = _idle_ticks()
-    time.sleep(seconds)
-    after = _idle_ticks()
-    if before is None or after is None:
-        return os.cpu_count() or 1
-    ticks = seconds * os.sysconf("SC_CLK_TCK")
-    idle = sum(min(1.0, (after[core] - before[core]) / ticks) for core in after if core in before)
-    return max(1, round(idle))
-
-
-def _idle_ticks() -> dict[int, int] | None:
-    """Clock ticks that each core this process may use was idle since the start of the system."""
-    try:
-        allowed = os.sched_getaffinity(0)
-        lines = _CPU_TIMES.read_text().splitlines()
-        times = [line.removeprefix("cpu").split() for line in lines if line.startswith("cpu")]
-        cores = {int(core): int(idle) for core, _, _, _, idle, *_ in times[1:]}  # 0: all cores
-    except (OSError, ValueError, AttributeError):
-        return None
-    return {core: idle for core, idle in cores.items() if core in allowed}

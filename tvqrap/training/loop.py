@@ -6,7 +6,6 @@ workers run this loop in step with equal state; the main worker alone writes and
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,13 +19,12 @@ from torch import Tensor
 from tvqrap.config.training import Monitoring
 from tvqrap.images.save import save_png
 from tvqrap.runtime.errors import UserError
-from tvqrap.runtime.hardware import idle_cores
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
 from tvqrap.training.checkpoint import load_checkpoint, save_checkpoint
 from tvqrap.training.curves import History, Row
-from tvqrap.training.distributed import ALONE, LOCAL_COUNT, Workers
+from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.validation import Validation
 
 ROWS_OF_CURVE = 200
@@ -88,7 +86,6 @@ def train(
         run.validate(0)
     if first >= steps:
         return run.history
-    run.warn_of_busy_cores()
     with (
         closing(batches(first)) as source,
         stop_between_steps() as stop,
@@ -171,18 +168,6 @@ class _Run:
                 "counted": self.counted,
             }
             save_checkpoint(self.folder, step, state)
-
-    def warn_of_busy_cores(self) -> None:
-        """Says which param to set where other processes occupy cores that the threads need."""
-        idle = idle_cores()
-        processes = int(os.environ.get(LOCAL_COUNT, self.workers.count))
-        threads = torch.get_num_threads()
-        fitting = max(1, idle // processes)
-        if fitting < threads and not torch.cuda.is_initialized():
-            self.say(
-                f"busy machine: idle cores {idle}, threads {threads * processes}; "
-                f"compute.threads: {fitting} is faster beside other processes"
-            )
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         """Takes one step; returns its terms."""

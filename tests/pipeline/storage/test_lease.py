@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -25,12 +26,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entries(place: Url) -> dict[int, str]:
-    """Numbers and holders of a lease's log."""
+    """Numbers and holders of a lease's log; a renewal may remove an older entry meanwhile."""
     folder = place.parent / f"{place.name}.lease"
-    return {
-        number: json.loads((folder / f"{number:012d}").read_bytes())["holder"]
-        for number in numbers(place)
-    }
+    found = {}
+    for number in numbers(place):
+        with suppress(FileNotFoundError):
+            found[number] = json.loads((folder / f"{number:012d}").read_bytes())["holder"]
+    return found
 
 
 def numbers(place: Url) -> list[int]:

@@ -56,7 +56,7 @@ def test_each_change_is_what_it_says() -> None:
 def test_of_larger_images_a_part_is_seen() -> None:
     image = torch.rand(1, 3, 32, 64) * 2 - 1
     for place, part in (((0.0, 0.0), image[..., :16, :32]), ((1.0, 0.5), image[..., 16:, 16:48])):
-        seen = View(size=2.0, executor=place).of(image)
+        seen = View(size=2.0, place=place).of(image)
         assert seen.shape == image.shape
         enlarged = F.interpolate(part, image.shape[2:], mode="bilinear")
         torch.testing.assert_close(seen, enlarged)

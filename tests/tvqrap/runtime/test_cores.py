@@ -19,6 +19,8 @@ class Machine:
         self.used = [0.0] * 4
         self.affinity = {0, 1, 2, 3}
         self.sleep(0)
+        # Commands of other tests have begun to watch the cores.
+        monkeypatch.setattr("tvqrap.runtime.cores._start", None)
         monkeypatch.setattr("tvqrap.runtime.cores._STATISTICS", self.statistics)
         monkeypatch.setattr("tvqrap.runtime.cores._QUOTA", self.quota)
         monkeypatch.setattr("os.sched_getaffinity", lambda process: self.affinity)

@@ -28,7 +28,6 @@ from tests.support.training import (
 from tvqrap.config.training import Monitoring
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
-from tvqrap.training import loop
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History
 from tvqrap.training.loop import train
@@ -306,19 +305,3 @@ def test_the_history_has_every_validation_and_is_written_whole(tmp_path: Path) -
     assert len(lines) == 9
     # The GAN term starts at step 1: its column exists, its first cell is empty.
     assert lines[1].split("\t")[lines[0].split("\t").index("adaptive_weight")] == ""
-
-
-@pytest.mark.parametrize(("idle", "said"), [(1, True), (2, False), (3, False)])
-def test_a_busy_machine_is_named_with_the_param_to_set(
-    idle: int,
-    said: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(loop, "idle_cores", lambda: idle)
-    task = predictor_task(compute=COMPUTE.model_copy(update={"threads": 2}))
-    run(task, tmp_path)
-    torch.set_num_threads(1)
-    line = "test: busy machine: idle cores 1, threads 2; compute.threads: 1 is faster"
-    assert (line in capsys.readouterr().out) == said
