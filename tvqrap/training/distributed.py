@@ -21,8 +21,6 @@ from tvqrap.training.batch import Microbatch, interleave
 RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 """Variables that torchrun, Ray Train and this project's own launcher set for a worker."""
 
-LOCAL_COUNT = "LOCAL_WORLD_SIZE"
-"""Variable with the number of workers on this machine, which torchrun and Ray Train set."""
 
 
 @dataclass(frozen=True)
