@@ -22,7 +22,6 @@ RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 """Variables that torchrun, Ray Train and this project's own launcher set for a worker."""
 
 
-
 @dataclass(frozen=True)
 class Workers:
     """The rank of this worker and the number of workers."""
