@@ -13,6 +13,7 @@ TRAIN: dict[str, Any] = _SMOKE["degradations"]["train"]
 KINDS: dict[str, float] = TRAIN["first"]["blur"]["kinds"]
 PAIRS: dict[str, Any] = {
     **_SMOKE,
+    "split_seed": 1,
     "splits": {"train": 0.6, "val": 0.2, "test": 0.2},
     "shard_size": 5,
     "sets": {
