@@ -6,6 +6,7 @@ result.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -53,6 +54,7 @@ class Params(Settings):
     codebook: int
     texture: int
     structure: int | Literal["none"]
+    swin_blocks: int
     init: str
     """Folder of models to start from: `tokenizer/`, `predictor/` and `rap/`, each optional."""
     compute: Compute
@@ -65,10 +67,15 @@ class Params(Settings):
     evaluation: EvaluationSettings
 
     @property
-    def architecture(self) -> Architecture:
-        """The network that the top-level params describe."""
+    def tokenizer_architecture(self) -> Architecture:
+        """The tokenizer that the top-level params describe."""
         structure = None if self.structure == "none" else self.structure
         return Architecture(self.width, self.codebook, self.texture, structure)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The upscaler that the top-level params describe."""
+        return replace(self.tokenizer_architecture, swin_blocks=self.swin_blocks)
 
     @field_validator("structure", mode="before")
     @classmethod

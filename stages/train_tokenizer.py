@@ -30,13 +30,13 @@ def starting_tokenizer(params: Params) -> tuple[Tokenizer, int, Path | None]:
     Raises `UsageError` where its codebook cannot be set by k-means.
     """
     settings = params.tokenizer
-    given = starting_weights(params.init, ("tokenizer",), params.architecture)
+    given = starting_weights(params.init, ("tokenizer",), params.tokenizer_architecture)
     torch.manual_seed(params.seed)
-    tokenizer = Tokenizer(params.architecture)
+    tokenizer = Tokenizer(params.tokenizer_architecture)
     if given is None:
         return tokenizer, settings.codebook_life.vq_warmup_steps, None
     start = load_tokenizer(given)
-    same_codebook = start.architecture == params.architecture
+    same_codebook = start.architecture == tokenizer.architecture
     start_from(start, tokenizer, same_codebook=same_codebook)
     if same_codebook:
         return tokenizer, 0, given
@@ -99,7 +99,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         "tokenizer",
         "tokenizer",
         task.learner.average.module,
-        params.architecture,
+        tokenizer.architecture,
         history,
         steps=settings.steps,
         started_from=None if given is None else read_config(given).fingerprint,

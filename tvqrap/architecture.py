@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import gcd
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ TEXTURES = (4, 8)
 STRUCTURES = (8, 16, 32, 64, 128)
 CODEBOOKS = range(2, 2**16 + 1)
 """Codes are stored in 16 bits."""
+SWIN_BLOCKS = (2, 4, 6)
 
 Assignment = Literal["hard", "soft"]
 """Input of an upscaler's decoder at each position: `hard`, the entry with the highest score (the
@@ -59,12 +60,21 @@ class Architecture:
     structure: int | None = 32
     """HR side over the side of the structure (Table 8 of the paper varies it). None: plain vector
     quantization without a structure branch."""
+    swin_blocks: int = 6
+    """Swin blocks in each of the predictor's five groups (6 in the paper); every second is shifted.
+    A tokenizer has none of them, and the paper's number."""
 
     def __post_init__(self) -> None:
         _check("width", self.width, WIDTHS, ", ".join(f"{width:g}" for width in WIDTHS))
         _check("codebook", self.codebook, CODEBOOKS, "whole numbers from 2 to 65536")
         _check("texture", self.texture, TEXTURES, "4 and 8")
         _check("structure", self.structure, (None, *STRUCTURES), "8, 16, 32, 64, 128 and none")
+        _check("swin_blocks", self.swin_blocks, SWIN_BLOCKS, "2, 4 and 6")
+
+    @property
+    def of_tokenizer(self) -> Architecture:
+        """The architecture of the tokenizer that a predictor of this one needs."""
+        return replace(self, swin_blocks=Architecture.swin_blocks)
 
     def channels(self, paper: int) -> int:
         """Scales a number of channels of the paper's network, a multiple of 16."""
@@ -114,8 +124,11 @@ class Architecture:
         return self.hr_multiple // SCALE
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the four values for JSON."""
-        return asdict(self)
+        """Returns the values for JSON, `swin_blocks` only where it is not the paper's."""
+        values = asdict(self)
+        if self.swin_blocks == Architecture.swin_blocks:
+            del values["swin_blocks"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
@@ -124,8 +137,8 @@ class Architecture:
         Raises:
             ValueError: A key is missing or unknown, or a value is impossible.
         """
-        expected = list(cls.__dataclass_fields__)
-        if sorted(values) != sorted(expected):
+        expected = [name for name in cls.__dataclass_fields__ if name != "swin_blocks"]
+        if sorted({*values} - {"swin_blocks"}) != sorted(expected):
             raise ValueError(
                 f"an architecture has the keys {', '.join(expected)}; "
                 f"found {', '.join(sorted(values)) or 'none'}"

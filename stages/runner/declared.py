@@ -11,7 +11,12 @@ from stages.params import Params
 
 PIPELINE = Path("dvc.yaml")
 
-_NETWORK_KEYS = ("width", "codebook", "texture", "structure")
+_TOKENIZER_KEYS = ("width", "codebook", "texture", "structure")
+_COMPUTED = {
+    "tokenizer_architecture": _TOKENIZER_KEYS,
+    "architecture": (*_TOKENIZER_KEYS, "swin_blocks"),
+}
+"""Properties of the params, and the keys that they read."""
 
 
 class UndeclaredParam(Exception):
@@ -26,7 +31,7 @@ class DeclaredParams:
         self._declared = frozenset(declared)
 
     def __getattr__(self, name: str) -> Any:
-        for key in _NETWORK_KEYS if name == "architecture" else (name,):
+        for key in _COMPUTED.get(name, (name,)):
             if key not in self._declared:
                 raise UndeclaredParam(f"{key} is not among the stage's params in {PIPELINE}")
         return getattr(self._params, name)

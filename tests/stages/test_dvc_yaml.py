@@ -24,10 +24,12 @@ def attributes_of_params(source: str) -> set[str]:
             isinstance(owner, ast.Attribute) and owner.attr == "params"
         ):
             found.add(node.attr)
-    if "architecture" in found:
-        found -= {"architecture"}
-        found |= {"width", "codebook", "texture", "structure"}
-    return found
+    tokenizer = {"width", "codebook", "texture", "structure"}
+    computed = {
+        "tokenizer_architecture": tokenizer,
+        "architecture": tokenizer | {"swin_blocks"},
+    }
+    return found.difference(computed).union(*(computed[name] for name in found & {*computed}))
 
 
 def paths_in(source: str) -> set[str]:

@@ -76,6 +76,8 @@ def test_every_allowed_network_divides(
         ("texture", 16, "4 and 8"),
         ("structure", 4, "8, 16, 32, 64, 128 and none"),
         ("structure", "none", "8, 16, 32, 64, 128 and none"),
+        ("swin_blocks", 3, "2, 4 and 6"),
+        ("swin_blocks", None, "2, 4 and 6"),
     ],
 )
 def test_impossible_values_are_named(key: str, value: object, allowed: str) -> None:
@@ -89,6 +91,16 @@ def test_from_dict_refuses_other_keys() -> None:
         Architecture.from_dict({"width": 1.0})
     with pytest.raises(ValueError, match="depth"):
         Architecture.from_dict({**Architecture().to_dict(), "depth": 3})
+
+
+def test_models_of_the_papers_depth_do_not_name_it() -> None:
+    """So model folders and manifests from before the depth was a choice stay what they are."""
+    paper, shallow = Architecture(), Architecture(swin_blocks=2)
+    assert "swin_blocks" not in paper.to_dict()
+    assert shallow.to_dict()["swin_blocks"] == 2
+    for architecture in (paper, shallow):
+        assert Architecture.from_dict(architecture.to_dict()) == architecture
+    assert shallow.of_tokenizer == paper
 
 
 def test_without_structure_there_is_nothing_to_reduce() -> None:

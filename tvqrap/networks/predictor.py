@@ -41,7 +41,9 @@ class LREncoder(nn.Module):
             Res(c128),
             *first,
             Res(c256),
-            nn.Sequential(*(SwinGroup(c256, arch.heads, 6, conv=True) for _ in range(2))),
+            nn.Sequential(
+                *(SwinGroup(c256, arch.heads, arch.swin_blocks, conv=True) for _ in range(2))
+            ),
             Res(c256),
             Res(c256),
         )
@@ -75,10 +77,12 @@ class CodeHead(nn.Module):
         channels = arch.texture_channels
         self.fuse = nn.Sequential(
             Res(channels if arch.structure is None else 2 * channels, channels),
-            SwinGroup(channels, arch.heads, 6, conv=True),
+            SwinGroup(channels, arch.heads, arch.swin_blocks, conv=True),
             Res(channels),
         )
-        self.transformer = nn.Sequential(*(SwinGroup(channels, arch.heads, 6) for _ in range(2)))
+        self.transformer = nn.Sequential(
+            *(SwinGroup(channels, arch.heads, arch.swin_blocks) for _ in range(2))
+        )
         self.norm = nn.LayerNorm(channels)
         self.score = nn.Linear(channels, arch.codebook, bias=False)
 

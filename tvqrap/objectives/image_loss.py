@@ -15,6 +15,7 @@ from tvqrap.losses.contrast import contrast_loss
 from tvqrap.losses.gan import hinge_generator_loss
 from tvqrap.losses.image_terms import chroma_loss, gradient_loss
 from tvqrap.losses.perceptual_weights import perceptual_distance
+from tvqrap.runtime.device import Precision, autocast
 from tvqrap.training.batch import WHOLE_BATCH, Microbatch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -49,11 +50,16 @@ class ImageLoss(nn.Module):
         settings: ImageLosses,
         perceptual: nn.Module | None,
         teacher: TeacherShares = HR_ONLY,
+        precision: Precision = "float32",
     ) -> None:
-        """`teacher`: shares of the losses that compare with a teacher's image instead of HR."""
+        """Losses of an image; the perceptual network computes in `precision`.
+
+        `teacher`: shares of the losses that compare with a teacher's image instead of HR.
+        """
         super().__init__()
         self.settings = settings
         self.perceptual = perceptual
+        self.precision: Precision = precision
         self.teacher = teacher
         self.pixel_losses: dict[str, tuple[float, Loss]] = {
             "mse": (settings.mse, F.mse_loss),
@@ -117,11 +123,12 @@ class ImageLoss(nn.Module):
         if perceptual is None or not count:
             return image.new_zeros(())
         view = view_of_step(step) if self.settings.perceptual.augment else View()
-        distance = _mean(
-            lambda viewed, target: perceptual(viewed, view.of(target[:count])).mean(),
-            view.of(image[:count]),
-            targets,
-        )
+        with autocast(image.device, self.precision):
+            distance = _mean(
+                lambda viewed, target: perceptual(viewed, view.of(target[:count])).mean(),
+                view.of(image[:count]),
+                targets,
+            )
         return distance * microbatch.weight(seen)
 
 

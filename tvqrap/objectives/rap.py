@@ -55,6 +55,7 @@ class RapTask:
             settings.image,
             perceptual_for(settings.image.perceptual, device, dtype),
             settings.teacher,
+            compute.precision,
         )
         self.adversary = adversary_for(settings.image.adversarial, self.learner)
         self.usage = CodeUsage(network.architecture.codebook, device)

@@ -64,7 +64,7 @@ class TokenizerTask:
         self.tokenizer = tokenizer
         device, dtype = self.learner.device, self.learner.dtype
         perceptual = perceptual_for(settings.image.perceptual, device, dtype)
-        self.image_loss = ImageLoss(settings.image, perceptual)
+        self.image_loss = ImageLoss(settings.image, perceptual, precision=compute.precision)
         self.adversary = adversary_for(settings.image.adversarial, self.learner)
         self.vq_warmup_steps = vq_warmup_steps
         self.validation = [self.learner.image(batch.hr) for batch in validation]

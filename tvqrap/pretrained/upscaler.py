@@ -33,10 +33,10 @@ def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
     """
     config = read_config(folder)
     path = folder / WEIGHTS
-    if config.kind != "tokenizer" or config.architecture != network.architecture:
+    if config.kind != "tokenizer" or config.architecture != network.architecture.of_tokenizer:
         raise UserError(
             f"{folder}: holds a {config.kind} of {config.architecture}, expected a tokenizer of "
-            f"{network.architecture}"
+            f"{network.architecture.of_tokenizer}"
         )
     try:
         with safe_open(path, framework="pt") as file:

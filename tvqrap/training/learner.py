@@ -1,6 +1,7 @@
 """A network under training: its optimiser, schedule and running average, and their state."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -53,7 +54,7 @@ class Learner(Generic[Module]):
             compile_blocks(network)
         self.optimiser = adam(module.parameters(), settings)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Returns the context for forward passes."""
         return autocast(self.device, self.compute.precision)
 

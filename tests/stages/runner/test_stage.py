@@ -64,6 +64,14 @@ def test_only_declared_params_can_be_read() -> None:
             getattr(guarded, name)
 
 
+def test_the_depth_of_the_predictor_is_no_matter_of_the_tokenizer() -> None:
+    keys = ["width", "codebook", "texture", "structure"]
+    guarded = DeclaredParams(load_params(ROOT / "params.yaml"), keys)
+    assert guarded.tokenizer_architecture.width == guarded.width
+    with pytest.raises(UndeclaredParam, match="swin_blocks"):
+        _ = guarded.architecture
+
+
 def test_the_scratch_folder_follows_declared_params_and_files_alone(checkout: Path) -> None:
     first = scratch_of()
     assert scratch_of() == first

@@ -51,6 +51,15 @@ def test_parameter_counts_are_the_papers() -> None:
     assert millions(network) == pytest.approx(53.85, abs=0.006)
 
 
+def test_fewer_blocks_make_a_smaller_predictor_of_the_same_tokens() -> None:
+    with torch.device("meta"):
+        deep, shallow = (UpscalerNetwork(Architecture(swin_blocks=n)) for n in (6, 2))
+        prediction = shallow.predict(torch.empty(1, 3, 32, 64))
+    block = 12 * 256**2 + 13 * 256 + 8 * 15**2
+    assert millions(deep) - millions(shallow) == pytest.approx(20 * block / 1e6)
+    assert prediction.logits.shape == (1, 1024, 16, 32)
+
+
 @pytest.mark.parametrize(("texture", "structure"), COMBINATIONS)
 def test_every_combination_runs_at_its_smallest_size(texture: int, structure: int | None) -> None:
     arch = tiny(texture, structure)
