@@ -68,8 +68,8 @@ def _read(path: Path) -> "tuple[Network, str]":
     """The network at a path, for float32 (1, 3, H, W) in [0, 1], and its fingerprint."""
     import torch
 
-    from tvqrap.comparison.spandrel import load_other
     from tvqrap.pretrained.folder import fingerprint
+    from tvqrap.pretrained.other import load_other
     from tvqrap.pretrained.upscaler import load_upscaler
 
     torch.set_num_threads(1)

@@ -172,7 +172,9 @@ def _options_of_the_cli() -> set[str]:
     while todo:
         command = todo.pop()
         todo += getattr(command, "commands", {}).values()
-        found |= {option for param in command.params for option in param.opts}
+        found |= {
+            option for param in command.params for option in (*param.opts, *param.secondary_opts)
+        }
     return found
 
 

@@ -21,6 +21,7 @@ LAYERS = (
     "training",
     "objectives",
     "upscaling",
+    "spandrel",
     "evaluation",
     "comparison",
     "cost",

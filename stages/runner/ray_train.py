@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.executor.ray_cluster import ray_cluster
 from stages.runner.stage import Stage, run_beside
 from stages.runner.worker import as_worker
+from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UserError
 
 
@@ -29,7 +30,7 @@ def train_on_ray(stage: Stage) -> None:
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
 
-        cuda = compute.device == "cuda"
+        cuda = means_cuda(compute.device)
         trainer = TorchTrainer(
             work,
             train_loop_config={"root": str(root), "name": stage.name},

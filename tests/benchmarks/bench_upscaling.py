@@ -71,7 +71,7 @@ def speed(network: UpscalerNetwork, sizes: list[int]) -> None:
         if kept:
             keep_freed_memory()
         for side in sizes:
-            upscaler = Upscaler(network, tile=max(sizes))
+            upscaler = Upscaler(network, device="cpu", tile=max(sizes))
             lr = photo_of_side(side)
             upscaler(lr)
             before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -99,11 +99,11 @@ def tiles(network: UpscalerNetwork, photos: list[Path], sizes: list[int], out: P
         photo = read_image(path)
         photo.thumbnail((LARGEST_WHOLE, LARGEST_WHOLE))
         lr = np.asarray(photo)
-        whole = Upscaler(network, tile=-(-max(photo.size) // 64) * 64)(lr)
+        whole = Upscaler(network, device="cpu", tile=-(-max(photo.size) // 64) * 64)(lr)
         pictures = {"whole": whole}
         for side in sizes:
             for how in ("alike", "own"):
-                upscaler: Any = Upscaler(network, tile=side)
+                upscaler: Any = Upscaler(network, device="cpu", tile=side)
                 if how == "own":
                     upscaler._network_for = lambda *_: network
                 tiled = pictures[f"{side}-{how}"] = upscaler(lr)
@@ -136,7 +136,7 @@ def colour(network: UpscalerNetwork, photos: list[Path]) -> None:
     for path in photos:
         with Image.open(path) as photo:
             lr = to_tensor(photo.convert("RGB").reduce(max(1, max(photo.size) // 128)))[None]
-        kept = Upscaler(network)(lr)
+        kept = Upscaler(network, device="cpu")(lr)
         for how, sr in {"keep": kept, "match": match_colours(kept, lr).clamp(-1, 1)}.items():
             shift = 127.5 * (F.avg_pool2d(sr, SCALE) - lr)
             coarse = F.avg_pool2d(shift, 16).square().mean().sqrt()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tvqrap.cli.options import Device
 from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.runtime.errors import UsageError
 
@@ -36,7 +37,7 @@ def benchmark(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Arithmetic threads; by default torch's choice.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write the numbers as JSON.")
     ] = None,
@@ -58,7 +59,7 @@ def benchmark(
 
     if output is not None:
         check_overwrite(output, overwrite)
-    select_device(device, "--device")
+    chosen = str(select_device(device, "--device"))
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -67,8 +68,8 @@ def benchmark(
     names = {str(UPSCALER) if name == "package" else name: name for name in given}
     total = len(names) * len(lengths) * (rounds + 2)
     with progress("benchmark", total=total, unit="run") as advance:
-        found = measure(list(names), lengths, rounds=rounds, device=device, advance=advance)
-    for line in _markdown(found, names, rounds, device):
+        found = measure(list(names), lengths, rounds=rounds, device=chosen, advance=advance)
+    for line in _markdown(found, names, rounds, chosen):
         typer.echo(line)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
@@ -102,8 +103,10 @@ def _markdown(found: "Measured", names: dict[str, str], rounds: int, device: str
 def _machine(device: str) -> str:
     import torch
 
-    if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    from tvqrap.runtime.hardware import device_name
+
+    if device != "cpu":
+        return f"{device_name(device)}, torch {torch.__version__}"
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from tvqrap.cli import evaluate_options as options
 from tvqrap.cli.evaluation_sets import Models, from_folders, from_realsr, from_shards
+from tvqrap.cli.options import Device, Overwrite
 from tvqrap.cli.output_paths import check_writable
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
@@ -31,52 +33,19 @@ STOPPED = 130
 
 
 def evaluate(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL...",
-            help="Model folders, `bicubic`, `lanczos`, files of upscalers that spandrel knows "
-            "(.pth, .safetensors), or folders of finished images; NAME=MODEL gives a name.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Folder for the results; with --compare, a JSON file to write."
-        ),
-    ] = None,
-    gt: Annotated[Path | None, typer.Option(help="Folder of HR images.")] = None,
-    lq: Annotated[
-        Path | None,
-        typer.Option(help="Folder of LR images of the same names; alone: no-reference metrics."),
-    ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="Folder of pair shards.")] = None,
-    realsr: Annotated[
-        Path | None, typer.Option(help="RealSR V3 as released, or a folder of its images.")
-    ] = None,
-    metrics: Annotated[
-        str, typer.Option(help="Metrics, separated by commas; `tvqrap-cli metrics` lists them.")
-    ] = DEFAULT_METRICS,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the metrics' weights, instead of the usual folders."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda, for the upscalers.")] = "cpu",
-    tile: Annotated[
-        int,
-        typer.Option(help="LR images with more pixels than a tile of this side are tiled."),
-    ] = 256,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images that are scored at once; one per core by default."),
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(help="Two results (scores.json) to compare, instead of models."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option(help="Replace existing results, finished or not.")
-    ] = False,
+    models: options.Models = None,
+    output: options.Results = None,
+    gt: options.Gt = None,
+    lq: options.Lq = None,
+    pairs: options.Pairs = None,
+    realsr: options.Realsr = None,
+    metrics: options.MetricList = DEFAULT_METRICS,
+    weights: options.Weights = None,
+    device: Device = "auto",
+    tile: options.Tile = 256,
+    workers: options.Workers = None,
+    compare: options.Compare = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score upscalers: metrics.json, scores.json, per_image.csv, report.html and pictures.
 
@@ -258,10 +227,11 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
         raise UsageError(f"--tile: found {tile}, expected a multiple of 64")
 
     from tvqrap.comparison.methods import baseline, model_folder
-    from tvqrap.comparison.spandrel import SUFFIXES, other_upscaler
+    from tvqrap.comparison.spandrel import other_upscaler
+    from tvqrap.pretrained.other import SUFFIXES
     from tvqrap.runtime.device import select_device
 
-    select_device(device, "--device")
+    chosen = select_device(device, "--device")
     found: dict[str, Method] = {}
     for name, given in upscalers.items():
         path = Path(given)
@@ -271,11 +241,11 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
             found[name] = baseline("lanczos")
         elif path.is_dir():
             try:
-                found[name] = model_folder(path, device, tile)
+                found[name] = model_folder(path, chosen, tile)
             except ValueError as error:
                 raise UsageError(f"--{error} for {given}") from None
         elif path.suffix.lower() in SUFFIXES:
-            found[name] = other_upscaler(path, device, tile)
+            found[name] = other_upscaler(path, chosen, tile)
         else:
             raise UserError(
                 f"{given}: expected a file that ends in {' or '.join(sorted(SUFFIXES))}"

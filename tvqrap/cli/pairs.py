@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from pipeline.pairs.degradation import Degraded
 
-app = typer.Typer(no_args_is_help=True, help="Sets of HR crops and their degraded LR images.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Sets of HR crops and their degraded LR images.",
+)
 
 _TILE = 256
 _MARGIN = 8

@@ -8,7 +8,11 @@ import typer
 from tvqrap.cli import plan
 from tvqrap.cli.checkout import checkout
 
-app = typer.Typer(no_args_is_help=True, help="The parameters of the pipeline (params.yaml).")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The parameters of the pipeline (params.yaml).",
+)
 app.command()(plan.plan)
 
 

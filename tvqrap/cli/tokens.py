@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from pipeline.inspection.sampling import TokenSample
     from pipeline.storage.location import Location
 
-app = typer.Typer(no_args_is_help=True, help="Token data sets: structure and codes of HR crops.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Token data sets: structure and codes of HR crops.",
+)
 app.command()(plan)
 
 SHOWN = 10

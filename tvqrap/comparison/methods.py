@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tvqrap.architecture import SCALE
@@ -58,7 +59,9 @@ def baseline(kind: Baseline) -> Method:
     return Method(lambda lr: enlarge(lr, kind), {"kind": f"Pillow's {kind}"})
 
 
-def model_folder(folder: Path, device: str = "cpu", tile: int = LARGEST_TILE) -> Method:
+def model_folder(
+    folder: Path, device: str | torch.device = "cpu", tile: int = LARGEST_TILE
+) -> Method:
     """An upscaler's model folder. Raises UserError where it does not hold one.
 
     The tile is fixed instead of chosen by the free memory, because pixels depend on it.

@@ -6,10 +6,11 @@ change of the code cannot change a result.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import AfterValidator, Field, Strict, model_validator
 
 from tvqrap.architecture import Assignment
 from tvqrap.config.base import Settings
+from tvqrap.runtime.device_names import check_device_name
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -22,8 +23,10 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Compute(Settings):
     """How trainings compute. These can change the last bits of a result, and are recorded."""
 
-    device: Literal["cpu", "cuda"]
-    """Device that trainings run on."""
+    device: Annotated[str, AfterValidator(check_device_name)]
+    """Device that trainings run on: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`, or `auto`, the first of
+    CUDA, MPS and XPU that torch finds, else the CPU. Several workers share no device: `cpu`,
+    `cuda`, or `auto`."""
     precision: Literal["float32", "bfloat16", "float64"]
     """Number format. `bfloat16` is autocast: weights, optimiser, code scores and code search stay
     float32. `float64` is for checks: results then differ by rounding alone, however many workers
@@ -37,6 +40,14 @@ class Compute(Settings):
     More of them take less memory."""
     compile: bool
     """Whether `torch.compile` compiles the blocks of the networks, which takes minutes at start."""
+
+    @model_validator(mode="after")
+    def _devices(self) -> "Compute":
+        if self.workers > 1 and self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(
+                f"device is {self.device!r} with {self.workers} workers, expected auto, cpu or cuda"
+            )
+        return self
 
 
 class Optimiser(Settings):

@@ -9,6 +9,7 @@ import json
 import math
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,25 +30,35 @@ OPSET = 18
 """Operator set of ONNX 1.13 (2022), which most runtimes support."""
 
 
-class AnySize(nn.Module):
-    """An upscaler's network for LR images (N, 3, H, W) in [-1, 1] of any size, from 1x1 up.
+Dtype = Literal["float32", "float16"]
 
-    The output is (N, 3, 4H, 4W), clamped. The graph has no branch on the size: `pad_to_multiple`
-    skips sides without padding, this module pads all sides alike.
+
+class AnySize(nn.Module):
+    """An upscaler's network for LR images (N, 3, H, W) of any size, from 1x1 up.
+
+    The output is (N, 3, 4H, 4W), clamped. Both are in [0, 1], or in [-1, 1] if `signed`. The graph
+    has no branch on the size: `pad_to_multiple` skips sides without padding, this module pads all
+    sides alike.
     """
 
-    def __init__(self, network: UpscalerNetwork) -> None:
+    def __init__(
+        self, network: UpscalerNetwork, *, signed: bool = True, dtype: Dtype = "float32"
+    ) -> None:
         super().__init__()
         self.network = with_fixed_kernels(network)
         self.multiple = math.lcm(PAD_MULTIPLE, network.architecture.lr_multiple)
+        self.signed = signed
+        if dtype == "float16":
+            _halve(self.network)
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[2:]
-        padded = lr
+        padded = lr if self.signed else lr * 2 - 1
         for axis, side in ((2, height), (3, width)):
             positions = mirrored_positions(side, side + -side % self.multiple)
             padded = padded.index_select(axis, positions)
-        return crop_upscaled(self.network(padded), height, width).clamp(-1, 1)
+        sr = crop_upscaled(self.network(padded), height, width)
+        return sr.clamp(-1, 1) if self.signed else (sr / 2 + 0.5).clamp(0, 1)
 
 
 def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:
@@ -60,8 +71,13 @@ def with_fixed_kernels(network: UpscalerNetwork) -> UpscalerNetwork:
     return fixed
 
 
-def export_onnx(folder: Path, file: Path) -> None:
+def export_onnx(
+    folder: Path, file: Path, *, signed: bool = False, dtype: Dtype = "float32"
+) -> None:
     """Writes the upscaler in a model folder as ONNX, whole or not at all.
+
+    Images are RGB from 0 to 1, or from -1 to 1 if `signed`. `dtype` is that of the images and of
+    the arithmetic; the scores of codes are float32 in any case.
 
     The metadata describe input, output and model. The model's README.md, if there is one, becomes
     the graph's documentation.
@@ -76,8 +92,9 @@ def export_onnx(folder: Path, file: Path) -> None:
             "export needs onnx, which is not installed: pip install 'tvqrap[export]'"
         ) from None
     config = read_config(folder)
-    network = AnySize(load_upscaler(folder)).eval()
-    example = torch.zeros(1, 3, network.multiple, 2 * network.multiple)
+    network = AnySize(load_upscaler(folder), signed=signed, dtype=dtype).eval()
+    example = torch.zeros(1, 3, network.multiple, 2 * network.multiple, dtype=getattr(torch, dtype))
+    values = "-1 to 1" if signed else "0 to 1"
     with atomic_path(file) as temporary:
         with torch.no_grad(), warnings.catch_warnings():
             # torch warns that the tracer is its older exporter. The newer one takes minutes to
@@ -100,8 +117,10 @@ def export_onnx(folder: Path, file: Path) -> None:
         model.producer_name, model.producer_version = "tvqrap", tvqrap.__version__
         model.doc_string = read_readme(folder) or ""
         metadata = {
-            "input": f"{INPUT}: float32 (count, 3, height, width), RGB, -1 to 1",
+            "input": f"{INPUT}: {dtype} (count, 3, height, width), RGB, {values}",
             "output": f"{OUTPUT}: the same with {SCALE} times the height and width",
+            "range": values,
+            "scale": str(SCALE),
             "padding": f"to multiples of {network.multiple}, in the graph",
             "architecture": json.dumps(config.architecture.to_dict()),
             "assignment": config.assignment or "hard",
@@ -111,6 +130,15 @@ def export_onnx(folder: Path, file: Path) -> None:
         onnx.helper.set_model_props(model, metadata)
         onnx.checker.check_model(model)
         onnx.save(model, temporary)
+
+
+def _halve(network: UpscalerNetwork) -> None:
+    """Makes a network compute in float16, but for the scores of codes and their entries."""
+    network.half()
+    head = network.predictor.code_head
+    for part in (head.norm, head.score, network.codebook):
+        part.float()
+    network.decoder.register_forward_pre_hook(lambda _, given: (given[0].half(),))
 
 
 def _transposed(up: Up) -> nn.ConvTranspose2d:

@@ -130,8 +130,8 @@ def _spent(run: Callable[[], object], device: str) -> Spent:
 
 
 def _finish(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device != "cpu":
+        getattr(torch, torch.device(device).type).synchronize()
 
 
 def _matrix_rate(device: str) -> float:
@@ -172,7 +172,7 @@ def report_peak(name: str, side: int, device: str, pipe: Connection) -> None:
     tensors = (*timed.network.parameters(), *timed.network.buffers())
     weights = sum(tensor.nbytes for tensor in tensors)
     lr = torch.rand(1, 3, side, side)
-    if device == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
         with torch.inference_mode():
             timed.run(lr)

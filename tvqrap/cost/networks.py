@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.comparison.spandrel import SUFFIXES, load_other
 from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.pretrained.other import SUFFIXES, load_other
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.errors import UserError
 from tvqrap.upscaling.upscaler import Upscaler

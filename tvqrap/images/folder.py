@@ -37,6 +37,7 @@ LEADS_OUT = "a link that leads out of the folder"
 BROKEN = "a link that leads nowhere"
 IN_A_CIRCLE = "a link back to a folder around it"
 TOO_OFTEN = "a folder that is linked too often"
+A_FOLDER = "a folder"
 SPECIAL = "neither a file nor a folder"
 
 
@@ -80,8 +81,12 @@ class FolderScan:
         return ", ".join(endings[:_ENDINGS_NAMED] + more)
 
 
-def scan_folder(folder: Path, links_to: Iterable[Path] = ()) -> FolderScan:
+def scan_folder(
+    folder: Path, links_to: Iterable[Path] = (), *, recursive: bool = True
+) -> FolderScan:
     """Lists the images below a folder by their endings (`SUFFIXES`).
+
+    Folders in it are passed over unless `recursive`.
 
     Links to files and folders are followed where they end inside the folder or inside one of
     `links_to`. Hidden entries, folders of thumbnails, files with other endings, other links and
@@ -117,6 +122,8 @@ def scan_folder(folder: Path, links_to: Iterable[Path] = ()) -> FolderScan:
                 scan.faults.append(PassedOver(path, reason))
             elif reason:
                 scan.passed_over.append(PassedOver(path, reason))
+            elif entry.is_dir() and not recursive:
+                scan.passed_over.append(PassedOver(path, A_FOLDER))
             elif entry.is_dir():
                 waiting.append((path, around | {identity}))
             else:

@@ -1,6 +1,7 @@
 """File formats that upscaled photographs are written to, and their limits."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tvqrap.runtime.errors import UserError
 
@@ -15,21 +16,50 @@ class Format:
     largest_side: int
     """Pixels of the longest side that the format and its encoder can hold."""
     largest_bytes: float = float("inf")
+    largest_pixels: float = float("inf")
     alpha: bool = True
     gray: bool = True
     deep: bool = False
     """Whether it holds 16 bits per channel; such formats are written row by row."""
     lossy: bool = False
     """Whether it loses detail, by a quality."""
+    lossless: bool = False
+    """Whether it can be told to lose nothing, although it is `lossy`."""
+    compressed: bool = False
+    """Whether it has a lossless compression with levels of effort."""
 
 
 FORMATS = {
-    "png": Format("png", (".png",), 2**31 - 1, deep=True),
+    "png": Format("png", (".png",), 2**31 - 1, deep=True, compressed=True),
     # The format ends at 65535; libjpeg, which writes it, at 65500.
     "jpeg": Format("jpeg", (".jpg", ".jpeg"), 65500, alpha=False, lossy=True),
-    "webp": Format("webp", (".webp",), 16383, gray=False, lossy=True),
-    "tiff": Format("tiff", (".tif", ".tiff"), 2**31 - 1, largest_bytes=2**32 - 2**24, deep=True),
+    "webp": Format("webp", (".webp",), 16383, gray=False, lossy=True, lossless=True),
+    "tiff": Format(
+        "tiff",
+        (".tif", ".tiff"),
+        2**31 - 1,
+        largest_bytes=2**32 - 2**24,
+        deep=True,
+        compressed=True,
+    ),
+    # libavif writes more than it reads.
+    "avif": Format("avif", (".avif",), 32768, largest_pixels=16384**2, lossy=True),
 }
+
+_ALIKE = {".jpe": "jpeg", ".jfif": "jpeg", ".mpo": "jpeg", ".apng": "png"}
+"""Endings of photographs in a format that is written under another ending."""
+
+
+def format_of_name(path: Path) -> Format | None:
+    """The format whose ending a name has; None where it has none that is written."""
+    suffix = path.suffix.lower()
+    return next((form for form in FORMATS.values() if suffix in form.suffixes), None)
+
+
+def format_like(photograph: Path) -> Format:
+    """The format of a photograph by its ending; PNG where that format is not written."""
+    alike = _ALIKE.get(photograph.suffix.lower(), "png")
+    return format_of_name(photograph) or FORMATS[alike]
 
 
 def check_fits_format(name: str, form: Format, size: tuple[int, int], deep: bool) -> None:
@@ -42,6 +72,11 @@ def check_fits_format(name: str, form: Format, size: tuple[int, int], deep: bool
         raise UserError(
             f"{name}: would be {width}x{height}, {form.name} holds sides up to "
             f"{form.largest_side} (png holds more)"
+        )
+    if width * height > form.largest_pixels:
+        raise UserError(
+            f"{name}: would be {width}x{height}, {form.name} holds up to "
+            f"{form.largest_pixels:.0f} pixels (png holds more)"
         )
     if (8 if deep else 4) * width * height > form.largest_bytes:
         raise UserError(

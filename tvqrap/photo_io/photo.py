@@ -144,6 +144,18 @@ def enlarged_rows(
         yield band
 
 
+def stacked(bands: Iterator[Pixels], height: int) -> Pixels:
+    """Joins bands of rows to one array of `height` rows, without a second copy of all."""
+    first = next(bands)
+    whole = np.empty((height, *first.shape[1:]), first.dtype)
+    whole[: len(first)] = first
+    top = len(first)
+    for band in bands:
+        whole[top : top + len(band)] = band
+        top += len(band)
+    return whole
+
+
 class _AlphaRows:
     """Alpha (H, W) enlarged to `size` (width, height), as many rows at a time as are asked for.
 

@@ -36,13 +36,18 @@ def write_photo(
     rows: Iterator[Pixels],
     size: tuple[int, int],
     metadata: Metadata,
+    *,
     quality: int | None = None,
+    lossless: bool = False,
+    compression: int | None = None,
 ) -> list[str]:
     """Writes an image of `size` (width, height) that comes in bands, as of `enlarged_rows`.
 
     PNG and TIFF are written as the rows come, with 16 bits if they have them. The encoders of other
-    formats need the whole image, which takes 4 bytes a pixel of memory. `quality` (1 to 100) is for
-    formats that have one.
+    formats need the whole image, which takes 4 bytes a pixel of memory.
+
+    `quality` (1 to 100, else 95) and `lossless` are for formats that have them. `compression` (0 to
+    9) is the effort of PNG (else 6) and TIFF (else 0, uncompressed).
 
     Metadata that is too large for the format is left out, before the first band is asked for; its
     names are returned.
@@ -61,20 +66,21 @@ def write_photo(
     channels = 1 if top_band.ndim == 2 else top_band.shape[2]
     bits: Literal[8, 16] = 16 if top_band.dtype == np.uint16 else 8
     if form.name == "png":
-        png = PngWriter(file, *size, channels, bits=bits)
+        png = PngWriter(
+            file, *size, channels, bits=bits, level=6 if compression is None else compression
+        )
         write_png_metadata(png, metadata, exif)
         for band in bands:
             png.write(band)
         png.finish()
     elif form.name == "tiff":
-        tiff = TiffWriter(file, *size, channels, tags, bits=bits)
+        tiff = TiffWriter(file, *size, channels, tags, bits=bits, level=compression or 0)
         for band in bands:
             tiff.write(band)
+        tiff.finish()
     else:
         image = _whole_image(bands, size, form)
-        options = _encoder_options(form, metadata, exif, quality)
-        if image.mode in ("L", "LA") and not form.gray:
-            del options["icc_profile"]
+        options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
         file.write(encoded(image, form.name, **options))
     return left_out
 
@@ -96,9 +102,14 @@ def _whole_image(bands: Iterable[Pixels], size: tuple[int, int], form: Format) -
 
 
 def _encoder_options(
-    form: Format, metadata: Metadata, exif: bytes | None, quality: int | None
+    form: Format,
+    mode: str,
+    metadata: Metadata,
+    exif: bytes | None,
+    quality: int | None,
+    lossless: bool,
 ) -> dict[str, Any]:
-    """Arguments of Pillow's encoder of JPEG or WebP."""
+    """Arguments of Pillow's encoder of JPEG, WebP or AVIF, for an image of a mode."""
     quality = 95 if quality is None else quality
     options: dict[str, Any] = {
         "quality": quality,
@@ -112,6 +123,14 @@ def _encoder_options(
         options["comment"] = metadata.comment
         if metadata.iptc is not None:
             options["extra"] = _iptc_marker(metadata.iptc)
+    if form.name == "avif":
+        options["subsampling"] = "4:4:4" if quality >= 90 else "4:2:0"
+    if lossless and form.lossless:
+        # Of WebP, quality is then the effort; exact keeps the colours of hidden pixels.
+        options |= {"lossless": True, "exact": True, "quality": 80}
+    # Pillow makes RGB of these, for which a profile of gray is none.
+    if (mode in ("L", "LA") and not form.gray) or (form.name == "avif" and mode == "LA"):
+        del options["icc_profile"]
     return options
 
 

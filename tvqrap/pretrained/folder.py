@@ -127,9 +127,9 @@ def read_readme(folder: Path) -> str | None:
         raise UserError(f"{path}: not readable as text ({error})") from None
 
 
-def write_model(folder: Path, state: dict[str, Tensor], config: ModelConfig) -> None:
-    """Writes weights and `model.json`; each file appears whole or not at all."""
-    document = {
+def config_document(config: ModelConfig) -> dict[str, Any]:
+    """The content of `model.json`, for JSON."""
+    return {
         "schema": SCHEMA,
         "kind": config.kind,
         "architecture": config.architecture.to_dict(),
@@ -137,10 +137,14 @@ def write_model(folder: Path, state: dict[str, Tensor], config: ModelConfig) -> 
         "fingerprint": config.fingerprint,
         "about": config.about,
     }
+
+
+def write_model(folder: Path, state: dict[str, Tensor], config: ModelConfig) -> None:
+    """Writes weights and `model.json`; each file appears whole or not at all."""
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
         temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
-    write_atomic(folder / CONFIG, json.dumps(document, indent=2) + "\n")
+    write_atomic(folder / CONFIG, json.dumps(config_document(config), indent=2) + "\n")
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:

@@ -6,24 +6,48 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tvqrap.runtime.device_names import check_device_name
 from tvqrap.runtime.errors import UsageError
 
 Precision = Literal["float32", "bfloat16", "float64"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def select_device(name: str, option: str) -> torch.device:
-    """Returns the device `name`, `cpu` or `cuda`.
+def select_device(name: str, option: str = "device") -> torch.device:
+    """Returns the device of a name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`.
+
+    `auto` is the first that torch finds of CUDA, MPS and XPU, else the CPU.
 
     Raises:
-        UsageError: `name` is another word, or torch finds no CUDA device. The message begins with
+        UsageError: The name is another word, or torch finds no such device. The message begins with
             `option`, the param or command-line option that gave the name.
     """
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"{option}: found {name!r}, expected cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"{option}: found 'cuda', but torch finds no CUDA device; expected cpu")
-    return torch.device(name)
+    try:
+        check_device_name(name)
+    except ValueError as error:
+        raise UsageError(f"{option}{str(error).removeprefix('device')}") from None
+    counts = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count(),
+    }
+    if name == "auto":
+        return torch.device(next((kind for kind, count in counts.items() if count), "cpu"))
+    device = torch.device(name)
+    if device.type != "cpu" and (device.index or 0) >= counts[device.type]:
+        present = [
+            kind if number == 0 else f"{kind}:{number}"
+            for kind, count in counts.items()
+            for number in range(count)
+        ]
+        found = ", ".join([*present, "cpu"])
+        raise UsageError(f"{option} is {name!r}, but torch finds no such device, only {found}")
+    return device
+
+
+def means_cuda(name: str) -> bool:
+    """Whether a name stands for a CUDA device, as `auto` does where torch finds one."""
+    return name.startswith("cuda") or (name == "auto" and torch.cuda.is_available())
 
 
 def on_device(module: Module, device: torch.device, dtype: torch.dtype | None = None) -> Module:

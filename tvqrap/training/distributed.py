@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.batch import Microbatch, interleave
 
@@ -137,12 +138,13 @@ def joined(device: str, expected: int) -> Iterator[Workers]:
     if count == 1:
         yield ALONE
         return
-    if device == "cuda" and torch.cuda.is_available():
+    cuda = means_cuda(device)
+    if cuda and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get(LOCAL_RANK, 0)))
     starts = not dist.is_initialized()
     try:
         if starts:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         yield Workers(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:
         if not any(name in str(error) for name in ("gloo", "NCCL", "c10d", "Connection")):

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tvqrap.architecture import SCALE
+from tvqrap.architecture import SCALE, Architecture
 
 LARGEST_TILE = 256
 """Side of a tile where memory allows: larger ones are no faster on a CPU."""
+
+
+_MAPS = 6
+"""Feature maps of the widest layer that are held at a time, at the upscaled size (measured: 5)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,17 @@ def tiles_along(side: int, tile: int, overlap: int, multiple: int) -> Tiles:
     size = math.ceil((units + (count - 1) * shared) / count)
     starts = (index * (units - size) // (count - 1) * multiple for index in range(count))
     return Tiles(size * multiple, tuple(starts))
+
+
+def bytes_per_pixel(architecture: Architecture) -> int:
+    """Peak memory of activations per LR pixel, which the decoder's last level takes."""
+    return _MAPS * architecture.channels(128) * SCALE**2 * 4
+
+
+def check_tile(tile: int, multiple: int) -> None:
+    """Raises ValueError for a tile that a network cannot take, or that cannot overlap."""
+    if tile < 2 * multiple or tile % multiple:
+        raise ValueError(f"tile is {tile}, expected a multiple of {multiple} from {2 * multiple}")
 
 
 def tile_that_fits(free: float | None, bytes_per_pixel: float, multiple: int) -> int:

@@ -1,10 +1,11 @@
 """Upscaling images of any size with a trained model."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tvqrap.architecture import SCALE, Architecture
+from tvqrap.architecture import SCALE
 from tvqrap.images.high_bit_depth import eight_bits
 from tvqrap.images.tensors import to_uint8, to_uint16
 from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled, pad_to_multiple
@@ -24,25 +25,28 @@ from tvqrap.photo_io.photo import (
     photo_of,
     photo_of_array,
     profile_after,
+    stacked,
 )
-from tvqrap.pretrained.folder import read_config
+from tvqrap.pretrained.folder import fingerprint
+from tvqrap.pretrained.models import Model, find_model
+from tvqrap.pretrained.other import OtherNetwork
 from tvqrap.pretrained.packaged import UPSCALER
-from tvqrap.pretrained.upscaler import load_upscaler
-from tvqrap.runtime.errors import UserError
-from tvqrap.runtime.memory import free_memory
+from tvqrap.runtime.device import select_device
+from tvqrap.runtime.device_memory import empty_cache, free_device_memory, is_out_of_memory
 from tvqrap.upscaling.blending import BandBlender, MirroredImage, to_float
 from tvqrap.upscaling.colours import match_colours
+from tvqrap.upscaling.settings import Colour, Precision, check_choices
 from tvqrap.upscaling.tile_norms import Box, patch_places, shared_norms
-from tvqrap.upscaling.tiles import Tiles, tile_that_fits, tiles_along
+from tvqrap.upscaling.tiles import Tiles, bytes_per_pixel, check_tile, tile_that_fits, tiles_along
 
-Precision = Literal["float32", "bfloat16"]
-
-Colour = Literal["keep", "match"]
+Network = UpscalerNetwork | OtherNetwork
 
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], NDArray[np.uint16], Tensor)
 
+Result = TypeVar("Result")
+
 Advance = Callable[[int], None]
-"""Called with the number of LR pixels that the network has just processed."""
+"""Called with the LR pixels that have just been upscaled; they add up to those of the image."""
 
 _PATCH = 128
 """Side, in LR pixels, of the patches that give the statistics of an image in tiles."""
@@ -51,8 +55,14 @@ _LEAST_PATCHES = 4
 
 _ROUNDED_ROWS = 64
 
-_MAPS = 6
-"""Feature maps of the widest layer that are held at a time, at the upscaled size (measured: 5)."""
+_LEAST_TILE = 64
+"""Side of the smallest tile that is tried where memory runs out."""
+_OVERLAP, _OTHER_OVERLAP = 16, 32
+"""Least overlap of tiles, for our networks and for those of other projects."""
+_OTHER_BYTES = 48_000
+"""Memory per LR pixel that is assumed of networks of other projects, as the paper's takes."""
+
+_log = logging.getLogger(__name__)
 
 
 class Upscaler:
@@ -69,74 +79,79 @@ class Upscaler:
 
     def __init__(
         self,
-        network: UpscalerNetwork | None = None,
+        network: Network | None = None,
         *,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
         precision: Precision = "float32",
         colour: Colour = "keep",
         pad_multiple: int | None = None,
         tile: int | None = None,
-        overlap: int = 16,
+        overlap: int | None = None,
     ) -> None:
         """Takes a network, or the small one that comes with the package.
 
-        `tile` and its least `overlap` with the next are in LR pixels.
+        `device` is `auto` (CUDA, MPS or XPU where torch finds one, else the CPU), `cpu`, `cuda`,
+        `cuda:1`, `mps` or `xpu`. `tile` and its least `overlap` with the next are in LR pixels.
 
         `pad_multiple` is 64 if not given, or the least multiple of 64 that the network can take;
-        `tile` is 256, or less where memory is short. `colour="match"` gives the upscaled image the
-        colours that its LR image has over 17x17 pixels and more.
+        `tile` is 256, or less where memory is short. It is halved where memory runs out.
+        `colour="match"` gives the upscaled image the colours that its LR image has over 17x17
+        pixels and more.
 
         Raises ValueError for another precision or colour, where `pad_multiple` or `tile` are no
-        multiples of what the network needs, or the tiles could not cover an image.
+        multiples of what the network needs, or the tiles could not cover an image; UsageError for a
+        device that is not there.
         """
         if network is None:
-            network = load_upscaler(UPSCALER)
-        needed = network.architecture.lr_multiple
+            network = find_model(UPSCALER).load()
+        ours = None if isinstance(network, OtherNetwork) else network.architecture
+        self._needed = needed = 1 if ours is None else ours.lr_multiple
         if pad_multiple is None:
-            pad_multiple = math.lcm(PAD_MULTIPLE, needed)
+            pad_multiple = 1 if ours is None else math.lcm(PAD_MULTIPLE, needed)
         if pad_multiple < 1 or pad_multiple % needed:
             raise ValueError(f"pad_multiple is {pad_multiple}, expected a multiple of {needed}")
-        self.device = torch.device(device)
+        self.device = select_device(device) if isinstance(device, str) else device
+        default_overlap = _OTHER_OVERLAP if ours is None else _OVERLAP
         if tile is None:
-            per_pixel = bytes_per_pixel(network.architecture)
-            tile = tile_that_fits(_free_memory(self.device), per_pixel, needed)
-            overlap = min(overlap, tile // 2)
-        if tile < 2 * needed or tile % needed:
-            raise ValueError(f"tile is {tile}, expected a multiple of {needed} from {2 * needed}")
+            per_pixel = _OTHER_BYTES if ours is None else bytes_per_pixel(ours)
+            tile = tile_that_fits(free_device_memory(self.device), per_pixel, needed)
+            default_overlap = min(default_overlap, tile // 2)
+        check_tile(tile, needed)
+        if overlap is None:
+            overlap = default_overlap
         if not 0 <= overlap <= tile // 2:
             raise ValueError(f"overlap is {overlap}, expected 0 to half of the tile ({tile // 2})")
-        for name, value, allowed in (
-            ("precision", precision, get_args(Precision)),
-            ("colour", colour, get_args(Colour)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} is {value!r}, expected {' or '.join(allowed)}")
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        check_choices(precision, colour)
+        self.network = network.eval().to(self.device)
+        if ours is not None:
+            self.network = self.network.to(memory_format=torch.channels_last)
         self.precision = precision
         self.colour = colour
         self.pad_multiple = pad_multiple
         self.tile = tile
         self.overlap = overlap
+        self._fingerprint: str | None = None
 
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
-        device: str | torch.device = "cpu",
+        model: str | Path | Model,
+        device: str | torch.device = "auto",
         *,
         precision: Precision = "float32",
         colour: Colour = "keep",
         pad_multiple: int | None = None,
         tile: int | None = None,
-        overlap: int = 16,
+        overlap: int | None = None,
     ) -> Self:
-        """Loads a model folder (`models/rap`, say); raises UserError where it does not hold one."""
-        path = Path(folder)
-        kind = read_config(path).kind
-        if kind != "upscaler":
-            raise UserError(f"{path}: holds a {kind}, expected an upscaler")
-        return cls(
-            load_upscaler(path),
+        """Loads a model folder (`models/rap`), a file, or `user/model` of the Hugging Face Hub.
+
+        Files are single files of ours, or those of other projects that spandrel reads. Raises
+        UserError where there is no upscaler.
+        """
+        found = model if isinstance(model, Model) else find_model(model)
+        upscaler = cls(
+            found.load(),
             device=device,
             precision=precision,
             colour=colour,
@@ -144,6 +159,15 @@ class Upscaler:
             tile=tile,
             overlap=overlap,
         )
+        upscaler._fingerprint = found.fingerprint
+        return upscaler
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the weights, or of the file of another project."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.network)
+        return self._fingerprint
 
     def __call__(self, image: Picture) -> Picture:
         """Upscales a PIL image, an array or a tensor, or a batch of the latter two.
@@ -165,9 +189,9 @@ class Upscaler:
         if isinstance(image, Image.Image):
             return self._upscale_image(image)
         if isinstance(image, np.ndarray):
-            return self._upscale_array(image)
+            return self._in_memory(lambda: self._upscale_array(image))
         if isinstance(image, Tensor):
-            return self._upscale_tensor(image)
+            return self._in_memory(lambda: self._upscale_tensor(image))
         raise ValueError(
             f"image is a {type(image).__name__}, expected a PIL image, a numpy array or a tensor"
         )
@@ -229,26 +253,65 @@ class Upscaler:
     def _upscale_photo(self, photo: Photo) -> Any:
         height, width = photo.pixels.shape[:2]
         size = (SCALE * width, SCALE * height)
-        return _stacked(enlarged_rows(photo, self.rows, size), size[1])
+        return stacked(enlarged_rows(photo, self.rows, size), size[1])
 
     def rows(self, image: Pixels, advance: Advance | None = None) -> Iterator[Pixels]:
         """Upscales (H, W, 3) and yields it from top to bottom: (rows, 4W, 3) of the same type.
 
-        Only a band of tiles is held at a time. Raises ValueError as `__call__` does.
+        Only a band of tiles is held at a time. Where memory runs out, the tile is halved, and the
+        rows go on below those that were yielded. Raises ValueError as `__call__` does.
         """
         lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)
         levels = to_uint16 if image.dtype == np.uint16 else to_uint8
-        for band in self._bands(lr, advance):
-            # In parts: rounding takes several copies of what it rounds.
-            for part in band.split(_ROUNDED_ROWS, dim=1):
-                yield levels(part)
+        yielded = counted = 0
 
-    def work(self, height: int, width: int) -> int:
-        """LR pixels that the network processes for an image, with its padding and overlaps."""
-        if self._fits_one_tile(height, width):
-            return self._padded(height) * self._padded(width)
-        rows, columns = self._tiles(height), self._tiles(width)
-        return rows.size * len(rows.starts) * columns.size * len(columns.starts)
+        def report(done: int) -> None:
+            nonlocal counted
+            if advance is not None and done > counted:
+                advance(done - counted)
+            counted = max(counted, done)
+
+        while yielded < SCALE * len(image):
+            tile, top = self.tile, 0
+            try:
+                for band in self._bands(lr, report):
+                    # In parts: rounding takes several copies of what it rounds.
+                    for part in band.split(_ROUNDED_ROWS, dim=1):
+                        new = part[:, max(0, yielded - top) :]
+                        top += part.shape[1]
+                        if new.shape[1]:
+                            yielded += new.shape[1]
+                            yield levels(new)
+                continue
+            except RuntimeError as error:
+                self._check_smaller_tile(tile, error)
+            self._halve_tile(tile)
+
+    def _in_memory(self, upscale: Callable[[], Result]) -> Result:
+        """Tries again with smaller tiles where memory runs out."""
+        while True:
+            tile = self.tile
+            try:
+                return upscale()
+            except RuntimeError as error:
+                self._check_smaller_tile(tile, error)
+            self._halve_tile(tile)
+
+    def _check_smaller_tile(self, tile: int, error: RuntimeError) -> None:
+        """Raises the error where a smaller tile is no help."""
+        if not is_out_of_memory(error) or self._half(tile) >= tile:
+            raise error
+
+    def _half(self, tile: int) -> int:
+        least = max(2 * self._needed, _LEAST_TILE)
+        return max(least, tile // 2 // self._needed * self._needed)
+
+    def _halve_tile(self, tile: int) -> None:
+        # Outside the except block, whose error holds the tensors of the failed attempt.
+        self.tile = min(self.tile, self._half(tile))  # another thread may have done so
+        self.overlap = min(self.overlap, self.tile // 2)
+        empty_cache(self.device)
+        _log.warning("memory ran out with tiles of %d, going on with tiles of %d", tile, self.tile)
 
     def _padded(self, side: int) -> int:
         return side + -side % self.pad_multiple
@@ -259,24 +322,24 @@ class Upscaler:
 
     def _tiles(self, side: int) -> Tiles:
         # Where statistics are shared, padding has no part in them and can be as little as it may.
-        needed = self.network.architecture.lr_multiple
-        return tiles_along(side + -side % needed, self.tile, self.overlap, needed)
+        return tiles_along(side + -side % self._needed, self.tile, self.overlap, self._needed)
 
     def _parts(self, batch: Tensor) -> Iterator[Tensor]:
         """A batch (N, 3, H, W) that fits tiles, in parts that take the memory of a tile."""
         pixels = self._padded(batch.shape[2]) * self._padded(batch.shape[3])
         yield from batch.split(max(1, self.tile**2 // pixels))
 
-    def _bands(self, lr: Tensor, advance: Advance | None = None) -> Iterator[Tensor]:
+    def _bands(
+        self, lr: Tensor, report: Callable[[int], None] = lambda done: None
+    ) -> Iterator[Tensor]:
         """(3, H, W), float in [-1, 1], uint8 or uint16, to float (3, rows, 4W), top to bottom.
 
-        The next band overwrites the one before.
+        The next band overwrites the one before. `report` is called with the LR pixels done so far.
         """
         height, width = lr.shape[1:]
         if self._fits_one_tile(height, width):
             yield self._upscale_whole(to_float(lr)[None])[0]
-            if advance is not None:
-                advance(self.work(height, width))
+            report(height * width)
             return
         rows, columns = self._tiles(height), self._tiles(width)
         image = MirroredImage(lr, rows.starts[-1] + rows.size, columns.starts[-1] + columns.size)
@@ -286,15 +349,17 @@ class Upscaler:
             for column, left in enumerate(columns.starts):
                 lr_tile = image.cut(Box(top, left, rows.size, columns.size))
                 band.add(row, column, self._run(lr_tile[None], network)[0])
-                if advance is not None:
-                    advance(rows.size * columns.size)
+                own = (*rows.starts[1:], height)[row] - top
+                report(width * top + width * own * (column + 1) // len(columns.starts))
             yield band.finished(row)
             band.start_next(row)
 
     @torch.inference_mode()
-    def _network_for(self, image: MirroredImage) -> UpscalerNetwork:
+    def _network_for(self, image: MirroredImage) -> Network:
         """The network, with the normalisation statistics of a whole image."""
-        needed = self.network.architecture.lr_multiple
+        if isinstance(self.network, OtherNetwork):
+            return self.network
+        needed = self._needed
         side = max(needed, min(_PATCH, self.tile) // needed * needed)
         # Together they take the memory of a tile.
         most = max(_LEAST_PATCHES, (self.tile // side) ** 2)
@@ -309,7 +374,7 @@ class Upscaler:
         return crop_upscaled(self._run(padded, self.network), *lr.shape[2:])
 
     @torch.inference_mode()
-    def _run(self, lr: Tensor, network: UpscalerNetwork) -> Tensor:
+    def _run(self, lr: Tensor, network: Network) -> Tensor:
         """(N, 3, H, W), sides multiples of what the network needs, to (N, 3, 4H, 4W) on the CPU."""
         lr = self._on_device(lr)
         with self._autocast():
@@ -327,24 +392,3 @@ class Upscaler:
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
         )
-
-
-def bytes_per_pixel(architecture: Architecture) -> int:
-    """Peak memory of activations per LR pixel, which the decoder's last level takes."""
-    return _MAPS * architecture.channels(128) * SCALE**2 * 4
-
-
-def _free_memory(device: torch.device) -> int | None:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-
-
-def _stacked(bands: Iterator[Pixels], height: int) -> Any:
-    """Joins bands of rows to one array of `height` rows, without a second copy of all."""
-    first = next(bands)
-    whole = np.empty((height, *first.shape[1:]), first.dtype)
-    whole[: len(first)] = first
-    top = len(first)
-    for band in bands:
-        whole[top : top + len(band)] = band
-        top += len(band)
-    return whole

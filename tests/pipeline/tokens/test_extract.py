@@ -441,7 +441,7 @@ def test_a_fraction_of_a_gpu_is_requested_of_ray_and_changes_nothing_else(
     assert extract(material, tmp_path / "shared", settings=shared) == whole
     assert asked == [(1, 0), (1, 0)], "on a CPU none is asked for"
     cuda = TokensSettings(device="cuda", batch_size=2, threads=4, gpus=0.25, storage=None)
-    with pytest.raises(UserError, match="finds no CUDA device"):
+    with pytest.raises(UserError, match="finds no such device"):
         extract(material, tmp_path / "cuda", settings=cuda)
     assert asked[2] == (4, 0.25)
 

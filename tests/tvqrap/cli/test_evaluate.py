@@ -31,6 +31,8 @@ from tvqrap.cost import peak_memory
 from tvqrap.evaluation import run as run_module
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
+from tvqrap.runtime.device import select_device
+from tvqrap.runtime.hardware import device_name
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 
@@ -90,8 +92,9 @@ class TestEvaluate:
         models_said = scores(out)["protocol"]["models"]
         assert len(models_said["tiny"]["fingerprint"]) == 64
         assert models_said["tiny"]["tiling"] is None
-        assert models_said["tiny"]["device"].startswith("cpu ")
-        assert models_said["esrgan.safetensors"]["device"].startswith("cpu ")
+        device = device_name(select_device("auto"))
+        assert models_said["tiny"]["device"] == device
+        assert models_said["esrgan.safetensors"]["device"] == device
         assert models_said["theirs"]["kind"] == "finished images"
         assert models_said["esrgan.safetensors"]["kind"] == "spandrel ESRGAN"
         assert (out / "pictures" / "sheet.png").is_file()

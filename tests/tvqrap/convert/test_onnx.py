@@ -47,10 +47,14 @@ def file(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def session(file: Path) -> Any:
+def opened(file: Path) -> Any:
     runtime = pytest.importorskip("onnxruntime")
     return runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def session(file: Path) -> Any:
+    return opened(file)
 
 
 # One that is the size traced, and such as are padded by mirroring, by repeating, or not at all.
@@ -58,12 +62,40 @@ def session(file: Path) -> Any:
     "shape", [(1, 3, 64, 128), (1, 3, 1, 1), (2, 3, 33, 32), (1, 3, 70, 20), (2, 3, 128, 64)]
 )
 def test_pictures_are_the_same(session: Any, model: Path, shape: tuple[int, ...]) -> None:
-    lr = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    lr = np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
     (sr,) = session.run(None, {"lr": lr})
-    expected = Upscaler.from_pretrained(model)(torch.from_numpy(lr)).numpy()
+    expected = upscaled(model, lr)
     assert sr.shape == expected.shape
-    assert sr.std() > 0.05
-    assert np.abs(sr - expected).max() < 1e-3
+    assert sr.std() > 0.025
+    assert np.abs(sr - expected).max() < 5e-4
+
+
+def upscaled(model: Path, lr: np.ndarray) -> np.ndarray:
+    """By PyTorch, from 0 to 1."""
+    upscaler = Upscaler.from_pretrained(model, "cpu")
+    return upscaler(torch.from_numpy(lr) * 2 - 1).numpy() / 2 + 0.5
+
+
+def test_values_from_minus_one_to_one_if_asked(model: Path, tmp_path: Path) -> None:
+    assert export("-o", tmp_path / "a.onnx", "--model", model, "--signed").exit_code == 0
+    session = opened(tmp_path / "a.onnx")
+    lr = np.random.default_rng(0).uniform(0, 1, (1, 3, 40, 30)).astype(np.float32)
+    (sr,) = session.run(None, {"lr": lr * 2 - 1})
+    assert np.abs(sr / 2 + 0.5 - upscaled(model, lr)).max() < 5e-4
+    assert session.get_modelmeta().custom_metadata_map["range"] == "-1 to 1"
+
+
+def test_half_precision_is_close(model: Path, file: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.onnx"
+    assert export("-o", half, "--model", model, "--dtype", "float16").exit_code == 0
+    assert half.stat().st_size < 0.8 * file.stat().st_size
+    session = opened(half)
+    lr = np.random.default_rng(0).uniform(0, 1, (1, 3, 40, 30)).astype(np.float16)
+    (sr,) = session.run(None, {"lr": lr})
+    expected = upscaled(model, lr.astype(np.float32))
+    assert sr.dtype == np.float16 and sr.shape == expected.shape
+    # Rounding may choose other codes here and there.
+    assert np.median(np.abs(sr.astype(np.float32) - expected)) < 0.01
 
 
 def test_the_file_says_what_it_is(session: Any, model: Path) -> None:
@@ -73,7 +105,7 @@ def test_the_file_says_what_it_is(session: Any, model: Path) -> None:
     assert metadata["fingerprint"] == read_config(model).fingerprint
     assert Architecture.from_dict(json.loads(metadata["architecture"])) == ARCHITECTURE
     assert metadata["assignment"] == read_config(model).assignment
-    assert "-1 to 1" in metadata["input"]
+    assert metadata["range"] == "0 to 1" and metadata["scale"] == "4"
     (given,), (made,) = session.get_inputs(), session.get_outputs()
     assert given.shape == ["count", 3, "height", "width"]
     assert (given.name, made.name) == ("lr", "sr")
@@ -97,7 +129,8 @@ def test_without_onnx(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_wrong_use(model: Path, tmp_path: Path) -> None:
     for arguments, message in (
-        (("--format", "tflite", "-o", "a.onnx"), "--format: found 'tflite', expected onnx"),
+        (("--format", "tflite", "-o", "a.onnx"), "--format: found 'tflite', expected onnx or"),
+        (("-o", "a.onnx", "--dtype", "int8"), "--dtype: found 'int8', expected float32 or"),
         (("-o", "a.pt"), "a.pt: expected a name that ends in .onnx"),
     ):
         result = export(*arguments, "--model", model)

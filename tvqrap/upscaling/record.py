@@ -48,12 +48,15 @@ def source_digest(source: Path | bytes) -> str:
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """How a record differs from the one that is wanted, as the end of a sentence; empty if not."""
-    if found.get(SOURCE) != wanted.get(SOURCE):
+    """How a record differs from the one that is wanted, as the end of a sentence; empty if not.
+
+    Keys that the found record lacks, of a version of the program without them, do not differ.
+    """
+    if found.get(SOURCE, wanted[SOURCE]) != wanted[SOURCE]:
         return "made of another photograph, or of an earlier version"
     other = [
-        f"{key} {found.get(key, 'unknown')} (now {value})"
+        f"{key} {found[key]} (now {value})"
         for key, value in wanted.items()
-        if found.get(key) != value
+        if found.get(key, value) != value
     ]
     return f"made with {', '.join(other)}" if other else ""

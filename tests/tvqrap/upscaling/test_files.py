@@ -1,0 +1,97 @@
+"""Files and folders from Python."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvqrap
+from tests.support.documents import pages
+from tests.support.upscaling import TINY, image, opened, repeated
+from tvqrap import OutputSettings, Upscaler, upscale_file, upscale_files
+from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.upscaling import files
+from tvqrap.upscaling.record import read_record
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def upscaler(monkeypatch: pytest.MonkeyPatch) -> Upscaler:
+    monkeypatch.setattr(Upscaler, "rows", repeated)
+    return Upscaler(UpscalerNetwork(TINY), device="cpu")
+
+
+def test_the_examples_of_the_docstrings() -> None:
+    for name in ("photo.jpg", "album/a.jpg", "album/b.jpg"):
+        image(name, 20, 12)
+    Path("album/broken.jpg").write_text("no image")
+    result = doctest.testmod(files, extraglobs=vars(tvqrap))
+    assert result.attempted >= 5 and result.failed == 0
+    assert opened("twice.webp").size == (40, 24)
+
+
+def test_the_program_of_the_page(upscaler: Upscaler, capsys: pytest.CaptureFixture[str]) -> None:
+    image("photo.jpg")
+    image("album/a.jpg")
+    (page,) = (page for page in pages() if page.name == "docs/upscaling.md")
+    ((_, code),) = page.fences
+    exec(code, {})
+    assert opened("large.png").size == (20, 12) and opened("large/a.webp").size == (10, 6)
+    assert "a.jpg upscaled" in capsys.readouterr().out
+
+
+def test_a_file_that_fails_raises(upscaler: Upscaler) -> None:
+    photo = image("a.png")
+    assert upscale_file(photo, "b.png", upscaler).status == "upscaled"
+    expected = np.asarray(opened(photo)).repeat(4, 0).repeat(4, 1)
+    assert np.array_equal(np.asarray(opened("b.png")), expected)
+    record = read_record(Path("b.png"))
+    assert record is not None and record["model"] == upscaler.fingerprint[:12]
+    half = OutputSettings(scale=2)
+    with pytest.raises(UserError, match=r"b.png: made with size 20x12 \(now 10x6\)"):
+        upscale_file(photo, "b.png", upscaler, half)
+    assert upscale_file(photo, "b.png", upscaler, half, overwrite=True).status == "upscaled"
+    with pytest.raises(UserError, match=r"none\.png: no such file"):
+        upscale_file("none.png", "c.png", upscaler)
+    with pytest.raises(ValueError, match="quality has no meaning for png"):
+        upscale_file(photo, "c.png", upscaler, OutputSettings(quality=9))
+    with pytest.raises(UsageError, match="is an input"):
+        upscale_file(photo, photo, upscaler, overwrite=True)
+
+
+def test_files_and_folders(upscaler: Upscaler, caplog: pytest.LogCaptureFixture) -> None:
+    image("in/a.png")
+    image("in/deep/b.jpg")
+    image("c.tif")
+    Path("in/notes.txt").touch()
+    outcomes = list(
+        upscale_files(["in", "c.tif", "none"], "out", upscaler, OutputSettings(format="webp"))
+    )
+    found = [(one.source.as_posix(), one.target.as_posix(), one.status) for one in outcomes]
+    assert found == [
+        ("in/a.png", "out/a.webp", "upscaled"),
+        ("in/deep/b.jpg", "out/deep/b.webp", "upscaled"),
+        ("c.tif", "out/c.webp", "upscaled"),
+        ("none", "out/none.webp", "failed"),
+    ]
+    assert outcomes[-1].message == "none: no such file"
+    assert "1 not named as images (.txt)" in caplog.text
+    again = upscale_files("in", "out", upscaler, OutputSettings(format="webp"), recursive=False)
+    assert [one.status for one in again] == ["exists"]
+
+
+def test_the_size_fits_into_a_box(upscaler: Upscaler) -> None:
+    photo = image("a.png", 40, 30)
+    for number, (box, size) in enumerate(
+        [((80, 80), (80, 60)), ((90, 60), (80, 60)), ((7, 7), (7, 5)), ((1000, 30), (40, 30))]
+    ):
+        upscale_file(photo, f"{number}.png", upscaler, OutputSettings(size=box))
+        assert opened(f"{number}.png").size == size
+    with pytest.raises(UserError, match="40x30 would be enlarged 100 times, expected at most 64"):
+        upscale_file(photo, "c.png", upscaler, OutputSettings(size=(4000, 4000)))

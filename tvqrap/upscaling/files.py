@@ -1,0 +1,299 @@
+"""Upscaling files and folders: the work of `tvqrap-cli upscale`, and the functions for Python."""
+
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tvqrap.photo_io.formats import check_fits_format
+from tvqrap.photo_io.metadata import signed
+from tvqrap.photo_io.photo import enlarged_rows
+from tvqrap.photo_io.reader import PhotoFile, read_header, read_photo
+from tvqrap.photo_io.writer import write_photo
+from tvqrap.runtime.atomic import atomic_path
+from tvqrap.runtime.device_memory import is_out_of_memory
+from tvqrap.runtime.errors import UserError
+from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_there
+from tvqrap.upscaling.record import SOURCE, difference, read_record, record_line, source_digest
+from tvqrap.upscaling.settings import OutputSettings
+from tvqrap.upscaling.upscaler import Advance, Upscaler
+
+DEFAULT_SETTINGS = OutputSettings()
+LARGEST_INPUT = 2**31
+"""Bytes that standard input may hold."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photograph."""
+
+    source: Path
+    target: Path
+    status: Literal["upscaled", "exists", "failed"]
+    """`exists`: the same photograph, model and settings made the target before."""
+    message: str = ""
+    """Why it failed: one line, which names the file."""
+    notes: tuple[str, ...] = ()
+    """One line for each loss or oddity of the photograph or of an existing target."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A photograph that can be upscaled."""
+
+    job: Job
+    lr_size: tuple[int, int]
+    """(width, height) of the upright photograph."""
+    size: tuple[int, int]
+    """(width, height) of the output."""
+    record: Mapping[str, str]
+    """What the output depends on."""
+
+
+@dataclass
+class FileUpscaler:
+    """Checks and upscales photographs, one at a time, with the same settings."""
+
+    settings: OutputSettings
+    made_by: Mapping[str, str]
+    """Choices of the upscaler that outputs depend on, see `made_by`."""
+    overwrite: bool = False
+    _piped: bytes | None = field(default=None, repr=False)
+
+    def check(self, job: Job) -> Task | Outcome:
+        """The task of a job, or its outcome where there is nothing to do or nothing possible.
+
+        Reads the photograph's header; its pixels may still turn out to be broken.
+        """
+        try:
+            task = self._task(job)
+        except (UserError, OSError) as error:
+            return Outcome(job.source, job.target, "failed", _line(job.source, error))
+        if job.target == STREAM or not is_there(job.target):
+            return task
+        if is_folder(job.target):
+            problem = "is a folder, expected an image or nothing"
+        elif self.overwrite:
+            return task
+        else:
+            record = read_record(job.target)
+            if record is None:
+                notes: tuple[str, ...] = ()
+                if job.source != STREAM and _is_newer(job.source, job.target):
+                    notes = (f"{job.target}: stale, {job.source} has changed since",)
+                return Outcome(job.source, job.target, "exists", notes=notes)
+            problem = difference(record, task.record)
+            if not problem:
+                return Outcome(job.source, job.target, "exists")
+            problem += "; overwrite replaces it"
+        return Outcome(job.source, job.target, "failed", f"{job.target}: {problem}")
+
+    def run(self, task: Task, upscaler: Upscaler, advance: Advance | None = None) -> Outcome:
+        """Upscales one photograph; whatever goes wrong with it is its outcome.
+
+        The output appears whole or not at all. `advance` is called with LR pixels that are done.
+        """
+        job = task.job
+        try:
+            notes = self._upscale(task, upscaler, advance)
+        except OSError as error:
+            message = f"{job.target}: cannot be written ({error})"
+        except UserError as error:
+            message = str(error)
+        except Exception as error:  # one photograph's oddity is not the others' end
+            message = _line(job.source, error)
+            if is_out_of_memory(error):
+                message = f"{job.source}: memory ran out with tiles of {upscaler.tile}"
+        else:
+            return Outcome(job.source, job.target, "upscaled", notes=notes)
+        return Outcome(job.source, job.target, "failed", message)
+
+    def _task(self, job: Job) -> Task:
+        content = self._content(job)
+        header = read_header(content, self.settings.max_pixels)
+        lr_size = header.width, header.height
+        try:
+            size = self.settings.enlarged(*lr_size)
+        except ValueError as error:
+            raise UserError(f"{job.source}: {error}") from None
+        check_fits_format(str(job.source), job.form, size, header.deep)
+        record = {
+            "size": f"{size[0]}x{size[1]}",
+            **self.made_by,
+            **self.settings.encoding(job.form),
+            SOURCE: source_digest(content),
+        }
+        return Task(job, lr_size, size, record)
+
+    def _content(self, job: Job) -> Path | bytes:
+        """A job's file, or the content of standard input."""
+        if job.source != STREAM:
+            return job.source
+        if self._piped is None:
+            self._piped = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+        if len(self._piped) > LARGEST_INPUT:
+            raise UserError(f"standard input: holds more than {LARGEST_INPUT} bytes")
+        return self._piped
+
+    def _upscale(self, task: Task, upscaler: Upscaler, advance: Advance | None) -> tuple[str, ...]:
+        job = task.job
+        read = read_photo(self._content(job), self.settings.max_pixels)
+        if job.target == STREAM:
+            with tempfile.TemporaryFile() as waiting:
+                lost = self._write(waiting, task, read, upscaler, advance)
+                waiting.seek(0)
+                shutil.copyfileobj(waiting, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+        else:
+            with atomic_path(job.target) as temporary, temporary.open("wb") as file:
+                lost = self._write(file, task, read, upscaler, advance)
+        notes = [f"{job.source}: {note}" for note in read.notes]
+        if left_out := ", ".join([*read.left_out, *lost]):
+            notes.append(f"{job.source}: left out, broken or not possible in this file: {left_out}")
+        return tuple(notes)
+
+    def _write(
+        self,
+        file: BinaryIO,
+        task: Task,
+        read: PhotoFile,
+        upscaler: Upscaler,
+        advance: Advance | None,
+    ) -> list[str]:
+        settings = self.settings
+        try:
+            rows = enlarged_rows(read.photo, lambda lr: upscaler.rows(lr, advance), task.size)
+            return write_photo(
+                file,
+                task.job.form,
+                rows,
+                task.size,
+                signed(read.metadata, record_line(task.record)),
+                quality=settings.quality,
+                lossless=settings.lossless,
+                compression=settings.compression,
+            )
+        except ValueError as error:
+            raise UserError(f"{task.job.source}: {error}") from None
+
+
+def made_by(fingerprint: str, colour: str, precision: str) -> dict[str, str]:
+    """The part of a record that is the same for all outputs of an upscaler."""
+    return {"colour": colour, "precision": precision, "model": fingerprint[:12]}
+
+
+def upscale_file(
+    source: str | Path,
+    target: str | Path,
+    upscaler: Upscaler | None = None,
+    settings: OutputSettings = DEFAULT_SETTINGS,
+    *,
+    overwrite: bool = False,
+) -> Outcome:
+    """Upscales one photograph with its metadata, as `tvqrap-cli upscale` does.
+
+    The ending of `target` says the format: png, jpg, webp, tif or avif. Without an upscaler, it is
+    the network of the package. A target that the same photograph, model and settings made stays,
+    and so does one that another program made.
+
+    >>> upscale_file("photo.jpg", "large.png").status
+    'upscaled'
+    >>> upscale_file("photo.jpg", "large.png").status
+    'exists'
+    >>> half = OutputSettings(scale=2, quality=90)
+    >>> upscale_file("photo.jpg", "twice.webp", settings=half).target.name
+    'twice.webp'
+
+    Raises UserError where the photograph cannot be read or upscaled, the target cannot be written,
+    or other settings made it and `overwrite` is false; ValueError where a setting has no meaning
+    for the format.
+    """
+    output = Output(Path(target), form=settings.form)
+    outcomes = _outcomes([Path(source)], output, upscaler, settings, overwrite=overwrite)
+    (outcome,) = outcomes
+    if outcome.status == "failed":
+        raise UserError(outcome.message)
+    return outcome
+
+
+def upscale_files(
+    inputs: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    upscaler: Upscaler | None = None,
+    settings: OutputSettings = DEFAULT_SETTINGS,
+    *,
+    suffix: str = "",
+    recursive: bool = True,
+    follow_links: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Outcome]:
+    """Upscales photographs, folders and globs into a folder, and yields what became of each.
+
+    Folders keep their tree; `recursive` is whether folders in them are searched. `suffix` follows
+    each name. Existing outputs stay unless `overwrite`. Photographs that fail do not stop the rest:
+
+    >>> for outcome in upscale_files("album", "large"):
+    ...     print(outcome.source.name, outcome.status)
+    a.jpg upscaled
+    b.jpg upscaled
+    broken.jpg failed
+
+    Files that are passed over are logged. Raises UserError where there is nothing to do, UsageError
+    where two photographs would have one output, ValueError where a setting has no meaning for any
+    of the formats.
+    """
+    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    output = Output(Path(folder), folder=True, suffix=suffix, form=settings.form)
+    yield from _outcomes(
+        [Path(path) for path in given],
+        output,
+        upscaler,
+        settings,
+        overwrite=overwrite,
+        recursive=recursive,
+        follow_links=follow_links,
+    )
+
+
+def _outcomes(
+    inputs: list[Path],
+    output: Output,
+    upscaler: Upscaler | None,
+    settings: OutputSettings,
+    *,
+    overwrite: bool,
+    recursive: bool = True,
+    follow_links: bool = False,
+) -> Iterator[Outcome]:
+    found = find_jobs(inputs, output, recursive=recursive, follow_links=follow_links)
+    settings.check_used({job.form for job in found.jobs})
+    for line in (*found.notes, *found.faults):
+        _log.warning("%s", line)
+    upscaler = upscaler or Upscaler()
+    files = FileUpscaler(
+        settings, made_by(upscaler.fingerprint, upscaler.colour, upscaler.precision), overwrite
+    )
+    for job in found.jobs:
+        checked = files.check(job)
+        yield checked if isinstance(checked, Outcome) else files.run(checked, upscaler)
+
+
+def _is_newer(source: Path, target: Path) -> bool:
+    try:
+        return source.stat().st_mtime > target.stat().st_mtime
+    except OSError:  # a missing source is named where it is read
+        return False
+
+
+def _line(source: Path, error: Exception) -> str:
+    """An error as one line."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = str(error).splitlines() or [""]
+    return f"{source}: {type(error).__name__}: {lines[0]}"
