@@ -1,9 +1,11 @@
 """The ledger of a set in the making, so that a run that was stopped resumes with whole shards.
 
-`rows/SET/NAME.json` holds the record of each finished shard. A record counts only if its plan is
-the one of this run and the shard is intact. The driver alone writes the ledger.
+`rows/SET/NAME.json` holds the record of each finished shard, a line of JSON and the line's SHA-256.
+A record counts only if it and its shard are intact and its plan is the one of this run. The driver
+alone writes the ledger.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -94,7 +96,7 @@ class Ledger(Generic[Shard]):
         """
         self._check_machine(shard)
         text = self._form.dump_json(shard).decode()
-        write_text(self._rows / f"{shard.row.name}.json", text)
+        write_text(self._rows / f"{shard.row.name}.json", f"{text}\n{_digest(text)}\n")
         self.done[shard.row.name] = shard
 
     def sweep(self) -> None:
@@ -107,7 +109,8 @@ class Ledger(Generic[Shard]):
 
     def _recorded(self, name: str) -> Shard | None:
         try:
-            return self._form.validate_json((self._rows / f"{name}.json").read_bytes())
+            text, digest, *_ = (self._rows / f"{name}.json").read_bytes().decode().split("\n")
+            return self._form.validate_json(text) if _digest(text) == digest else None
         except StorageError:
             raise
         except (OSError, ValueError):
@@ -135,6 +138,11 @@ class Ledger(Generic[Shard]):
                 f"{self._machine}; expected workers of one kind, because another kind may give "
                 "other bytes"
             )
+
+
+def _digest(text: str) -> str:
+    """What tells a record that was damaged: counts in it stand nowhere else."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _remove_others(folder: Location, kept: Mapping[str, object]) -> None:

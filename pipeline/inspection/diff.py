@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.shards.codec import decode_array
+from pipeline.shards.codec import decode_codes, decode_structure
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.tar import Sample, read_shard
+from pipeline.shards.tar import Sample, decoded_member, read_shard
 from pipeline.storage.location import Location
 from tvqrap.runtime.errors import UserError
 
@@ -70,7 +70,8 @@ def token_difference(first: Location, second: Location) -> TokenDifference:
                 only_first.append(sample.key)
                 continue
             seen.add(sample.key)
-            compared = _compare(sample, shard_of_second(where[sample.key])[sample.key])
+            other = where[sample.key]
+            compared = _compare(path, sample, other, shard_of_second(other)[sample.key])
             codes += compared.codes
             if compared.codes_differing or compared.structure_distance != 0:
                 differing.append(compared)
@@ -86,16 +87,23 @@ def _shards(folder: Location) -> list[Location]:
     return [home / row.name for row in manifest.shards]
 
 
-def _compare(first: Sample, second: Sample) -> SampleDifference:
-    def member(sample: Sample, name: str) -> np.ndarray | None:
-        return decode_array(sample.members[name]) if name in sample.members else None
+def _compare(
+    shard: Location, first: Sample, other_shard: Location, second: Sample
+) -> SampleDifference:
+    both = ((shard, first), (other_shard, second))
 
-    codes, other_codes = (member(sample, "codes.npy") for sample in (first, second))
-    if codes is None or other_codes is None:
-        raise UserError(f"sample {first.key}: member codes.npy is missing")
+    def structure(shard: Location, sample: Sample) -> np.ndarray | None:
+        name = "structure.npy"
+        return (
+            decoded_member(shard, sample, name, decode_structure)
+            if name in sample.members
+            else None
+        )
+
+    codes, other_codes = (decoded_member(*each, "codes.npy", decode_codes) for each in both)
     same_shape = codes.shape == other_codes.shape
     differing = int((codes != other_codes).sum()) if same_shape else codes.size
-    one, other = (member(sample, "structure.npy") for sample in (first, second))
+    one, other = (structure(*each) for each in both)
     distance: float | None = None
     if one is None and other is None:
         distance = 0.0

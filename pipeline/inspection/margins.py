@@ -8,6 +8,7 @@ import torch
 
 from pipeline.inspection.sampling import TokenSample
 from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.errors import UserError
 
 CLOSE = 0.01
 """A margin below this is close: another device may choose the second nearest entry."""
@@ -54,6 +55,8 @@ def margins(sample: TokenSample) -> Margins:
             nearest.append(two[:, 0])
             second.append(two[:, 1])
             samples += 1
+    if not samples:
+        raise UserError(f"{sample.tokens}: found none of the drawn samples in {sample.pairs}")
     first, other = np.concatenate(nearest), np.concatenate(second)
     relative = (other - first) / np.maximum(other, np.finfo(np.float64).tiny)
     p1, p10, median, p90 = (float(value) for value in np.quantile(relative, (0.01, 0.1, 0.5, 0.9)))

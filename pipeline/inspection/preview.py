@@ -1,14 +1,17 @@
 """A contact sheet of token samples: the image decoded from their tokens beside LR and HR."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.shards.codec import decode_array, decode_png
+from pipeline.shards.codec import decode_codes, decode_png, decode_structure
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.tar import Sample, read_shard
+from pipeline.shards.tar import Sample, decoded_member, read_shard
 from pipeline.storage.location import Location
 from pipeline.tokens.check import check_tokens
 from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
@@ -37,9 +40,13 @@ def token_sheet(
             break
         found = _samples(token_home / shard, missing)
         if found:
-            hr = _samples(pair_home / shard, found)
+            pairs_shard = pair_home / shard
+            hr = _samples(pairs_shard, found)
             for key, sample in found.items():
-                rows[key] = _row(network, sample, hr[key])
+                if key not in hr:
+                    raise UserError(f"{pairs_shard}: found no sample {key}")
+                high = decoded_member(pairs_shard, hr[key], "hr.png", decode_png)
+                rows[key] = _row(network, token_home / shard, sample, high)
             missing -= found.keys()
     if missing:
         raise UserError(f"{tokens}: found no sample {', '.join(sorted(missing))}")
@@ -53,14 +60,28 @@ def _samples(shard: Location, keys: Collection[str]) -> dict[str, Sample]:
 
 
 @torch.inference_mode()
-def _row(network: Tokenizer, tokens: Sample, pair: Sample) -> SheetRow:
-    codes = torch.from_numpy(decode_array(tokens.members["codes.npy"]).astype("int64"))[None]
+def _row(network: Tokenizer, shard: Location, tokens: Sample, hr: NDArray[np.uint8]) -> SheetRow:
+    sizes = network.architecture
+    decode = partial(decode_codes, codebook=sizes.codebook)
+    codes = torch.from_numpy(decoded_member(shard, tokens, "codes.npy", decode))[None]
     structure = None
-    if "structure.npy" in tokens.members:
-        structure = torch.from_numpy(decode_array(tokens.members["structure.npy"])).float()[None]
-    hr = decode_png(pair.members["hr.png"])
+    if sizes.structure is not None:
+        held = decoded_member(shard, tokens, "structure.npy", decode_structure)
+        structure = torch.from_numpy(held).float()[None]
+    high, wide = hr.shape[:2]
+    found: list[tuple[int, ...]] = [tuple(codes[0].shape)]
+    expected: list[tuple[int, ...]] = [(high // sizes.texture, wide // sizes.texture)]
+    if structure is not None and sizes.structure is not None:
+        found.append(tuple(structure[0].shape))
+        side = high // sizes.structure, wide // sizes.structure
+        expected.append((sizes.structure_channels, *side))
+    if found != expected:
+        raise UserError(
+            f"{shard}: sample {tokens.key}: found tokens of {found}, expected {expected} for an "
+            f"HR crop of {wide}x{high}"
+        )
     decoded = to_uint8(network.decode_codes(structure, codes)[0])
-    cells = [decode_png(tokens.members["lr0.png"])]
+    cells = [decoded_member(shard, tokens, "lr0.png", decode_png)]
     if structure is not None:
         cells.append(to_uint8(network.decode(structure, None)[0]))
     quality = psnr(to_tensor(decoded)[None], to_tensor(hr)[None]).item()

@@ -1,14 +1,20 @@
 """Compares stored tokens with those that their tokenizer gives now."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.inspection.sampling import TokenSample
-from pipeline.shards.codec import decode_array
+from pipeline.shards.codec import decode_codes, decode_structure
 from pipeline.shards.manifest import Manifest
+from pipeline.shards.tar import decoded_member
 from pipeline.storage.location import Location
+from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import Machine
+
+_MACHINE = TypeAdapter(Machine)
 
 
 def other_sources(tokens: Location, pairs: Location) -> list[str]:
@@ -34,9 +40,15 @@ def another_machine(sample: TokenSample) -> str | None:
     """
     made = sample.manifest.extra.get("machine")
     here = sample.encoder.machine
-    if made is None or Machine(**made) == here:
+    if made is None or made == asdict(here):
         return None
-    return f"made on {Machine(**made)}, here is {here}"
+    try:
+        return f"made on {_MACHINE.validate_python(made)}, here is {here}"
+    except ValidationError:
+        raise UserError(
+            f"{sample.tokens}: the manifest says that {made!r} made the tokens, expected device "
+            "and torch of a machine"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -66,20 +78,27 @@ class Reencoded:
         return None
 
 
+def _outside(half: NDArray[np.float16], structure: NDArray[np.float32]) -> int:
+    """Number of values that differ by more than a step of float16; all where shapes differ."""
+    if half.shape != structure.shape:
+        return structure.size
+    step = np.spacing(np.abs(half)).astype(np.float32)
+    return int((~(np.abs(half.astype(np.float32) - structure) <= step)).sum())
+
+
 def reencode(sample: TokenSample) -> list[Reencoded]:
     """Encodes the drawn samples again; compares codes exactly and structures within float16."""
     found = []
     for batch in sample.batches():
         structures, codes = sample.encoder(batch.crops)
         for index, stored in batch.drawn.items():
-            kept = decode_array(stored.members["codes.npy"])
+            shard = sample.tokens / batch.shard
+            kept = decoded_member(shard, stored, "codes.npy", decode_codes)
             same_shape = kept.shape == codes[index].shape
             differing = int((kept != codes[index]).sum()) if same_shape else kept.size
             outside = 0
             if structures is not None:
-                half = decode_array(stored.members["structure.npy"])
-                step = np.spacing(np.abs(half)).astype(np.float32)
-                error = np.abs(half.astype(np.float32) - structures[index])
-                outside = int((error > step).sum())
+                half = decoded_member(shard, stored, "structure.npy", decode_structure)
+                outside = _outside(half, structures[index])
             found.append(Reencoded(batch.shard, stored.key, kept.size, differing, outside))
     return found

@@ -69,6 +69,10 @@ class TokenSample:
         images = pair_images(self.manifest)
         for shard, positions in self.positions.items():
             stored = list(read_shard(self.tokens / shard))
+            if positions[-1] >= len(stored):
+                raise UserError(
+                    f"{self.tokens / shard}: {len(stored)} samples, its manifest says more"
+                )
             chosen = {stored[position].key: stored[position] for position in positions}
             pairs = read_shard(self.pairs / shard)
             for crops in batches(

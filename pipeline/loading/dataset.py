@@ -65,10 +65,11 @@ class ShardedDataset:
         fewer = Counter(dropped.values())
         if not first.samples:
             raise UserError(f"{folders[0]}: holds no samples")
-        opened = list(zip(folders, manifests, strict=True))
-        codebooks = [_codebook(folder, each) for folder, each in opened if each.kind == "tokens"]
+        codebooks = [each.codebook for each in manifests if each.kind == "tokens"]
         return cls(
-            folders=tuple(manifest.home(folder) for folder, manifest in opened),
+            folders=tuple(
+                each.home(folder) for folder, each in zip(folders, manifests, strict=True)
+            ),
             shards=names,
             hashes=tuple(tuple(row.sha256 for row in each.shards) for each in manifests),
             counts=tuple(planned[name] - fewer[name] for name in names),
@@ -106,15 +107,6 @@ class ShardedDataset:
             ]
         assert merged is not None
         return merged
-
-
-def _codebook(folder: Location, manifest: Manifest) -> int:
-    """Entries of the codebook of a token set."""
-    architecture = manifest.extra.get("architecture")
-    entries = architecture.get("codebook") if isinstance(architecture, dict) else None
-    if not isinstance(entries, int):
-        raise UserError(f"{folder}: its manifest names no codebook, expected the tokenizer's")
-    return entries
 
 
 def _dropped(manifest: Manifest) -> dict[str, str]:

@@ -9,6 +9,7 @@ batches that one worker alone would see. Each reads every shard and decodes its 
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from pipeline.executor.prefetch import in_threads, prefetch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.order import epoch_order, variant_of
-from pipeline.shards.codec import decode_array, decode_png
+from pipeline.shards.codec import decode_codes, decode_png, decode_structure
 from pipeline.shards.tar import Sample
 from tvqrap.runtime.errors import UserError
 from tvqrap.training.batch import WHOLE_BATCH, Batch, Microbatch
@@ -148,34 +149,30 @@ def _decoded(
         except ValueError as error:
             raise ValueError(f"member {name}: {error}") from None
 
-    codes = decoded("codes.npy", decode_array) if members.tokens else None
-    if codes is not None:
-        _check_codes(codes, codebook)
+    decode = partial(decode_codes, codebook=codebook)
+    codes = decoded("codes.npy", decode) if members.tokens else None
     has_structure = members.tokens and "structure.npy" in sample.members
     return _Decoded(
         key=sample.key,
         hr=decoded("hr.png", decode_png) if members.hr else None,
         lr=decoded(f"lr{variant}.png", decode_png) if members.lr else None,
-        structure=decoded("structure.npy", decode_array) if has_structure else None,
-        codes=None if codes is None else codes.astype(np.int64),
+        structure=decoded("structure.npy", decode_structure) if has_structure else None,
+        codes=codes,
         teacher=decoded(f"teacher{variant}.png", decode_png) if members.teacher else None,
     )
-
-
-def _check_codes(codes: np.ndarray, codebook: int | None) -> None:
-    if codes.dtype.kind not in "iu" or codes.ndim != 2:
-        raise ValueError(f"codes: found {codes.dtype} {codes.shape}, expected integers (H, W)")
-    if codebook is not None and codes.size and not 0 <= codes.min() <= codes.max() < codebook:
-        raise ValueError(
-            f"codes: found {codes.min()} to {codes.max()}, expected 0 to {codebook - 1} for a "
-            f"codebook of {codebook}"
-        )
 
 
 def _batch(samples: Sequence[_Decoded]) -> Batch:
     def stack(read: Callable[[_Decoded], np.ndarray | None]) -> torch.Tensor | None:
         arrays = [array for sample in samples if (array := read(sample)) is not None]
-        return torch.from_numpy(np.stack(arrays)) if arrays else None
+        if not arrays:
+            return None
+        if len(arrays) < len(samples) or len({array.shape for array in arrays}) > 1:
+            raise UserError(
+                f"samples {', '.join(sample.key for sample in samples)}: their members are not of "
+                "one kind and size, as those of a batch have to be"
+            )
+        return torch.from_numpy(np.stack(arrays))
 
     return Batch(
         keys=tuple(sample.key for sample in samples),

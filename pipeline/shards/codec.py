@@ -45,6 +45,31 @@ def decode_array(payload: bytes) -> np.ndarray:
         raise ValueError(f"not an array of a shard ({error})") from None
 
 
+def decode_codes(payload: bytes, codebook: int | None = None) -> np.ndarray:
+    """Decodes codes to int64 (H, W). ValueError for other arrays, and for codes beyond `codebook`.
+
+    `codebook` is the number of its entries; none where it is not known.
+    """
+    codes = decode_array(payload)
+    if codes.dtype.kind not in "iu" or codes.ndim != 2:
+        raise ValueError(f"found {codes.dtype} {codes.shape}, expected integers (H, W)")
+    if codebook is not None and codes.size and not 0 <= codes.min() <= codes.max() < codebook:
+        raise ValueError(
+            f"found {codes.min()} to {codes.max()}, expected 0 to {codebook - 1} for a "
+            f"codebook of {codebook}"
+        )
+    return codes.astype(np.int64)
+
+
+def decode_structure(payload: bytes) -> np.ndarray:
+    """Decodes a structure to float16 (C, H, W). ValueError for other arrays."""
+    structure = decode_array(payload)
+    if structure.dtype != np.float16 or structure.ndim != 3:
+        found = f"{structure.dtype} {structure.shape}"
+        raise ValueError(f"found {found}, expected float16 (C, H, W)")
+    return structure
+
+
 def digest_member(digest: "hashlib._Hash", name: str, payload: bytes) -> None:
     """Adds a member's decoded content. ValueError for a member that cannot be decoded."""
     if name.endswith(".json"):

@@ -23,6 +23,7 @@ from pipeline.storage.location import (
     resolved,
     write_text,
 )
+from tvqrap.architecture import CODEBOOKS
 from tvqrap.runtime.errors import UserError
 
 SCHEMA: Final = 2
@@ -85,7 +86,16 @@ class _Extra(TypedDict):
     dropped: NotRequired[list[_Dropped]]
 
 
+class _Params(TypedDict):
+    """The keys of `Manifest.params` that other code reads."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
+
+    settings: NotRequired[dict[str, Any]]
+
+
 _EXTRA = TypeAdapter(_Extra)
+_PARAMS = TypeAdapter(_Params)
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +106,11 @@ def _finite(value: dict[str, Any]) -> dict[str, Any]:
 def _known_keys(extra: dict[str, Any]) -> dict[str, Any]:
     _EXTRA.validate_python(extra)
     return extra
+
+
+def _known_params(params: dict[str, Any]) -> dict[str, Any]:
+    _PARAMS.validate_python(params)
+    return params
 
 
 def _sound_rows(rows: tuple[ShardRow, ...]) -> tuple[ShardRow, ...]:
@@ -116,7 +131,7 @@ class Manifest:
 
     kind: Kind
     set: SetName
-    params: Finite
+    params: Annotated[Finite, AfterValidator(_known_params)]
     """The params that made the shards."""
     shards: Annotated[tuple[ShardRow, ...], AfterValidator(_sound_rows)]
     skipped: tuple[Skipped, ...] = ()
@@ -146,9 +161,19 @@ class Manifest:
         """LR images of each HR crop. UserError where the params lack it."""
         return self._setting("variants")
 
+    @property
+    def codebook(self) -> int:
+        """For tokens: entries of the codebook. UserError where the manifest does not name it."""
+        value = self.extra.get("architecture", {}).get("codebook")
+        if type(value) is not int or value not in CODEBOOKS:
+            raise UserError(
+                f"{MANIFEST} of the set {self.set}: found {value!r} as "
+                "extra.architecture.codebook, expected the entries of the tokenizer's codebook"
+            )
+        return value
+
     def _setting(self, key: str) -> int:
-        settings = self.params.get("settings")
-        value = settings.get(key) if isinstance(settings, dict) else None
+        value = self.params.get("settings", {}).get(key)
         if type(value) is not int or value < 1:
             raise UserError(
                 f"{MANIFEST} of the set {self.set}: found {value!r} as params.settings.{key}, "

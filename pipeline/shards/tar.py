@@ -9,11 +9,11 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pipeline.shards.codec import digest_member
 from pipeline.shards.manifest import ShardRow
@@ -33,6 +33,8 @@ _MAX_MEMBER_BYTES = 256 * 2**20
 
 _RECORD = tarfile.RECORDSIZE
 
+Decoded = TypeVar("Decoded")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -40,6 +42,21 @@ class Sample:
 
     key: str
     members: dict[str, bytes]
+
+
+def decoded_member(
+    shard: Location, sample: Sample, name: str, decode: Callable[[bytes], Decoded]
+) -> Decoded:
+    """A member of a sample, decoded; `decode` raises ValueError for one that is damaged.
+
+    Raises UserError that names the shard and the sample where the member is missing or damaged.
+    """
+    try:
+        return decode(sample.members[name])
+    except KeyError:
+        raise UserError(f"{shard}: sample {sample.key}: member {name} is missing") from None
+    except ValueError as error:
+        raise UserError(f"{shard}: sample {sample.key}: member {name}: {error}") from None
 
 
 def write_shard(path: Location, samples: Iterable[Sample]) -> ShardRow:

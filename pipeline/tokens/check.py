@@ -68,7 +68,7 @@ def _check_origin(tokens: Location, manifest: Manifest, pairs: Location, expecte
             f"{tokens}: made from crops of {size}x{size}, but {pairs} holds crops of "
             f"{expected.size}x{expected.size}: extract the tokens again"
         )
-    if (made_from := manifest.extra["pairs"]) != expected.root:
+    if (made_from := manifest.extra.get("pairs", "unknown")) != expected.root:
         raise UserError(
             f"{tokens}: made from pairs {made_from[:12]}, but {pairs} is {expected.root[:12]}: "
             "extract the tokens again"

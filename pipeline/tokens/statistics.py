@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.shards.codec import decode_array
+from pipeline.shards.codec import decode_codes
 from pipeline.shards.manifest import Manifest, ShardRow
-from pipeline.shards.tar import read_shard
+from pipeline.shards.tar import decoded_member, read_shard
 from pipeline.storage.location import Location
 from pipeline.tokens.check import code_statistics
 from tvqrap.runtime.atomic import write_atomic
@@ -57,19 +58,14 @@ def token_statistics(tokens: Location) -> TokenStatistics:
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":
         raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
-    codebook = manifest.extra["architecture"]["codebook"]
+    codebook = manifest.codebook
+    decode = partial(decode_codes, codebook=codebook)
     home = manifest.home(tokens)
     histograms = np.zeros((len(manifest.shards), codebook), dtype=np.int64)
     for number, row in enumerate(manifest.shards):
         for sample in read_shard(home / row.name):
-            try:
-                codes = decode_array(sample.members["codes.npy"])
-                histograms[number] += np.bincount(codes.ravel(), minlength=codebook)
-            except (KeyError, ValueError) as error:
-                raise UserError(
-                    f"{home / row.name}: sample {sample.key}: no codes of a codebook of "
-                    f"{codebook} ({error})"
-                ) from None
+            codes = decoded_member(home / row.name, sample, "codes.npy", decode)
+            histograms[number] += np.bincount(codes.ravel(), minlength=codebook)
     return statistics_of(manifest.shards, histograms)
 
 

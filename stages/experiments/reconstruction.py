@@ -60,7 +60,8 @@ def score_reconstruction(out: Path) -> None:
     )
     results = evaluation.score(out / UNFINISHED, title="reconstruction", overwrite=True)
     summary = results.summary()
-    results.write(out, summary, data=evaluation.tests.data, models=evaluation.models)
+    about = results.protocol(data=evaluation.tests.data, models=evaluation.models)
+    results.write(out, summary, about)
     shutil.rmtree(out / UNFINISHED)
     check_complete(summary, out)
 

@@ -39,6 +39,15 @@ LOCK_SECONDS = 20.0
 moment to save its work."""
 
 
+_OF_THE_DISK = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EIO, errno.ESTALE),
+    }
+)
+"""Errors of the system that are no fault of the code: no space, no permission, a failing disk."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One run of a stage."""
@@ -120,7 +129,7 @@ def run_stage(name: str, body: Callable[[Stage], None], *, leads: bool = True) -
         print(f"{name}: stopped; the same command resumes from here", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _OF_THE_DISK:
             raise
         print(f"{name}: {error.strerror} ({error.filename or 'disk'})", file=sys.stderr)
         sys.exit(1)

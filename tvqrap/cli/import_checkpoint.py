@@ -88,13 +88,11 @@ def _check_overwrite(folder: Path, overwrite: bool) -> None:
 
 
 def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint", verbose: bool) -> None:
-    from safetensors import SafetensorError
-
     from tvqrap.convert.published import save_published
 
     try:
         config = save_published(folder, kind, published)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error})") from None
     typer.echo(
         f"{folder}: {kind} with {config.architecture.codebook} codes, from "

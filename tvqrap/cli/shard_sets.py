@@ -10,6 +10,7 @@ import typer
 
 from tvqrap.cli.checkout import find_checkout
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     from pipeline.storage.location import Location
@@ -28,6 +29,11 @@ class DeepCheck:
     """Scope of the check, in words."""
     about: dict[str, Any]
     """The same for programs."""
+
+
+def _say(line: str) -> None:
+    """Prints a line that may hold names from outside."""
+    typer.echo(printable(line))
 
 
 def find_sets(folder: str) -> list["Location"]:
@@ -59,7 +65,7 @@ def trust_params() -> None:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=1))  # ASCII: no control character of a name gets out
 
 
 def inspect_sets(folder: str, as_json: bool) -> None:
@@ -69,24 +75,22 @@ def inspect_sets(folder: str, as_json: bool) -> None:
         print_json(found)
         return
     for entry in found:
-        typer.echo(
-            f"{entry['path']}: {entry['kind']}, set {entry['set']}, schema {entry['schema']}"
-        )
-        typer.echo(
+        _say(f"{entry['path']}: {entry['kind']}, set {entry['set']}, schema {entry['schema']}")
+        _say(
             f"  samples  {entry['samples']} in {entry['shards']} shards, {entry['bytes']:,} bytes "
             f"({entry['bytes'] // max(1, entry['samples']):,} per sample)"
         )
-        typer.echo(f"  root     {entry['root']}")
+        _say(f"  root     {entry['root']}")
         if entry["location"] != entry["path"]:
-            typer.echo(f"  stored   {entry['location']}")
+            _say(f"  stored   {entry['location']}")
         for key, value in (entry["settings"] | entry["extra"]).items():
             shown = len(value) if isinstance(value, list) else value
-            typer.echo(f"  {key.replace('_', ' '):<16} {shown}")
+            _say(f"  {key.replace('_', ' '):<16} {shown}")
         for dropped in entry["extra"].get("dropped", []):
-            typer.echo(f"    {dropped['key']} ({dropped['shard']}): {dropped['reason']}")
-        typer.echo(f"  skipped  {len(entry['skipped'])}")
+            _say(f"    {dropped['key']} ({dropped['shard']}): {dropped['reason']}")
+        _say(f"  skipped  {len(entry['skipped'])}")
         for skipped in entry["skipped"]:
-            typer.echo(f"    {skipped['name']}: {skipped['reason']}")
+            _say(f"    {skipped['name']}: {skipped['reason']}")
 
 
 def _described(path: "Location") -> dict[str, Any]:
@@ -138,13 +142,13 @@ def verify_sets(
             more = f"; {checked_deeply.said}"
         problems[str(path)] = found
         if not as_json:
-            typer.echo(f"{path}: " + (f"{len(found)} problems" if found else "sound") + more)
+            _say(f"{path}: " + (f"{len(found)} problems" if found else "sound") + more)
     sound = not any(problems.values())
     if as_json:
         document = {"level": level, "sound": sound, "problems": problems}
         print_json(document | ({"checked": checked} if level == "deep" else {}))
     else:
         for problem in (each for found in problems.values() for each in found):
-            typer.echo(f"  {problem}")
+            _say(f"  {problem}")
     if not sound:
         raise typer.Exit(UserError.exit_code)

@@ -304,7 +304,7 @@ def _other_sources(tokens: "Location", pairs: str | None) -> list[str]:
         return []
     try:
         folder = _pairs_of(tokens, pairs)
-        own = Manifest.load(folder).root == manifest.extra["pairs"]
+        own = Manifest.load(folder).root == manifest.extra.get("pairs")
     except UserError:
         if pairs is not None:
             raise

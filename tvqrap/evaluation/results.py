@@ -71,21 +71,24 @@ class Results:
                 return {name: Score(None, reason) for name in names}
         return self.scorer.score_set(made, hr)
 
+    def protocol(self, *, data: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
+        """All that the scores depend on.
+
+        `data` and `models` describe the scored images and models by fingerprints.
+        """
+        return protocol(self.scorer.protocol(), self.confidence, data=data, models=models)
+
     def write(
         self,
         folder: Path,
         summary: Summary,
-        *,
-        data: Mapping[str, Any],
-        models: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Writes metrics.json, scores.json and per_image.csv; returns the protocol.
+        about: Mapping[str, Any],
+    ) -> None:
+        """Writes per_image.csv, scores.json and, last, metrics.json.
 
-        `data` and `models` describe the scored images and models by fingerprints.
+        `about` is the protocol.
         """
-        about = protocol(self.scorer.protocol(), self.confidence, data=data, models=models)
         write_scores(folder, summary, self.rows, about, self.notes)
-        return about
 
 
 def check_complete(summary: Summary, folder: Path) -> None:

@@ -120,9 +120,11 @@ def write_results(
     """Writes scores, page and contact sheet to the folder `out`, and prints the table of scores."""
     summary = results.summary()
     with naming(out):
-        about = results.write(out, summary, data=data, models=models)
+        about = results.protocol(data=data, models=models)
         write_report(out / REPORT, report.page, results, summary, about)
         write_sheet(out / SHEET, results, report.sheet)
+        # Last: where metrics.json is, an evaluation counts as finished.
+        results.write(out, summary, about)
     Console().print(score_table(summary, report.table, ceiling=report.page.ceiling))
     return summary
 

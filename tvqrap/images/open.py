@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -97,7 +97,7 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[I
     name = printable(source) if isinstance(source, Path) else "standard input"
     suffix = source.suffix.lower() if isinstance(source, Path) else ""
     try:
-        with warnings.catch_warnings(), _stream(source) as stream:
+        with warnings.catch_warnings(), open_stream(source) as stream:
             # Pillow warns of large images, at a size of its own choosing, and of odd metadata.
             warnings.simplefilter("ignore")
             if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
@@ -117,18 +117,35 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[I
         raise UserError(f"{name}: {_failure(error)}") from None
 
 
+class _Bounded(BufferedReader):
+    """A file of which no more is asked for than it has: lengths in damaged files go to exabytes."""
+
+    def __init__(self, raw: FileIO, size: int) -> None:
+        super().__init__(raw)
+        self._size = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > 0:
+            size = min(size, max(0, self._size - self.tell()))
+        return super().read(size)
+
+
 @contextmanager
-def _stream(source: Path | bytes) -> Iterator[BinaryIO]:
+def open_stream(source: Path | bytes) -> Iterator[BinaryIO]:
+    """Opens a regular file, or the content of one, to be read where the file itself says.
+
+    Raises UserError for anything else than a regular file, OSError where it cannot be read.
+    """
     if not isinstance(source, Path):
         yield BytesIO(source)
         return
     # Looked at first: merely opening a pipe waits for its other end.
-    mode = source.stat().st_mode
-    if stat.S_ISDIR(mode):
+    status = source.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise UserError(f"{printable(source)}: is a folder, expected an image")
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{printable(source)}: is not a regular file, expected an image")
-    with source.open("rb") as file:
+    with _Bounded(FileIO(source), status.st_size) as file:
         yield file
 
 

@@ -3,6 +3,7 @@
 from PIL import Image
 
 _ORIENTATION = 0x0112
+_APPLIED_BY_READERS = ("HEIF", "JXL", "TIFF")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -18,10 +19,10 @@ _TURNS = {
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation (1 to 8) of an opened image; 1 where none can be read.
 
-    A PNG that is not loaded is not decoded for it. HEIF and JPEG XL keep the orientation beside
-    EXIF, and their readers apply it.
+    A PNG that is not loaded is not decoded for it. It is 1 for formats whose readers apply the
+    orientation, to the size before an image is loaded and to the pixels: HEIF, JPEG XL and TIFF.
     """
-    if image.format in ("HEIF", "JXL"):
+    if image.format in _APPLIED_BY_READERS:
         return 1
     try:
         # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.

@@ -2,13 +2,13 @@
 
 import struct
 import zlib
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tvqrap.images.open import open_stream
 from tvqrap.photo_io.metadata import Metadata
 
 _COLOUR_TYPES = {1: 0, 3: 2, 2: 4, 4: 6}
@@ -101,7 +101,7 @@ def png_chunk(source: Path | bytes, wanted: bytes) -> bytes | None:
 
     `source` is the file or its content.
     """
-    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+    with open_stream(source) as file:
         file.seek(_SIGNATURE)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.networks.tokenizer import Tokenizer
-from tvqrap.runtime.atomic import atomic_path, write_atomic
+from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.documents import Document, read_document
 from tvqrap.runtime.errors import UserError
 
@@ -140,11 +140,19 @@ def config_document(config: ModelConfig) -> dict[str, Any]:
 
 
 def write_model(folder: Path, state: dict[str, Tensor], config: ModelConfig) -> None:
-    """Writes weights and `model.json`; each file appears whole or not at all."""
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
-        temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
-    write_atomic(folder / CONFIG, json.dumps(config_document(config), indent=2) + "\n")
+    """Writes weights and `model.json`; each file appears whole or not at all.
+
+    A model that is there is replaced once both files are written. Raises `UserError` where the
+    weights cannot be written.
+    """
+    # The inner one takes its name first.
+    with atomic_path(folder / CONFIG) as card, atomic_path(folder / WEIGHTS) as weights:
+        card.write_text(json.dumps(config_document(config), indent=2) + "\n", encoding="utf-8")
+        try:
+            save_file(state, weights)
+        except SafetensorError as error:  # of a full disk too
+            raise UserError(f"{folder / WEIGHTS}: cannot be written ({error})") from None
+        weights.chmod(0o644)  # safetensors makes files that their owner alone can read
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The ledger: which shards count as finished, and which files it may remove."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,21 +53,35 @@ def test_a_record_of_another_plan_or_a_changed_shard_does_not_count(finished: Pa
     assert [path.name for path in (finished / "rows").iterdir()] == ["000002.tar.json"]
 
 
+def signed(text: str) -> str:
+    """A record of this text, with the SHA-256 that makes it count."""
+    return f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def test_a_record_with_another_number_in_it_does_not_count(finished: Path) -> None:
+    path = finished / "rows/000001.tar.json"
+    record = path.read_text()
+    assert '"machine":"here"' in record
+    path.write_text(record.replace('"machine":"here"', '"machine":"hero"'))
+    assert ledger(finished).missing == ["000001.tar"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "null", "5", "[" * 100_000, '{"row": {"name": 5}, "machine": "here"}'],
     ids=["empty", "null", "number", "deep", "name"],
 )
 def test_a_damaged_record_does_not_count(finished: Path, text: str) -> None:
-    (finished / "rows/000001.tar.json").write_text(text)
-    assert ledger(finished).missing == ["000001.tar"]
+    for content in (text, signed(text)):
+        (finished / "rows/000001.tar.json").write_text(content)
+        assert ledger(finished).missing == ["000001.tar"]
 
 
 def test_a_record_of_another_shard_does_not_count(finished: Path) -> None:
     record = (finished / "rows/000000.tar.json").read_text()
-    other = json.loads(record)
+    other = json.loads(record.splitlines()[0])
     other["row"]["name"] = "../victim.tar"
-    (finished / "rows/000000.tar.json").write_text(json.dumps(other))
+    (finished / "rows/000000.tar.json").write_text(signed(json.dumps(other)))
     (finished / "rows/000001.tar.json").write_text(record)
     assert ledger(finished).missing == ["000000.tar", "000001.tar"]
 

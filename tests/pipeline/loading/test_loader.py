@@ -237,9 +237,11 @@ def test_codes_outside_of_the_codebook_are_refused(tmp_path: Path, codes: np.nda
     loader = Loader(
         ShardedDataset.open(tmp_path), MemberSelection(tokens=True), seed=0, batch_size=1
     )
-    with pytest.raises(UserError, match=r"000000\.tar: sample p_00000: codes: found .*expected"):
+    with pytest.raises(
+        UserError, match=r"000000\.tar: sample p_00000: member codes.npy: found .*expected"
+    ):
         next(loader.batches(0))
-    with pytest.raises(UserError, match="names no codebook"):
+    with pytest.raises(UserError, match=r"architecture\.codebook"):
         replace(Manifest.load(tmp_path), extra={}).save(tmp_path)
         ShardedDataset.open(tmp_path)
 

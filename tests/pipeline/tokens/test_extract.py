@@ -391,7 +391,10 @@ def test_a_run_on_another_machine_takes_over_no_shard(
         (tmp_path / "rows/train/000002.tar.json").unlink(missing_ok=True)
         manifest = extract(material, tmp_path, on_shard=heard.append)
         assert manifest.extra["machine"] == {"device": other.device, "torch": other.torch}
-        rows = [json.loads(path.read_text()) for path in (tmp_path / "rows/train").iterdir()]
+        rows = [
+            json.loads(path.read_text().splitlines()[0])
+            for path in (tmp_path / "rows/train").iterdir()
+        ]
         assert [row["machine"] for row in rows] == [manifest.extra["machine"]] * 3
         assert first.stat().st_mtime_ns > written, "the other machine's shard was kept"
         written = first.stat().st_mtime_ns
@@ -465,6 +468,12 @@ def test_shards_of_other_settings_are_made_again(
     extract(material, tmp_path / "mixed", settings=other, on_shard=heard.append)
     extract(material, tmp_path / "whole", settings=other)
     assert contents(tmp_path / "whole/train") == contents(tmp_path / "mixed/train")
-    rows = [json.loads(path.read_text()) for path in (tmp_path / "mixed/rows/train").iterdir()]
-    whole = [json.loads(path.read_text()) for path in (tmp_path / "whole/rows/train").iterdir()]
+    rows = [
+        json.loads(path.read_text().splitlines()[0])
+        for path in (tmp_path / "mixed/rows/train").iterdir()
+    ]
+    whole = [
+        json.loads(path.read_text().splitlines()[0])
+        for path in (tmp_path / "whole/rows/train").iterdir()
+    ]
     assert sorted(row["row"]["plan"] for row in rows) == sorted(row["row"]["plan"] for row in whole)

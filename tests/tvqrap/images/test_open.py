@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,6 +135,18 @@ class TestHostileFiles:
         (tmp_path / "photo.png").write_bytes(content)
         with pytest.raises(UserError, match="not an image of a known format"):
             read_image(tmp_path / "photo.png")
+
+    def test_a_length_beyond_the_file_is_not_made_room_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jp2"
+        box = struct.pack(">I4sQ", 1, b"jp2h", 2**36)
+        path.write_bytes(b"\0\0\0\x0cjP  \x0d\x0a\x87\x0a" + box + bytes(40))
+        tracemalloc.start()
+        try:
+            with pytest.raises(UserError, match=r"a\.jp2: "):
+                read_image(path)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
 
     def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "p.png")

@@ -11,8 +11,20 @@ from PIL import Image, ImageCms
 from tests.support.image_files import png, tiff_of_16_bits
 from tvqrap.images.high_bit_depth import stated_bits
 from tvqrap.images.open import open_image, read_image
-from tvqrap.photo_io.reader import read_photo
+from tvqrap.photo_io.reader import read_header, read_photo
 from tvqrap.runtime.errors import UserError
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "avif"])
+def test_header_and_pixels_have_one_size_when_turned(ending: str, tmp_path: Path) -> None:
+    """Pillow's TIFF reader turns the picture itself, and says so before it is decoded."""
+    path = tmp_path / f"turned.{ending}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 12)).save(path, exif=exif)
+    header = read_header(path)
+    assert (header.width, header.height) == (12, 20)
+    assert read_photo(path).photo.pixels.shape == (20, 12, 3)
 
 
 def test_white_may_be_zero(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     results = run(folder / "images", [case(name, k) for k, name in enumerate(["a", "b", NASTY])])
     summary = results.summary()
-    about = results.write(folder, summary, data={}, models={})
+    about = results.protocol(data={}, models={})
+    results.write(folder, summary, about)
     write_report(folder / "report.html", Page("Test", "three", "ours"), results, summary, about)
     return folder / "report.html"
 

@@ -21,7 +21,8 @@ NASTY = "</script><img src=x onerror=alert(1)>&\"'"
 def page_of(tmp_path: Path, cases: list[Case], budget: int = 10**7) -> str:
     results = run(tmp_path / "images", cases)
     summary = results.summary()
-    about = results.write(tmp_path / "out", summary, data={"gt": NASTY}, models={})
+    about = results.protocol(data={"gt": NASTY}, models={})
+    results.write(tmp_path / "out", summary, about)
     path = tmp_path / "report.html"
     write_report(path, Page(f"Test {NASTY}", NASTY, "ours"), results, summary, about, budget)
     return path.read_text()
