@@ -8,10 +8,11 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
 from stages.runner.launch import run_training
-from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
-from stages.training import VALIDATION_SAMPLES, publish_model, starting_weights
+from stages.training import VALIDATION_SAMPLES, keep_network, publish_model, starting_weights
+from tvqrap.config.workers import stage_compute
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.rap import RapTask
 from tvqrap.pretrained.folder import read_config
@@ -45,6 +46,17 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     check_frozen_parts(network, PREDICTOR, TOKENIZER)
     if settings.train_decoder:
         start_with_decoder(network, params.init)
+    started_from = read_config(PREDICTOR).fingerprint
+    record = find_start(stage, settings, "rap", workers)
+    if workers.is_main:
+        keep_network(
+            stage,
+            "upscaler",
+            network,
+            network.architecture,
+            started_from=started_from,
+            assignment=settings.assignment,
+        )
     code_level = bool(settings.loss_weights.structure or settings.loss_weights.code)
 
     def loader(name: str, workers: Workers, teacher: bool = False) -> Loader:
@@ -65,11 +77,10 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     task = RapTask(
         network,
         settings,
-        params.compute,
+        stage_compute(settings, params.compute),
         validation=loader("val", ALONE).all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    resume_from_shorter(stage, settings, "rap", workers)
     history = train(
         task,
         title="finetune_rap",
@@ -79,6 +90,7 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         folder=stage.scratch,
         workers=workers,
         report=tensorboard(stage, workers),
+        record=record,
     )
     if not workers.is_main:
         return
@@ -90,8 +102,8 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         network,
         network.architecture,
         history,
-        steps=settings.steps,
-        started_from=read_config(PREDICTOR).fingerprint,
+        record,
+        started_from=started_from,
         assignment=settings.assignment,
     )
     keep_final(stage, "rap")

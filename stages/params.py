@@ -19,6 +19,7 @@ from tvqrap.architecture import SCALE, STRUCTURES, Architecture
 from tvqrap.config.base import Settings
 from tvqrap.config.evaluation import EvaluationSettings
 from tvqrap.config.training import Compute, PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.config.workers import Training, batch_sizes, grad_accum_steps, splits_into
 from tvqrap.objectives.kmeans_init import check_texture_suffices
 from tvqrap.runtime.errors import UsageError
 
@@ -142,29 +143,22 @@ class Params(Settings):
 
     def _divisible_batches(self) -> None:
         """Raises ValueError where a batch cannot be split into equal microbatches."""
-        parts = self.compute.workers * self.compute.grad_accum_steps
-        batches = {
-            "tokenizer.batch_size": self.tokenizer.batch_size,
-            "rap.batch_size": self.rap.batch_size,
-            **{
-                f"predictor.phases.{index}.batch_size": phase.batch_size
-                for index, phase in enumerate(self.predictor.phases)
-            },
-        }
-        for key, batch in batches.items():
-            if batch % parts:
-                raise ValueError(
-                    f"{key} is {batch}; allowed with compute.workers {self.compute.workers} and "
-                    f"compute.grad_accum_steps {self.compute.grad_accum_steps} are multiples of "
-                    f"{parts}"
-                )
-        batch = self.tokenizer.batch_size
-        textured = batch - round(self.tokenizer.texture_dropout * batch)
-        if textured < parts:
+        for section in ("tokenizer", "predictor", "rap"):
+            training: Training = getattr(self, section)
+            steps, workers = grad_accum_steps(training, self.compute), training.workers or 1
+            if splits_into(training, parts := steps * workers):
+                continue
+            for key, batch in batch_sizes(training).items():
+                if batch % parts:
+                    own = section if training.grad_accum_steps else "compute"
+                    raise ValueError(
+                        f"{section}.{key} is {batch}; allowed with {section}.workers {workers} and "
+                        f"{own}.grad_accum_steps {steps} are multiples of {parts}"
+                    )
             raise ValueError(
                 f"tokenizer.texture_dropout is {self.tokenizer.texture_dropout:g}; allowed with a "
-                f"batch of {batch} in {parts} parts are values that keep the texture of {parts} "
-                "images"
+                f"batch of {self.tokenizer.batch_size} in {parts} parts are values that keep the "
+                f"texture of {parts} images"
             )
 
     def _enough_for_kmeans(self) -> None:
@@ -242,7 +236,8 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _is_branch_tag(part: str) -> bool:
     """Whether a part of a location is pydantic's name of a branch of a union, not a key."""
-    return part in ("int", "str", "float", "dict") or part.startswith(("literal[", "function-"))
+    tags = ("int", "str", "float", "dict", "constrained-int")
+    return part in tags or part.startswith(("literal[", "function-"))
 
 
 def _siblings(location: tuple[Any, ...], model: type[BaseModel]) -> str:

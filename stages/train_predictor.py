@@ -10,18 +10,20 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
 from stages.runner.launch import run_training
-from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
     from_other_photos,
+    keep_network,
     publish_model,
     start_from,
     starting_weights,
 )
 from tvqrap.architecture import Architecture
 from tvqrap.config.training import Phase
+from tvqrap.config.workers import stage_compute
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.pretrained.folder import read_config
@@ -76,6 +78,9 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     torch.manual_seed(params.seed)
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
+    record = find_start(stage, settings, "predictor", workers)
+    if workers.is_main:
+        keep_network(stage, "upscaler", network, network.architecture, started_from=started_from)
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
     loaders, entropies = [], []
     for phase in settings.phases:
@@ -100,14 +105,12 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     task = PredictorTask(
         network,
         settings,
-        params.compute,
+        stage_compute(settings, params.compute),
         validation=validation,
         others=from_other_photos(validation),
         code_entropy=entropies[0],
         workers=workers,
     )
-
-    resume_from_shorter(stage, settings, "predictor", workers)
     history = train(
         task,
         title="train_predictor",
@@ -117,6 +120,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         folder=stage.scratch,
         workers=workers,
         report=tensorboard(stage, workers),
+        record=record,
     )
     if not workers.is_main:
         return
@@ -128,7 +132,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         network,
         params.architecture,
         history,
-        steps=settings.length,
+        record,
         started_from=started_from,
     )
     keep_final(stage, "predictor")

@@ -9,10 +9,17 @@ from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.params import Params
 from stages.runner.launch import run_training
-from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
-from stages.training import VALIDATION_SAMPLES, publish_model, start_from, starting_weights
+from stages.training import (
+    VALIDATION_SAMPLES,
+    keep_network,
+    publish_model,
+    start_from,
+    starting_weights,
+)
+from tvqrap.config.workers import stage_compute
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES, check_texture_suffices
 from tvqrap.objectives.tokenizer import TokenizerTask
@@ -63,6 +70,12 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     params = stage.params
     settings = params.tokenizer
     tokenizer, vq_warmup_steps, given = starting_tokenizer(params)
+    started_from = None if given is None else read_config(given).fingerprint
+    record = find_start(stage, settings, "tokenizer", workers)
+    if workers.is_main:
+        keep_network(
+            stage, "tokenizer", tokenizer, tokenizer.architecture, started_from=started_from
+        )
     wanted = MemberSelection(hr=True)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size
@@ -70,7 +83,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     task = TokenizerTask(
         tokenizer,
         settings,
-        params.compute,
+        stage_compute(settings, params.compute),
         seed=params.seed,
         vq_warmup_steps=vq_warmup_steps,
         validation=validation.all(VALIDATION_SAMPLES),
@@ -81,7 +94,6 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     loader = Loader(
         source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.microbatch
     )
-    resume_from_shorter(stage, settings, "tokenizer", workers)
     history = train(
         task,
         title="train_tokenizer",
@@ -91,6 +103,7 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         folder=stage.scratch,
         workers=workers,
         report=tensorboard(stage, workers),
+        record=record,
     )
     if not workers.is_main:
         return
@@ -101,8 +114,8 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         task.learner.average.module,
         tokenizer.architecture,
         history,
-        steps=settings.steps,
-        started_from=None if given is None else read_config(given).fingerprint,
+        record,
+        started_from=started_from,
     )
     keep_final(stage, "tokenizer")
 

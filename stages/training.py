@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from stages.runner.publish import publish
+from stages.runner.resume import NETWORK
 from stages.runner.stage import Stage
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.pretrained.folder import Kind, holds_model, read_config, save_model
@@ -15,6 +16,7 @@ from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History
 from tvqrap.training.loop import PICTURES
+from tvqrap.training.record import TrainingRecord
 
 CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight")
 """Weights with a row for each entry of the codebook."""
@@ -52,6 +54,25 @@ def start_from(given: nn.Module, module: nn.Module, *, same_codebook: bool) -> N
     module.load_state_dict({**given.state_dict(), **own})
 
 
+def keep_network(
+    stage: Stage,
+    kind: Kind,
+    module: nn.Module,
+    architecture: Architecture,
+    *,
+    started_from: str | None,
+    assignment: Assignment | None = None,
+) -> None:
+    """Writes the model that a training begins with beside its checkpoints, which hold less.
+
+    `tvqrap-cli runs export` makes models of both. `started_from`: fingerprint of the weights that
+    the training began with; none: from scratch. `assignment`: an upscaler's; hard if not given.
+    """
+    if not holds_model(stage.scratch / NETWORK):
+        about = {"stage": stage.name, "steps": 0, "started_from": started_from}
+        save_model(stage.scratch / NETWORK, kind, module, architecture, about, assignment)
+
+
 def publish_model(
     stage: Stage,
     name: str,
@@ -59,8 +80,8 @@ def publish_model(
     module: nn.Module,
     architecture: Architecture,
     history: History,
+    record: TrainingRecord,
     *,
-    steps: int,
     started_from: str | None,
     assignment: Assignment | None = None,
 ) -> None:
@@ -71,9 +92,11 @@ def publish_model(
     """
     about = {
         "stage": stage.name,
-        "steps": steps,
+        "steps": int(history.validation[-1]["step"]),
         "run": stage.fingerprint,
         "started_from": started_from,
+        "workers": record.params["workers"],
+        "changes": record.changes,
     }
     model, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))
     save_model(model, kind, module.float(), architecture, about, assignment)

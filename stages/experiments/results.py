@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.experiments.recipe import Run, Target
 from stages.runner.declared import inputs_of, outs_of, read_pipeline
-from stages.runner.fingerprint import fingerprint_of
+from stages.runner.fingerprint import fingerprint_of, input_digests
 from stages.runner.stage import SCRATCH
 from tvqrap.runtime.errors import UserError
 
@@ -71,7 +71,7 @@ class Keys:
         values = {key: run.values[key] for key in sorted(declared)}
         paths = self.inputs(run)
         if paths not in self._digests:
-            self._digests[paths] = fingerprint_of("inputs", {}, paths)
+            self._digests[paths] = fingerprint_of("inputs", {}, input_digests(paths))
         params = hashlib.sha256(json.dumps([self.target, values], sort_keys=True).encode())
         return Key(params.hexdigest()[:DIGITS], self._digests[paths][:DIGITS])
 

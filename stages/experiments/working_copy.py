@@ -6,6 +6,7 @@ recipe; its scratch folder keeps the unfinished work of a stage for the next run
 """
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from pipeline.storage.lock import file_lock, wait_until_free
 from stages.params import PARAMS
+from stages.runner.resume import VARIABLE
 from stages.runner.stage import SCRATCH
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
@@ -93,6 +95,8 @@ class WorkingCopy:
             process = subprocess.Popen(
                 command,
                 cwd=self.root,
+                # A point whose training failed is not what the next one goes on with.
+                env={**os.environ, VARIABLE: "same"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -11,6 +11,9 @@ from stages.params import Params
 
 PIPELINE = Path("dvc.yaml")
 
+CODE = ("pipeline", "stages", "tvqrap")
+"""Folders of the project's code."""
+
 _TOKENIZER_KEYS = ("width", "codebook", "texture", "structure")
 _COMPUTED = {
     "tokenizer_architecture": _TOKENIZER_KEYS,
@@ -59,6 +62,14 @@ def inputs_of(
         return Path(re.sub(r"\$\{([^}]+)\}", value, path))
 
     return tuple(entry.get("params", ())), [filled(path) for path in entry.get("deps", ())]
+
+
+def code_of(entry: Mapping[str, Any]) -> list[str]:
+    """Paths of code among the inputs that a stage's entry declares.
+
+    Folders that a param names, such as `${init}`, are data wherever they lie.
+    """
+    return [path for path in entry.get("deps", ()) if path.split("/")[0] in CODE]
 
 
 def outs_of(entry: Mapping[str, Any]) -> list[Path]:

@@ -1,4 +1,8 @@
-"""The fingerprint of a stage: SHA-256 over its params and the content of its inputs."""
+"""The fingerprint of a stage: SHA-256 over its params and the content of its inputs.
+
+The content of a set of shards is its manifest. That of a model is its weights and their kind, but
+not their origin: the same weights from another run are the same input.
+"""
 
 import hashlib
 import json
@@ -11,6 +15,10 @@ from tvqrap.runtime.errors import UserError
 
 _IGNORED = ("__pycache__", "README.md")
 """Names of entries that change no result; .dvcignore hides them from DVC as well."""
+
+
+_MODEL = "model.json"
+"""The file of a model folder that describes its weights."""
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -39,6 +47,8 @@ def _digest(file: Path) -> str:
 
     Raises `UserError` where a file is missing or not readable.
     """
+    if file.name == _MODEL and (model := _model_digest(file)) is not None:
+        return model
     if (file.exists() and not file.is_file()) or (file.is_symlink() and not file.exists()):
         return "-"
     try:
@@ -46,6 +56,18 @@ def _digest(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{file}: not readable: {error.strerror or error}") from None
+
+
+def _model_digest(file: Path) -> str | None:
+    """SHA-256 (hex) of a `model.json` without the origin of the weights; None for another file."""
+    try:
+        config = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict) or not {"fingerprint", "about"} <= config.keys():
+        return None
+    del config["about"]
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _is_set(folder: Path) -> bool:
@@ -59,13 +81,20 @@ def _is_set(folder: Path) -> bool:
     return True
 
 
-def fingerprint_of(name: str, values: Mapping[str, Any], inputs: Sequence[Path]) -> str:
-    """SHA-256 (hex) over the stage's name, the values of its params and the content of its inputs.
+def input_digests(inputs: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 (hex) over the content of each input, by its path.
 
     Raises `UserError` where an input is missing or not readable.
     """
-    digest = hashlib.sha256(json.dumps([name, values], sort_keys=True).encode())
+    digests = {}
     for path in inputs:
+        digest = hashlib.sha256()
         for file in _files(path):
             digest.update(f"{file.as_posix()} {_digest(file)}\n".encode())
-    return digest.hexdigest()
+        digests[path.as_posix()] = digest.hexdigest()
+    return digests
+
+
+def fingerprint_of(name: str, values: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """SHA-256 (hex) over a stage's name, the values of its params and the digests of its inputs."""
+    return hashlib.sha256(json.dumps([name, values, digests], sort_keys=True).encode()).hexdigest()

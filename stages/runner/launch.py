@@ -1,6 +1,6 @@
 """Starts the workers of a training stage.
 
-`compute.workers` processes run the same stage on this machine; this module starts them and passes
+Some processes (`workers`) run the same stage on this machine; this module starts them and passes
 signals to them. torchrun can start them too, on several machines (`torchrun ... -m
 stages.train_tokenizer`), and so can Ray Train on the cluster at RAY_ADDRESS. In all cases workers
 find each other by the variables of torchrun, and the first worker writes the results.
@@ -23,7 +23,7 @@ import psutil
 from stages.params import load_params
 from stages.runner.stage import Stage, run_stage
 from stages.runner.watchdog import exit_with_parent
-from stages.runner.worker import as_worker
+from stages.runner.worker import as_worker, fewer_workers_note, workers_of
 from tvqrap.runtime.errors import UserError
 from tvqrap.training.distributed import COUNT, LOCAL_RANK, RANK, Workers
 
@@ -38,10 +38,14 @@ def run_training(name: str, body: Callable[[Stage, Workers], None]) -> NoReturn:
     """Runs a training stage in the current directory, which is the top of a checkout, and exits."""
     started = COUNT in os.environ
     try:
-        count = load_params().compute.workers
+        params = load_params()
+        count = workers_of(name, params)
+        note = None if started else fewer_workers_note(name, params)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    if note:
+        print(f"{name}: {note}", file=sys.stderr, flush=True)
     if count > 1 and not started:
         if os.environ.get("RAY_ADDRESS"):
             from stages.runner.ray_train import train_on_ray

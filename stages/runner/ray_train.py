@@ -13,13 +13,13 @@ from typing import Any
 
 from pipeline.executor.ray_cluster import ray_cluster
 from stages.runner.stage import Stage, run_beside
-from stages.runner.worker import as_worker
+from stages.runner.worker import as_worker, workers_of
 from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UserError
 
 
 def train_on_ray(stage: Stage) -> None:
-    """Runs a stage on `compute.workers` workers and waits for them.
+    """Runs a stage on its number of workers and waits for them.
 
     Raises the `UserError` of the first worker that raised one.
     """
@@ -36,7 +36,7 @@ def train_on_ray(stage: Stage) -> None:
             train_loop_config={"root": str(root), "name": stage.name},
             torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if cuda else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=compute.workers,
+                num_workers=workers_of(stage.name, stage.params),
                 use_gpu=cuda,
                 resources_per_worker={"CPU": compute.threads, **({"GPU": 1} if cuda else {})},
             ),

@@ -1,72 +1,229 @@
-"""Resumes a finished training that is to have more steps, with the result of a fresh training.
+"""Where a training starts: at a checkpoint of its own, of a shorter one, of a changed one, or at 0.
 
-The last checkpoint of each stage's last finished training is kept for that. Its name is the
-fingerprint of all inputs of the training but its number of steps.
+In this order:
+
+1. An interrupted run of the same params, inputs and code resumes.
+2. A finished training that is to have more steps goes on from its end, where the result is that of
+   a fresh training. The last checkpoint of each stage's last finished training is kept for that.
+3. An unfinished training goes on with changed params and code, as long as its data and the shape of
+   its network are the same. TVQRAP_RESUME=same leaves this out. Each change is recorded with its
+   step.
+4. Otherwise the training starts at step 0. Unfinished trainings stay.
 """
 
 import copy
+import os
 import shutil
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from stages.runner.fingerprint import fingerprint_of
 from stages.runner.stage import SCRATCH, Stage
-from tvqrap.config.training import PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.config.training import TokenizerTraining
+from tvqrap.config.workers import Training
 from tvqrap.runtime.atomic import atomic_path
-from tvqrap.training.checkpoint import checkpoints
+from tvqrap.runtime.errors import UsageError
+from tvqrap.training.checkpoint import checkpoints, is_milestone, read_entry
 from tvqrap.training.distributed import Workers
+from tvqrap.training.record import TrainingRecord
 
 FINISHED = SCRATCH / "finished"
 
+NETWORK = "network"
+"""Folder beside the checkpoints: the model that the training began with (`stages.training`)."""
 
-def resume_from_shorter(
-    stage: Stage,
-    settings: TokenizerTraining | PredictorTraining | RapTraining,
-    section: str,
-    workers: Workers,
-) -> None:
-    """Copies the last checkpoint of a shorter training, if there is one, to the scratch folder.
+VARIABLE = "TVQRAP_RESUME"
+"""Environment variable: `changed` (the default) or `same`."""
 
-    An interrupted run with the same params takes precedence. The checkpoint is not used where the
-    number of steps changes earlier steps; the first worker then prints the reason.
+MAY_CHANGE = (
+    "workers",
+    "compute.*",
+    "*.steps",
+    "*.grad_accum_steps",
+    "*.optimiser.*",
+    "*.image.*",
+    "*.loss_weights.*",
+    "*.monitoring.*",
+    "*.teacher",
+    "*.teacher.*",
+    "tokenizer.commitment_on",
+    "tokenizer.texture_dropout",
+    "tokenizer.codebook_life.revive_every",
+)
+"""Params that may change on the way. All others fix the data or the shape of a network."""
+
+FIXED = ("*.image.adversarial.width",)
+"""Exceptions: the shape of the discriminator."""
+
+
+def find_start(stage: Stage, training: Training, section: str, workers: Workers) -> TrainingRecord:
+    """Puts the checkpoint to start from, if there is one, into the scratch folder.
+
+    The first worker prints a line where params or code have changed since that checkpoint, or where
+    the training starts at step 0 beside an unfinished one. Returns the record of this run. Raises
+    `UsageError` where TVQRAP_RESUME has another value.
     """
-    if workers.is_main and not checkpoints(stage.scratch):
-        for done, path in checkpoints(_kept(stage, section)):
-            reason = _length_matters(settings, done)
-            if reason is None and done < settings.length:
-                with atomic_path(stage.scratch / path.name) as temporary:
-                    shutil.copy(path, temporary)
-            elif done != settings.length:  # else: asked to run again
-                reason = reason or "more than it now has"
-                print(f"{stage.name}: starts over; it was run for {done} steps, {reason}")
+    takes_changed = _takes_changed()
+    now = record_of(stage, workers.count)
+    if workers.is_main:
+        own = newest_record(stage.scratch)
+        if own is not None:
+            _say_changes(stage, stage.scratch, own, now)
+        elif training.length and not (takes_changed and _take_shorter(stage, training, section)):
+            _take_changed(stage, now, takes_changed)
     workers.barrier()
+    return now
+
+
+def record_of(stage: Stage, workers: int) -> TrainingRecord:
+    """The record of a run: its params by dotted key, with the number of workers in use."""
+    params = {
+        key: value
+        for key, value in dict(_flat(stage.values)).items()
+        if not key.endswith(".workers")
+    }
+    return TrainingRecord({**params, "workers": workers}, stage.data, stage.code)
+
+
+def newest_record(folder: Path) -> tuple[int, TrainingRecord] | None:
+    """(steps done, record) of the newest checkpoint with a record; None where there is none."""
+    for step, path in reversed(checkpoints(folder)):
+        record = read_entry(path, "record")
+        if record is not None:
+            return step, TrainingRecord(**record)
+    return None
+
+
+def may_change(key: str) -> bool:
+    """Whether a training may go on after a change of this param."""
+    return any(fnmatch(key, each) for each in MAY_CHANGE) and not any(
+        fnmatch(key, each) for each in FIXED
+    )
 
 
 def keep_final(stage: Stage, section: str) -> None:
-    """Keeps the last checkpoint of a finished training, and removes the one kept before it."""
+    """Keeps the last checkpoint of a finished training with its milestones.
+
+    Removes that of the training finished before it, unless that one has milestones.
+    """
     for old in FINISHED.glob(f"{stage.name}-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        if len(checkpoints(old)) < 2:
+            shutil.rmtree(old, ignore_errors=True)
     found = checkpoints(stage.scratch)
-    if found:
-        folder = _kept(stage, section)
-        folder.mkdir(parents=True, exist_ok=True)
-        found[-1][1].replace(folder / found[-1][1].name)
+    if not found:
+        return
+    folder = _kept(stage, section)
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_every = stage.values[section]["monitoring"]["keep_every"]
+    for step, path in found:
+        if step == found[-1][0] or is_milestone(step, keep_every):
+            path.replace(folder / path.name)
+    if (stage.scratch / NETWORK).is_dir() and not (folder / NETWORK).is_dir():
+        (stage.scratch / NETWORK).replace(folder / NETWORK)
+
+
+def _take_changed(stage: Stage, now: TrainingRecord, wanted: bool) -> None:
+    """Renames the folder of the newest unfinished training that may go on as this one.
+
+    Prints why where there is an unfinished training, but none that may.
+    """
+    unfinished = [
+        (folder, found)
+        for folder in trainings_in(SCRATCH, stage.name)
+        if folder != stage.scratch and (found := newest_record(folder)) is not None
+    ]
+    reasons = []
+    for folder, found in unfinished:
+        fixed = found[1].differences(now).without(may_change)
+        if wanted and not fixed:
+            _say_changes(stage, folder, found, now)
+            shutil.rmtree(stage.scratch, ignore_errors=True)
+            folder.rename(stage.scratch)
+            return
+        reasons.append(fixed.text() or f"{VARIABLE} is same")
+    if reasons:
+        folder, (step, _) = unfinished[0]
+        print(
+            f"{stage.name}: starts at step 0 beside {folder.name} (step {step}), which it cannot "
+            f"go on with: {reasons[0]}; `tvqrap-cli runs` lists unfinished trainings",
+            flush=True,
+        )
+
+
+def trainings_in(place: Path, name: str) -> list[Path]:
+    """Folders of a stage that hold checkpoints, that of the newest checkpoint first."""
+    ages = {}
+    for folder in place.glob(f"{name}-*"):
+        found = checkpoints(folder)
+        if found:
+            ages[folder] = found[-1][1].stat().st_mtime
+    return sorted(ages, key=lambda folder: ages[folder], reverse=True)
+
+
+def _say_changes(
+    stage: Stage, folder: Path, found: tuple[int, TrainingRecord], now: TrainingRecord
+) -> None:
+    step, before = found
+    differences = before.differences(now)
+    if differences:
+        print(
+            f"{stage.name}: goes on with {folder.name} at step {step}, changed: "
+            f"{differences.text()}. To start at step 0 instead: {VARIABLE}=same",
+            flush=True,
+        )
+
+
+def _takes_changed() -> bool:
+    given = os.environ.get(VARIABLE) or "changed"
+    if given not in ("changed", "same"):
+        raise UsageError(f"{VARIABLE} is {given!r}, expected changed or same")
+    return given == "changed"
+
+
+def _take_shorter(stage: Stage, training: Training, section: str) -> bool:
+    """Copies the last checkpoint of a shorter training; whether there was one to copy.
+
+    It is not used where the number of steps changes earlier steps; then prints the reason.
+    """
+    for done, path in checkpoints(_kept(stage, section))[-1:]:
+        reason = _length_matters(training, done)
+        if reason is None and done < training.length:
+            with atomic_path(stage.scratch / path.name) as temporary:
+                shutil.copy(path, temporary)
+            return True
+        if done != training.length:  # else: asked to run again
+            reason = reason or "more than it now has"
+            print(f"{stage.name}: starts over; it was run for {done} steps, {reason}")
+    return False
 
 
 def _kept(stage: Stage, section: str) -> Path:
     values: dict[str, Any] = copy.deepcopy(dict(stage.values))
     last = values[section]["phases"][-1] if "phases" in values[section] else values[section]
     del last["steps"]
-    return FINISHED / f"{stage.name}-{fingerprint_of(stage.name, values, stage.inputs)[:16]}"
+    digests = {**stage.data, **stage.code}
+    return FINISHED / f"{stage.name}-{fingerprint_of(stage.name, values, digests)[:16]}"
 
 
-def _length_matters(
-    settings: TokenizerTraining | PredictorTraining | RapTraining, done: int
-) -> str | None:
+def _length_matters(training: Training, done: int) -> str | None:
     """Why a longer training differs within its first `done` steps; None where it does not."""
-    if settings.optimiser.lr_schedule == "cosine":
+    if training.optimiser.lr_schedule == "cosine":
         return "which its learning rates followed (optimiser.lr_schedule cosine)"
-    every = settings.codebook_life.revive_every if isinstance(settings, TokenizerTraining) else 0
+    every = training.codebook_life.revive_every if isinstance(training, TokenizerTraining) else 0
     if every and done % every == 0:
         return "at the last of which no entry was revived"
     return None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of nested settings by dotted key; sections in lists are numbered."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            numbered = {str(index): each for index, each in enumerate(value)}
+            yield from _flat(numbered, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -3,7 +3,8 @@ kill, and reports errors in one line.
 
 dvc.yaml declares the inputs of a stage: params, files and folders. Reading any other param raises.
 The fingerprint of a stage is a hash over its inputs, and the scratch folder is named after it. An
-interrupted stage therefore resumes only with the same inputs.
+interrupted stage therefore resumes only with the same inputs. A training may go on with some of
+them changed (`stages.runner.resume`).
 """
 
 import errno
@@ -20,8 +21,8 @@ from pipeline.shards.manifest import Manifest, trust_storage
 from pipeline.storage.location import Location, location, resolved
 from pipeline.storage.lock import file_lock
 from stages.params import PARAMS, Params, load_params
-from stages.runner.declared import DeclaredParams, inputs_of, outs_of, read_pipeline
-from stages.runner.fingerprint import fingerprint_of
+from stages.runner.declared import DeclaredParams, code_of, inputs_of, outs_of, read_pipeline
+from stages.runner.fingerprint import fingerprint_of, input_digests
 from stages.runner.publish import partial_path, remove
 from stages.runner.watchdog import dvc_process, exit_on_signal, exit_with_parent
 from tvqrap.runtime.atomic import write_atomic
@@ -32,7 +33,11 @@ from tvqrap.runtime.signals import Interrupted
 SCRATCH = Path(".scratch")
 
 SCRATCH_KEPT = 3
-"""Scratch folders that are kept for each stage: interrupted runs of other params resume."""
+"""Scratch folders without checkpoints that are kept for each stage: interrupted runs of other
+params resume. Those with checkpoints, which are trainings, are never removed unasked."""
+
+CHECKPOINTS = "step-*.pt"
+"""Names of a training's checkpoints in its scratch folder."""
 
 LOCK_SECONDS = 20.0
 """Time that a run waits for the one before it: the stage of a dvc that was just killed takes a
@@ -61,8 +66,10 @@ class Stage:
     """Folder for unfinished work; its name follows from the fingerprint."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """The declared params' values, as the fingerprint has them."""
-    inputs: Sequence[Path] = ()
-    """The declared inputs."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each declared input but the code, by path."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each declared file or folder of code, by path."""
     outs: Sequence[Path] = ()
     """The declared outputs of all stages."""
     own_outs: Sequence[Path] = ()
@@ -103,7 +110,11 @@ class Stage:
 
 
 def _prune(name: str, current: Path) -> None:
-    others = [path for path in SCRATCH.glob(f"{name}-*") if path.is_dir() and path != current]
+    others = [
+        path
+        for path in SCRATCH.glob(f"{name}-*")
+        if path.is_dir() and path != current and not any(path.glob(CHECKPOINTS))
+    ]
     others.sort(key=lambda path: path.stat().st_mtime)
     for path in others[: -(SCRATCH_KEPT - 1)]:
         shutil.rmtree(path, ignore_errors=True)
@@ -187,14 +198,17 @@ def _stage(name: str) -> Stage:
     keys, inputs = inputs_of(pipeline[name], values)
     exit_with_parent(dvc_process(), "dvc")
     chosen = {key: values[key] for key in keys}
-    fingerprint = fingerprint_of(name, chosen, inputs)
+    digests = input_digests(inputs)
+    code = code_of(pipeline[name])
+    fingerprint = fingerprint_of(name, chosen, digests)
     return Stage(
         name,
         cast(Params, DeclaredParams(params, keys)),
         fingerprint,
         SCRATCH / f"{name}-{fingerprint[:16]}",
         chosen,
-        inputs,
+        data={path: digest for path, digest in digests.items() if path not in code},
+        code={path: digests[path] for path in code},
         outs=[out for entry in pipeline.values() for out in outs_of(entry)],
         own_outs=outs_of(pipeline[name]),
     )

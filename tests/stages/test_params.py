@@ -78,8 +78,8 @@ def test_paper_profile_is_the_papers_network() -> None:
         ("  precision: float32", "  precision: float16", ["compute.precision", "bfloat16"]),
         ("  workers: 1", "  workers: 0", ["compute.workers", "0", "greater than 0"]),
         (
-            "  workers: 1",
-            "  workers: 3",
+            "  workers:\n",
+            "  workers: 3\n",
             ["tokenizer.batch_size is 4", "workers 3", "multiples of 3"],
         ),
         (
@@ -87,7 +87,8 @@ def test_paper_profile_is_the_papers_network() -> None:
             "  grad_accum_steps: 8",
             ["tokenizer.batch_size", "steps 8", "of 8"],
         ),
-        ("  workers: 1", "  workers: 4", ["texture_dropout is 0.25", "4 parts", "4 images"]),
+        ("  workers:\n", "  workers: 4\n", ["texture_dropout is 0.25", "4 parts", "4 images"]),
+        ("  workers: 1", "  workers: all", ["compute.workers", "'all'"]),
         ("    - 0.5\n    - 0.9", "    - 0.5\n    - 1.9", ["tokenizer.optimiser.betas.1", "1.9"]),
         ("  mse: 2.0", '  mse: "2.0"', ["tokenizer.image.mse", "'2.0'"]),
         (

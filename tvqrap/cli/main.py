@@ -18,6 +18,7 @@ from tvqrap.cli import (
     metrics,
     pairs,
     params,
+    runs,
     tokens,
     upscale,
 )
@@ -73,6 +74,7 @@ app.command("average")(average.average)
 app.command("export")(export.export)
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(params.app, name="params")
+app.add_typer(runs.app, name="runs")
 app.add_typer(tokens.app, name="tokens")
 
 

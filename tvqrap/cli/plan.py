@@ -51,10 +51,10 @@ def plan(
     params = load_params(path)
     typer.echo(f"{path}: every key is there and allowed")
     made = work_out(params)
-    typer.echo(f"\nArithmetic, in operations\n{_aligned(_arithmetic(made, tflops))}")
+    typer.echo(f"\nArithmetic, in operations\n{aligned(_arithmetic(made, tflops))}")
     typer.echo(f"{_parts(made.tokenizer)}\n{_parts(made.rap)}")
-    typer.echo(f"\nMemory of the device, in bytes\n{_aligned(_memory(made))}")
-    typer.echo(f"\nDisk, in bytes\n{_aligned(_disk(made))}")
+    typer.echo(f"\nMemory of the device, in bytes\n{aligned(_memory(made))}")
+    typer.echo(f"\nDisk, in bytes\n{aligned(_disk(made))}")
     typer.echo("\n" + _NOTES.format(tflops=tflops, device=params.compute.device))
 
 
@@ -126,7 +126,7 @@ def _disk(plan: "Plan") -> list[list[str]]:
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as lines: the first column is aligned left, the others right."""
     count = max(len(row) for row in rows)
     filled = [[*row, *[""] * (count - len(row))] for row in rows]

@@ -33,8 +33,9 @@ class Compute(Settings):
     and gradient-accumulation steps a batch is divided into."""
     threads: Positive
     """CPU threads of each training process. Sums are grouped by threads."""
-    workers: Positive
-    """Training processes; each takes an equal share of every batch."""
+    workers: Positive | Literal["auto"]
+    """Training processes; each takes an equal share of every batch. `auto`: one for each CUDA
+    device of this machine. A stage whose batches cannot be divided among so many uses fewer."""
     grad_accum_steps: Positive
     """Gradient-accumulation steps: microbatches that a worker divides its share of a batch into.
     More of them take less memory."""
@@ -43,7 +44,7 @@ class Compute(Settings):
 
     @model_validator(mode="after")
     def _devices(self) -> "Compute":
-        if self.workers > 1 and self.device not in ("auto", "cpu", "cuda"):
+        if self.workers not in (1, "auto") and self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(
                 f"device is {self.device!r} with {self.workers} workers, expected auto, cpu or cuda"
             )
@@ -175,7 +176,11 @@ class Monitoring(Settings):
     validate_every: Positive
     """Steps between validations."""
     checkpoint_every: Positive
-    """Steps between checkpoints."""
+    """Steps between checkpoints; the last two are kept."""
+    keep_every: NotNegative
+    """Steps between milestones: checkpoints that are kept for good; 0: none."""
+    max_skipped_updates: Positive
+    """Updates in a row, skipped as a loss or gradient is not finite, that end the training."""
 
 
 class TokenizerTraining(Settings):
@@ -187,6 +192,11 @@ class TokenizerTraining(Settings):
     """HR crops in a step."""
     steps: NotNegative
     """Steps of the training."""
+    workers: Positive | None
+    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
+    can be divided among."""
+    grad_accum_steps: Positive | None
+    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
     optimiser: Optimiser
     """Adam and its schedule."""
     image: ImageLosses
@@ -211,9 +221,14 @@ class TokenizerTraining(Settings):
         """Steps of the training."""
         return self.steps
 
+    @property
+    def textured(self) -> int:
+        """Images of a batch that keep their texture."""
+        return self.batch_size - round(self.texture_dropout * self.batch_size)
+
     @model_validator(mode="after")
     def _some_texture(self) -> Self:
-        if round(self.texture_dropout * self.batch_size) == self.batch_size:
+        if not self.textured:
             raise ValueError(
                 f"texture_dropout is {self.texture_dropout:g}; allowed with a batch of "
                 f"{self.batch_size} are shares that leave one image its texture"
@@ -247,6 +262,11 @@ class PredictorTraining(Settings):
 
     phases: Annotated[tuple[Phase, ...], Strict(False), Field(min_length=1)]
     """Phases of the training, in order."""
+    workers: Positive | None
+    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
+    can be divided among."""
+    grad_accum_steps: Positive | None
+    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
     optimiser: Optimiser
     """Adam and its schedule, over all phases."""
     loss_weights: TokenLossWeights
@@ -269,6 +289,11 @@ class RapTraining(Settings):
     """Pairs in a step."""
     steps: NotNegative
     """Steps of the training."""
+    workers: Positive | None
+    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
+    can be divided among."""
+    grad_accum_steps: Positive | None
+    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
     optimiser: Optimiser
     """Adam and its schedule."""
     train_decoder: bool

@@ -23,6 +23,7 @@ class Adversary:
     def __init__(self, settings: Adversarial, learner: Learner[Any]) -> None:
         """Takes device, precision, betas of Adam and workers from the generator's learner."""
         self.settings = settings
+        self.betas = learner.settings.betas
         self.workers = learner.workers
         self.grad_accum_steps = learner.compute.grad_accum_steps
         norm = nn.BatchNorm2d if self.workers.count == 1 else SharedBatchNorm
@@ -32,7 +33,7 @@ class Adversary:
         self.optimiser = torch.optim.Adam(
             self.discriminator.parameters(),
             settings.learning_rate,
-            learner.settings.betas,
+            self.betas,
             fused=True,
         )
 
@@ -79,9 +80,13 @@ class Adversary:
             "judged_fake": fake_output.detach().mean() * weight,
         }
 
-    def step(self) -> None:
-        """Applies the accumulated gradients."""
-        apply_gradients(self.optimiser, None, self.workers)
+    def finish(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Applies the accumulated gradients, unless one of the step's terms is not finite.
+
+        Returns the terms with `discriminator_gradient_norm`.
+        """
+        norm, _ = apply_gradients(self.optimiser, None, self.workers, terms.values())
+        return {**terms, "discriminator_gradient_norm": norm}
 
     def state(self) -> dict[str, Any]:
         """Returns weights and optimiser."""
@@ -94,6 +99,8 @@ class Adversary:
         """Restores a state."""
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:  # the settings may have changed since
+            group["lr"], group["betas"] = self.settings.learning_rate, self.betas
 
 
 def adversary_for(settings: Adversarial, learner: Learner[Any]) -> Adversary | None:

@@ -73,9 +73,7 @@ class RapTask:
             add_terms(terms, self._accumulate(samples, microbatch, step, adversary, counts))
         self.usage.add(counts, self.learner.workers)
         terms = self.learner.finish(terms)
-        if adversary is not None:
-            adversary.step()
-        return terms
+        return terms if adversary is None else adversary.finish(terms)
 
     def _accumulate(
         self,
@@ -162,7 +160,7 @@ class RapTask:
         """Restores a state."""
         self.learner.load_state(state["learner"])
         self.usage.load_state(state["usage"])
-        if self.adversary:
+        if self.adversary and state["adversary"]:  # none where the GAN term was added since
             self.adversary.load_state(state["adversary"])
 
 

@@ -103,7 +103,9 @@ class TokenizerTask:
             add_terms(terms, self._accumulate(hr, encoded, quantized, microbatch, step, adversary))
         terms = learner.finish(terms)
         if adversary is not None:
-            adversary.step()
+            terms = adversary.finish(terms)
+        if learner.skipped:  # what is not finite must not reach the codebook either
+            return terms
         if self.quantizes:
             self._keep_alive(codes, textures, step)
         elif step > self.vq_warmup_steps - KMEANS_BATCHES:
@@ -163,6 +165,7 @@ class TokenizerTask:
         codebook = self.tokenizer.codebook
         generator = torch.Generator().manual_seed(self.seed)
         vectors = torch.cat([*self.texture_seen, self._vectors(textures)])
+        vectors = vectors[vectors.isfinite().all(1)]
         self.texture_seen = []
         if len(vectors) < len(self.used):
             raise UserError(
@@ -280,9 +283,11 @@ class TokenizerTask:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores a state."""
         self.learner.load_state(state["learner"])
-        if self.adversary:
+        if self.adversary and state["adversary"]:  # none where the GAN term was added since
             self.adversary.load_state(state["adversary"])
         self.used = state["used"].to(self.learner.device)
         self.usage.load_state(state["usage"])
-        self.texture_seen = [vectors.to(self.learner.device) for vectors in state["texture_seen"]]
+        self.texture_seen = [
+            vectors.to(self.learner.device, self.learner.dtype) for vectors in state["texture_seen"]
+        ]
         self.quantizes = state["quantizes"]

@@ -1,12 +1,14 @@
-"""Checkpoints: written to a temporary file and renamed; the last two are kept."""
+"""Checkpoints: written by a thread to a temporary file and renamed; the last two are kept."""
 
 import os
 import re
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tvqrap.runtime.errors import UserError
 
@@ -23,8 +25,13 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    """Saves the state after `step` steps, then deletes older checkpoints but one.
+def is_milestone(step: int, keep_every: int) -> bool:
+    """Whether the checkpoint after `step` steps is kept for good; `keep_every` 0: none is."""
+    return keep_every > 0 and step % keep_every == 0
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep_every: int = 0) -> None:
+    """Saves the state after `step` steps, then deletes older checkpoints but one and milestones.
 
     Raises:
         UserError: It cannot be written; earlier checkpoints stay.
@@ -41,8 +48,45 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: checkpoint not written ({error}); the last one is kept") from None
-    for _, old in checkpoints(folder)[:-KEPT]:
-        old.unlink()
+    for done, old in checkpoints(folder)[:-KEPT]:
+        if not is_milestone(done, keep_every):
+            old.unlink()
+
+
+class CheckpointWriter:
+    """Writes a folder's checkpoints on a thread of its own, one at a time, in order."""
+
+    def __init__(self, folder: Path, keep_every: int) -> None:
+        """`keep_every`: steps between milestones, the checkpoints that are kept for good."""
+        self.folder = folder
+        self.keep_every = keep_every
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Copies the state to the CPU's memory and starts to write it.
+
+        Waits for the checkpoint before. Raises `UserError` where that one was not written.
+        """
+        self.wait()
+        self._writing = self._thread.submit(
+            save_checkpoint, self.folder, step, _copied(state), self.keep_every
+        )
+
+    def check(self) -> None:
+        """Raises `UserError` where a checkpoint could not be written. Does not wait for it."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits for the checkpoint being written. Raises `UserError` where that failed."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Waits for the thread to end; raises nothing."""
+        self._thread.shutdown()
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
@@ -53,3 +97,25 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
         except Exception as error:
             print(f"{path}: not readable ({error}); trying the one before", flush=True)
     return None
+
+
+def read_entry(path: Path, name: str) -> Any:
+    """Reads one entry of a checkpoint that holds no tensors, without reading the weights.
+
+    Returns None where the checkpoint lacks the entry or is not readable.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(name)
+    except Exception:
+        return None
+
+
+def _copied(state: Any) -> Any:
+    """A copy of nested dicts and lists whose tensors lie in the CPU's memory."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(value) for value in state)
+    return state

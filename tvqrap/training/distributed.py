@@ -132,8 +132,8 @@ def joined(device: str, expected: int) -> Iterator[Workers]:
     count = int(os.environ.get(COUNT, 1))
     if count != expected:
         raise UsageError(
-            f"compute.workers is {expected}, but {count} were started; expected as many as the "
-            "param says, which is part of the result"
+            f"found {count} workers, expected {expected} by the params (workers of the stage, "
+            "compute.workers, batch sizes)"
         )
     if count == 1:
         yield ALONE

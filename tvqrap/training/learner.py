@@ -53,6 +53,8 @@ class Learner(Generic[Module]):
         if compute.compile:
             compile_blocks(network)
         self.optimiser = adam(module.parameters(), settings)
+        self.skipped = False
+        """Whether the last update was skipped, as a loss or the gradient was not finite."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Returns the context for forward passes."""
@@ -71,16 +73,18 @@ class Learner(Generic[Module]):
         set_learning_rate(self.optimiser, self.settings, step, self.steps)
 
     def finish(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Applies the accumulated gradients and updates the average.
+        """Applies the accumulated gradients and updates the average, unless it skips the update.
 
         Takes this worker's contributions to the terms. Returns the terms of the whole batch with
-        `gradient_norm`, the norm before clipping.
+        `gradient_norm`, the norm before clipping. A term that is not finite skips the update.
         """
         terms = self.workers.reduce_terms(terms)
-        terms["gradient_norm"] = apply_gradients(
-            self.optimiser, self.settings.grad_clip_norm, self.workers
+        terms["gradient_norm"], applied = apply_gradients(
+            self.optimiser, self.settings.grad_clip_norm, self.workers, terms.values()
         )
-        self.average.update(self.module)
+        self.skipped = not applied
+        if applied:
+            self.average.update(self.module)
         return terms
 
     def state(self) -> dict[str, Any]:
@@ -100,3 +104,5 @@ class Learner(Generic[Module]):
         self.module.load_state_dict(state["weights"], strict=False)
         self.average.load_state(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:  # the settings may have changed since
+            group["betas"] = self.settings.betas

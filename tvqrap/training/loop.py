@@ -2,7 +2,8 @@
 
 A stage gives a `TrainingTask` and batches. The trajectory follows from the task's state and the
 step number alone, so a run that was stopped at any step resumes to the same weights. Several
-workers run this loop in step with equal state; the main worker alone writes and reports.
+workers run this loop in step with equal state; the main worker alone writes and reports. A thread
+writes the checkpoints beside the training.
 """
 
 import math
@@ -22,9 +23,10 @@ from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
-from tvqrap.training.checkpoint import load_checkpoint, save_checkpoint
+from tvqrap.training.checkpoint import CheckpointWriter, is_milestone, load_checkpoint
 from tvqrap.training.curves import History, Row
 from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.record import TrainingRecord
 from tvqrap.training.validation import Validation
 
 ROWS_OF_CURVE = 200
@@ -38,7 +40,7 @@ class TrainingTask(Protocol):
     def update(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """Takes one step (from 0) on this worker's share of its batch.
 
-        Returns scalars to record, of the whole batch.
+        Returns scalars to record, of the whole batch. If one is not finite, the update was skipped.
         """
         ...
 
@@ -69,25 +71,30 @@ def train(
     folder: Path,
     workers: Workers = ALONE,
     report: Callable[[str, Row], None] | None = None,
+    record: TrainingRecord | None = None,
 ) -> History:
     """Trains until step `steps`, from the newest checkpoint in `folder` if there is one.
 
     `batches(step)` yields this worker's share of the batches from step `step` on. `report(kind,
-    row)` is called with each row of the curves.
+    row)` is called with each row of the curves. `record` goes into the checkpoints, and takes up
+    the changes since the checkpoint. A checkpoint with `steps` or more ends the training at once.
 
     Raises:
         Interrupted: SIGINT or SIGTERM reached a worker, and the state was saved.
-        UserError: A loss is not finite (the message names step and term; earlier checkpoints
-            stay), or a checkpoint cannot be written.
+        UserError: `monitoring.max_skipped_updates` updates in a row were skipped (the message names
+            step and term; earlier checkpoints stay), a checkpoint cannot be written, or the one to
+            resume from does not fit the task.
     """
-    run = _Run(task, title, steps, monitoring, folder, workers, report)
+    run = _Run(task, title, steps, monitoring, folder, workers, report, record or TrainingRecord())
     first = run.resume()
     if first == 0 and not run.history.validation:
         run.validate(0)
     if first >= steps:
+        run.complete(first)
         return run.history
     with (
         closing(batches(first)) as source,
+        closing(run.writer),
         stop_between_steps() as stop,
         _progress(title, steps, first, workers) as advance,
     ):
@@ -102,11 +109,14 @@ def train(
             if run.due(done, run.record_every):  # the speed leaves out the time of validations
                 run.restart_clock()
             advance(1, note=_written(terms, limit=4))
+            run.writer.check()
             if signal_number := workers.all_reduce_max(stop.signal_number or 0):
                 run.save(done)
+                run.writer.wait()
                 raise Interrupted(signal_number)
-            if run.due(done, monitoring.checkpoint_every):
+            if run.due(done, monitoring.checkpoint_every) or run.milestone(done):
                 run.save(done)
+        run.writer.wait()
     return run.history
 
 
@@ -121,15 +131,23 @@ class _Run:
     folder: Path
     workers: Workers
     report: Callable[[str, Row], None] | None
+    record: TrainingRecord
     history: History = field(default_factory=History)
     window: dict[str, float] = field(default_factory=dict)
     """Sum of each term over the steps since the last row."""
     counted: int = 0
-    """Steps in the window."""
+    """Steps in the window, without those whose update was skipped."""
+    skipped: int = 0
+    """Skipped updates since the last row."""
+    in_a_row: int = 0
+    """Skipped updates since the last that was not skipped."""
     samples: int = 0
     """Samples since the clock was restarted, of all workers."""
     started: float = 0.0
     warned: bool = False
+
+    def __post_init__(self) -> None:
+        self.writer = CheckpointWriter(self.folder, self.monitoring.keep_every)
 
     @property
     def record_every(self) -> int:
@@ -139,6 +157,10 @@ class _Run:
     def due(self, done: int, every: int) -> bool:
         """Whether the steps done are a multiple of `every`, or all."""
         return done % every == 0 or done == self.steps
+
+    def milestone(self, done: int) -> bool:
+        """Whether the checkpoint after the steps done is kept for good."""
+        return is_milestone(done, self.monitoring.keep_every)
 
     def say(self, text: str) -> None:
         """Prints a line on the main worker."""
@@ -151,32 +173,69 @@ class _Run:
         resumed = load_checkpoint(self.folder)
         if resumed is not None:
             first, saved = resumed
-            self.task.load_state(saved["task"])
-            self.history = History(**saved["history"])
-            self.window, self.counted = saved["window"], saved["counted"]
+            try:
+                self.task.load_state(saved["task"])
+                self.history = History(**saved["history"])
+                self.window, self.counted = saved["window"], saved["counted"]
+                self.skipped, self.in_a_row = saved["skipped"], saved["in_a_row"]
+                self.record.follow(TrainingRecord(**saved["record"]), first)
+            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{self.folder}: the checkpoint of step {first} does not fit the present code "
+                    f"and params ({str(error).splitlines()[0]})"
+                ) from None
             self.say(f"resumes after step {first}")
         self.workers.check_equal("checkpoint", f"{first:016x}")
         return first
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint on the main worker."""
+        """Starts to write a checkpoint on the main worker."""
         if self.workers.is_main:
             state = {
                 "task": self.task.state(),
                 "history": asdict(self.history),
                 "window": self.window,
                 "counted": self.counted,
+                "skipped": self.skipped,
+                "in_a_row": self.in_a_row,
+                "record": self.record.state(),
             }
-            save_checkpoint(self.folder, step, state)
+            self.writer.save(step, state)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
-        """Takes one step; returns its terms."""
-        terms = _checked(self.task.update(batch, step), self.title, step)
+        """Takes one step; returns its terms. A skipped update is counted, not averaged."""
+        terms = _numbers(self.task.update(batch, step))
+        self.samples += len(batch.keys) * self.workers.count
+        wrong = next((name for name, value in terms.items() if not math.isfinite(value)), None)
+        if wrong is not None:
+            self._skip(step, wrong, terms[wrong])
+            return terms
         for name, value in terms.items():
             self.window[name] = self.window.get(name, 0.0) + value
         self.counted += 1
-        self.samples += len(batch.keys) * self.workers.count
+        self.in_a_row = 0
         return terms
+
+    def _skip(self, step: int, term: str, value: float) -> None:
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row >= self.monitoring.max_skipped_updates:
+            raise UserError(
+                f"{self.title}: step {step}: {term} is {value}, and {self.in_a_row} updates in a "
+                "row were skipped (monitoring.max_skipped_updates); lower the learning rate or the "
+                "weight of that term (the last checkpoint before it is kept)"
+            )
+        if self.in_a_row == 1:
+            self.say(f"step {step}: {term} is {value}: the update is skipped")
+
+    def complete(self, done: int) -> None:
+        """Completes the curves of a training that has all of its steps, or more."""
+        if done > self.steps:
+            self.say(f"step {done}: ends here, as {self.steps} steps were asked for")
+        if self.counted or self.skipped:
+            self.record_steps(done)
+        if self.history.validation[-1]["step"] != done:
+            self.validate(done)
 
     def restart_clock(self) -> None:
         """Starts to measure speed anew."""
@@ -186,10 +245,11 @@ class _Run:
         """Records the mean terms, health and speed of the steps since the last row."""
         means = {name: total / self.counted for name, total in self.window.items()}
         health, warning = self.task.health()
-        self._record("steps", {"step": done, **means, **health})
-        self.window, self.counted = {}, 0
-        rate = self.samples / (time.monotonic() - self.started)
-        self._record("speed", {"step": done, "samples_per_second": rate})
+        self._record("steps", {"step": done, **means, **health, "skipped_updates": self.skipped})
+        self.window, self.counted, self.skipped = {}, 0, 0
+        if self.samples:
+            rate = self.samples / (time.monotonic() - self.started)
+            self._record("speed", {"step": done, "samples_per_second": rate})
         if warning and not self.warned:
             self.warned = True
             self.say(f"step {done}: warning: {warning}")
@@ -219,17 +279,10 @@ def _progress(title: str, steps: int, done: int, workers: Workers) -> Iterator[C
         yield advance
 
 
-def _checked(terms: Mapping[str, Tensor], title: str, step: int) -> dict[str, float]:
+def _numbers(terms: Mapping[str, Tensor]) -> dict[str, float]:
     # One transfer for all terms: on a GPU each would wait for the device.
     values = torch.stack([value.detach().float().reshape(()) for value in terms.values()]).tolist()
-    named = dict(zip(terms, values, strict=True))
-    for name, value in named.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"{title}: step {step}: {name} is {value}; lower the learning rate or the weight "
-                "of that term (the last checkpoint before it is kept)"
-            )
-    return named
+    return dict(zip(terms, values, strict=True))
 
 
 def _written(values: Mapping[str, float], limit: int | None = None) -> str:

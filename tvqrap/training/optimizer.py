@@ -36,9 +36,16 @@ def adam(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim
 
 
 def apply_gradients(
-    optimiser: torch.optim.Optimizer, clip: float | None, workers: Workers
-) -> Tensor:
-    """Sums the workers' gradients, clips and applies them; returns the norm before clipping."""
+    optimiser: torch.optim.Optimizer,
+    clip: float | None,
+    workers: Workers,
+    terms: Iterable[Tensor] = (),
+) -> tuple[Tensor, bool]:
+    """Sums the workers' gradients, clips and applies them.
+
+    Returns the norm before clipping, and whether they were applied. They are dropped where the norm
+    or one of `terms`, scalars that are equal on all workers, is not finite.
+    """
     parameters = [
         parameter
         for group in optimiser.param_groups
@@ -48,8 +55,16 @@ def apply_gradients(
     gradients = [parameter.grad for parameter in parameters]
     workers.all_reduce(gradients)
     norm = torch.nn.utils.get_total_norm(gradients)
-    if clip is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-    optimiser.step()
+    finite = all_finite([norm, *terms])
+    if finite:
+        if clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        optimiser.step()
     optimiser.zero_grad()
-    return norm
+    return norm, finite
+
+
+def all_finite(scalars: Iterable[Tensor]) -> bool:
+    """Whether no scalar is infinite or NaN, as float32: the loop records them as such."""
+    together = torch.stack([value.detach().float().reshape(()) for value in scalars])
+    return bool(together.isfinite().all())

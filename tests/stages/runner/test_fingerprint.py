@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.shards.manifest import Manifest
-from stages.runner.fingerprint import fingerprint_of
+from stages.runner.fingerprint import fingerprint_of, input_digests
 from tvqrap.runtime.errors import UserError
 
 
 def fingerprint(*inputs: Path) -> str:
-    return fingerprint_of("sample", {}, inputs)
+    return fingerprint_of("sample", {}, input_digests(inputs))
 
 
 def test_manifests_stand_for_their_shards(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 """A finished training is gone on with where that ends as a fresh one would."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from stages.runner.resume import keep_final, resume_from_shorter
+from stages.runner.resume import find_start, keep_final, may_change
 from stages.runner.stage import Stage
 from tests.support.states import assert_close_states
 from tests.support.training import batch, predictor_task, tokenizer_task
+from tvqrap.runtime.errors import UsageError
+from tvqrap.runtime.signals import Interrupted
+from tvqrap.training import validation
 from tvqrap.training.distributed import ALONE
 from tvqrap.training.loop import train
 
@@ -27,25 +32,47 @@ CONSTANT = {
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TVQRAP_RESUME", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def quick_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation scores do not matter here."""
+
+    class Distance(torch.nn.Module):
+        def forward(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return (image - target).square().mean((1, 2, 3))
+
+    monkeypatch.setattr(validation, "perceptual_distance", lambda name: Distance())
 
 
 def settings_for(steps: int, **changes: Any) -> dict[str, Any]:
     return {"phases": [{"set": "train", "batch_size": 2, "steps": steps}], **changes}
 
 
-def stage_of(section: str, values: Any) -> Stage:
-    scratch = Path(f".scratch/{section}-{abs(hash(str(values)))}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    return Stage("train", None, "", scratch, {section: values}, ())  # type: ignore[arg-type]
+def stage_of(section: str, task: Any, seed: int = 1, **digests: Any) -> Stage:
+    values = {"seed": seed, section: task.settings.model_dump(mode="json")}
+    scratch = Path(f".scratch/train-{abs(hash(str((values, digests))))}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Stage("train", None, "", scratch, values, **digests)  # type: ignore[arg-type]
 
 
-def run(stage: Stage, task: Any, section: str, steps: int) -> Any:
+def run(
+    stage: Stage, task: Any, section: str, steps: int, stop_at: int | None = None
+) -> tuple[Any, Any]:
+    """Trains as a stage does; returns the state and the changes.
+
+    With `stop_at` it is interrupted after that step (from 0).
+    """
+
     def batches(step: int) -> Any:
         while True:
+            if step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
             yield batch(step)
             step += 1
 
-    resume_from_shorter(stage, task.settings, section, ALONE)
+    record = find_start(stage, task.settings, section, ALONE)
     train(
         task,
         title="train",
@@ -53,15 +80,16 @@ def run(stage: Stage, task: Any, section: str, steps: int) -> Any:
         batches=batches,
         monitoring=task.settings.monitoring,
         folder=stage.scratch,
+        record=record,
     )
     keep_final(stage, section)
-    return task.state()
+    shutil.rmtree(stage.scratch)
+    return task.state(), record.changes
 
 
 def predictor(steps: int, **changes: Any) -> Any:
-    values = settings_for(steps, optimiser={**CONSTANT, **changes})
-    task = predictor_task(**values)
-    return run(stage_of("predictor", values), task, "predictor", steps)
+    task = predictor_task(**settings_for(steps, optimiser={**CONSTANT, **changes}))
+    return run(stage_of("predictor", task), task, "predictor", steps)[0]
 
 
 def test_more_steps_go_on_and_end_as_a_fresh_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +142,8 @@ def test_a_revival_left_out_at_the_end_matters(capsys: pytest.CaptureFixture[str
             "optimiser": CONSTANT,
             "codebook_life": {"vq_warmup_steps": 0, "revive_every": 2},
         }
-        run(stage_of("tokenizer", values), tokenizer_task(**values), "tokenizer", steps)
+        task = tokenizer_task(**values)
+        run(stage_of("tokenizer", task), task, "tokenizer", steps)
 
     tokenizer(3)
     tokenizer(4)
@@ -137,3 +166,143 @@ def test_a_kill_while_the_checkpoint_is_fetched_loses_nothing(
         predictor(5)
     predictor(5)
     assert "resumes after step 3" in capsys.readouterr().out
+
+
+def changed(stop_at: int | None = None, steps: int = 6, **changes: Any) -> Any:
+    """A training of stage 2 with changed settings, seed or inputs; returns the changes."""
+    other = {key: changes.pop(key) for key in ("seed", "data", "code") if key in changes}
+    settings = settings_for(steps, optimiser={**CONSTANT, **changes.pop("optimiser", {})})
+    task = predictor_task(**settings, **changes)
+    stage = stage_of("predictor", task, **other)
+    if stop_at is None:
+        return run(stage, task, "predictor", steps)[1]
+    with pytest.raises(Interrupted):
+        run(stage, task, "predictor", steps, stop_at)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"optimiser": {"learning_rate": 2e-3}},
+            "predictor.optimiser.learning_rate 0.001, now 0.002",
+        ),
+        ({"steps": 8}, "predictor.phases.0.steps 6, now 8"),
+        ({"steps": 2}, "predictor.phases.0.steps 6, now 2"),
+        (
+            {"loss_weights": {"structure": 0.5, "code": 0.5}},
+            "predictor.loss_weights.structure 1.0, now 0.5",
+        ),
+        ({"code": {"tvqrap/training": "b"}}, "code of tvqrap/training"),
+    ],
+)
+def test_an_unfinished_training_goes_on_with_changes_and_says_so(
+    changes: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed(stop_at=3, code={"tvqrap/training": "a"})
+    (before,) = Path(".scratch").glob("train-*")
+    (change,) = changed(**{"code": {"tvqrap/training": "a"}, **changes})
+    out = capsys.readouterr().out
+    assert f"train: goes on with {before.name} at step 4, changed: {words}. To start" in out
+    assert "To start at step 0 instead: TVQRAP_RESUME=same" in out
+    assert "resumes after step 4" in out
+    assert ("ends here, as 2 steps" in out) == ("steps 6, now 2" in words)
+    assert not list(Path(".scratch").glob("train-*")), "the folder was taken over, then removed"
+    assert change["step"] == 4 and (change["params"] or change["code"])
+
+
+def test_a_change_is_reported_again_until_a_checkpoint_has_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changed(stop_at=3)
+    changed(stop_at=4, optimiser={"learning_rate": 2e-3})
+    changed(optimiser={"learning_rate": 2e-3})
+    assert capsys.readouterr().out.count("goes on with") == 1, "then it resumes as its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 2}, "seed 1, now 2"),
+        ({"data": {"data/pairs/train": "b"}}, "content of data/pairs/train"),
+        (
+            {"phases": [{"set": "other", "batch_size": 2, "steps": 6}]},
+            "predictor.phases.0.set train, now other",
+        ),
+    ],
+)
+def test_other_data_or_another_seed_start_over_and_say_so(
+    changes: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"data": {"data/pairs/train": "a"}}
+    changed(stop_at=3, **data)
+    (before,) = Path(".scratch").glob("train-*")
+    given = {**data, **changes}
+    settings = settings_for(6, optimiser=CONSTANT)
+    settings |= {"phases": given.pop("phases", settings["phases"])}
+    task = predictor_task(**settings)
+    run(stage_of("predictor", task, **given), task, "predictor", 6)
+    out = capsys.readouterr().out
+    assert f"train: starts at step 0 beside {before.name} (step 4)" in out
+    assert words in out and "resumes" not in out
+    assert before.exists(), "it is never removed unasked"
+
+
+def test_starting_over_by_request_leaves_the_other_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(stop_at=3)
+    monkeypatch.setenv("TVQRAP_RESUME", "same")
+    changed(optimiser={"learning_rate": 2e-3})
+    assert "starts at step 0" in capsys.readouterr().out
+    assert len(list(Path(".scratch").glob("train-*"))) == 1
+    changed()
+    assert "resumes after step 4" in capsys.readouterr().out
+    monkeypatch.setenv("TVQRAP_RESUME", "no")
+    with pytest.raises(UsageError, match="TVQRAP_RESUME is 'no', expected changed or same"):
+        changed()
+
+
+def test_no_steps_take_over_nothing() -> None:
+    """They hand on the weights that the stage was given."""
+    changed(stop_at=3)
+    task = predictor_task(**settings_for(0, optimiser=CONSTANT))
+    stage = stage_of("predictor", task)
+    find_start(stage, task.settings, "predictor", ALONE)
+    assert not list(stage.scratch.iterdir())
+
+
+def test_milestones_outlive_the_training_and_the_next() -> None:
+    monitoring = {"validate_every": 4, "checkpoint_every": 3, "max_skipped_updates": 1}
+    for rate in (1e-3, 2e-3, 3e-3):
+        changed(monitoring={**monitoring, "keep_every": 2}, optimiser={"learning_rate": rate})
+    found = sorted(path.name for path in Path(".scratch/finished").glob("*/step-*.pt"))
+    assert found == [f"step-00000000{step}.pt" for step in (2, 2, 2, 4, 4, 4, 6, 6, 6)]
+
+
+def test_params_that_may_change() -> None:
+    yes = (
+        "compute.precision",
+        "workers",
+        "rap.steps",
+        "predictor.phases.1.steps",
+        "rap.image.perceptual.weight",
+        "tokenizer.codebook_life.revive_every",
+        "rap.teacher.pixels",
+        "tokenizer.grad_accum_steps",
+    )
+    no = (
+        "seed",
+        "width",
+        "codebook",
+        "init",
+        "a_new_one",
+        "rap.set",
+        "predictor.phases.1.batch_size",
+        "tokenizer.codebook_life.vq_warmup_steps",
+        "rap.train_decoder",
+        "rap.assignment",
+        "rap.image.adversarial.width",
+    )
+    assert all(map(may_change, yes)) and not any(map(may_change, no))

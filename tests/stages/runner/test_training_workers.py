@@ -88,7 +88,5 @@ def test_another_number_of_workers_than_the_params_is_refused(pairs: Checkout) -
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.strip().startswith(
-        "train_tokenizer: compute.workers is 2, but 3 were started"
-    )
+    assert done.stderr.strip().startswith("train_tokenizer: found 3 workers, expected 2")
     assert os.linesep not in done.stderr.strip()

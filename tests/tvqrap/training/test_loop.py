@@ -31,6 +31,7 @@ from tvqrap.runtime.signals import Interrupted
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History
 from tvqrap.training.loop import train
+from tvqrap.training.record import TrainingRecord
 
 pytestmark = pytest.mark.usefixtures("small_distance")
 
@@ -50,13 +51,15 @@ def batches(step: int) -> Generator[Batch, None, None]:
         step += 1
 
 
-def run(task: Any, folder: Path, source: Any = batches) -> History:
+def run(
+    task: Any, folder: Path, source: Any = batches, monitoring: dict[str, Any] = MONITORING
+) -> History:
     return train(
         task,
         title="test",
         steps=STEPS,
         batches=source,
-        monitoring=Monitoring.model_validate(MONITORING),
+        monitoring=Monitoring.model_validate(monitoring),
         folder=folder,
     )
 
@@ -153,20 +156,136 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
     assert [path.name for path in tmp_path.glob("*step*")] == ["step-000000003.pt"]
 
 
-def test_a_loss_that_is_not_finite_names_step_and_term(tmp_path: Path) -> None:
-    task = predictor_task()
+def poisoned(*steps: int) -> Any:
+    """Batches whose structure is NaN at some steps."""
 
-    def poisoned(step: int) -> Generator[Batch, None, None]:
+    def source(step: int) -> Generator[Batch, None, None]:
         for number in range(step, STEPS):
             given = batch(number)
-            if number == 4:
-                assert given.structure is not None
+            if number in steps:
+                assert given.hr is not None and given.structure is not None
                 given.structure[0, 0, 0, 0] = float("nan")
             yield given
 
-    with pytest.raises(UserError, match=r"step 4: structure is nan"):
-        run(task, tmp_path, poisoned)
-    assert [path.name for path in tmp_path.glob("*.pt")] == ["step-000000003.pt"]
+    return source
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = predictor_task()
+    history = run(task, tmp_path, poisoned(4, 6))
+    assert "test: step 4: structure is nan: the update is skipped" in capsys.readouterr().out
+    rows = {row["step"]: row for row in history.steps}
+    assert [rows[step]["skipped_updates"] for step in range(1, 9)] == [0, 0, 0, 0, 1, 0, 1, 0]
+    assert "structure" not in rows[5] and rows[6]["structure"] > 0
+    for value in flattened(task.state()).values():
+        assert not isinstance(value, torch.Tensor) or value.isfinite().all()
+    assert task.learner.average.updates == STEPS - 2
+
+
+def test_skipped_updates_survive_an_interruption(tmp_path: Path) -> None:
+    """The count of those in a row too: it ends both trainings at the same step."""
+    whole = predictor_task()
+    assert run(whole, tmp_path / "whole", poisoned(2, 3)).steps
+    parts, stopped = predictor_task(), poisoned(2, 3)
+
+    def stopping(step: int) -> Generator[Batch, None, None]:
+        for number, given in enumerate(stopped(step), start=step):
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield given
+
+    with pytest.raises(Interrupted):
+        run(predictor_task(), tmp_path / "parts", stopping)
+    saved = torch.load(tmp_path / "parts/step-000000003.pt")
+    assert (saved["skipped"], saved["in_a_row"]) == (0, 1)
+    run(parts, tmp_path / "parts", poisoned(2, 3))
+    assert_equal_states(whole.state(), parts.state())
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "rap"])
+def test_a_discriminator_is_not_poisoned_either(kind: str, tmp_path: Path) -> None:
+    """Its own gradient is infinite at one step, that of the network is not."""
+    task: Any = TASKS[kind]()
+    gradients = iter([1.0] * 4 + [float("inf")] + [1.0] * STEPS)
+    weight = next(task.adversary.discriminator.parameters())
+    weight.register_hook(lambda gradient: gradient * next(gradients))
+    history = run(task, tmp_path)
+    assert sum(row["skipped_updates"] for row in history.steps) == 1
+    assert task.learner.average.updates == STEPS
+    for value in task.adversary.discriminator.parameters():
+        assert value.isfinite().all()
+
+
+def test_too_many_skipped_in_a_row_end_it_with_step_and_term(tmp_path: Path) -> None:
+    monitoring = {**MONITORING, "max_skipped_updates": 3}
+    with pytest.raises(UserError, match=r"step 6: structure is nan, and 3 updates in a row"):
+        run(predictor_task(), tmp_path, poisoned(1, 2, 4, 5, 6), monitoring)
+    assert len(list(tmp_path.glob("step-*.pt"))) == 2, "checkpoints before it stay"
+
+
+def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
+    run(predictor_task(), tmp_path, monitoring={**MONITORING, "keep_every": 2})
+    found = sorted(int(path.stem.removeprefix("step-")) for path in tmp_path.glob("*.pt"))
+    assert found == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(("steps", "ends"), [(5, 6), (6, 6)])
+def test_fewer_steps_than_the_checkpoint_has_end_it_with_whole_curves(
+    steps: int, ends: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitoring = Monitoring.model_validate({**MONITORING, "checkpoint_every": 6})
+
+    def dying(step: int) -> Generator[Batch, None, None]:
+        for number in range(step, 7):
+            yield batch(number)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(predictor_task(), tmp_path, dying, monitoring.model_dump())
+    task = predictor_task()
+    history = train(
+        task, title="test", steps=steps, batches=batches, monitoring=monitoring, folder=tmp_path
+    )
+    assert history.validation[-1]["step"] == history.steps[-1]["step"] == ends
+    assert ("ends here, as 5 steps" in capsys.readouterr().out) == (steps == 5)
+    assert task.learner.average.updates == ends
+
+
+def test_a_checkpoint_of_other_code_is_one_line(tmp_path: Path) -> None:
+    run(predictor_task(), tmp_path)
+    for path in tmp_path.glob("*.pt"):
+        saved = torch.load(path)
+        del saved["task"]["usage"]
+        torch.save(saved, path)
+    with pytest.raises(UserError, match=r"checkpoint of step 8 does not fit .*'usage'"):
+        run(predictor_task(), tmp_path)
+
+
+def test_changes_are_recorded_with_their_step(tmp_path: Path) -> None:
+    def stop(step: int) -> Generator[Batch, None, None]:
+        for number in range(step, step + 2):
+            if number == step + 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch(number)
+
+    for number in range(3):
+        record = TrainingRecord({"rate": number, "same": 1}, code={"a.py": str(number // 2)})
+        with pytest.raises(Interrupted):
+            train(
+                predictor_task(),
+                title="test",
+                steps=STEPS,
+                batches=stop,
+                monitoring=Monitoring.model_validate(MONITORING),
+                folder=tmp_path,
+                record=record,
+            )
+    assert record.changes == [
+        {"step": 2, "params": {"rate": [0, 1]}, "code": []},
+        {"step": 4, "params": {"rate": [1, 2]}, "code": ["a.py"]},
+    ]
 
 
 @pytest.mark.slow

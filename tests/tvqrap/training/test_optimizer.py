@@ -37,9 +37,22 @@ def test_a_long_gradient_is_clipped_and_its_own_length_reported() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     optimiser = torch.optim.SGD([parameter], lr=1.0)
     parameter.grad = torch.tensor([3.0, 4.0])
-    assert apply_gradients(optimiser, 1.0, ALONE).item() == pytest.approx(5)
+    norm, applied = apply_gradients(optimiser, 1.0, ALONE)
+    assert norm.item() == pytest.approx(5) and applied
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.6, -0.8]))
     assert parameter.grad is None
+
+
+@pytest.mark.parametrize(("gradient", "term"), [(float("inf"), 1.0), (1.0, float("nan"))])
+def test_a_gradient_or_term_that_is_not_finite_changes_nothing(
+    gradient: float, term: float
+) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    parameter.grad = torch.tensor([gradient, 1.0])
+    _, applied = apply_gradients(optimiser, 1.0, ALONE, [torch.tensor(term)])
+    assert not applied and parameter.grad is None
+    assert parameter.tolist() == [1, 1]
 
 
 def test_adam_takes_the_settings_and_leaves_out_what_is_frozen() -> None:
