@@ -5,6 +5,7 @@ from math import ceil
 
 from pipeline.inspection.estimates import Footprint, footprint
 from pipeline.loading.order import BLOCK_SHARDS
+from pipeline.loading.reader import SHARDS_AHEAD
 from stages.params import Params
 from tvqrap.cost.flops import (
     StepCost,
@@ -92,7 +93,7 @@ def plan(params: Params) -> Plan:
     ) -> Training:
         crops = pairs.sets[name].samples
         shards = ceil(crops / pairs.shard_size)
-        held = round(read * min(1, BLOCK_SHARDS / shards))
+        held = round(read * min(1, (BLOCK_SHARDS + SHARDS_AHEAD) / shards))
         return Training(stage, name, sides[name], batch, steps, crops, gan_from, step, held)
 
     first, last = params.tokenizer, params.rap

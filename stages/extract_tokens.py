@@ -28,7 +28,8 @@ def extract_tokens(stage: Stage) -> None:
     settings = stage.params.tokens
     manifests = {folder.name: Manifest.load(folder) for folder in sets_in(PAIRS)}
     total = sum(manifest.samples for manifest in manifests.values())
-    work = stage.work(settings.storage)
+    work, earlier = stage.work(settings.storage), stage.earlier_runs(settings.storage)
+    taken_over: list[int] = []
     quarantine = stage.outlasting("quarantine", settings.storage)
     curves = stage.scratch / "curves"
     executor = chosen_executor("ray")
@@ -49,14 +50,17 @@ def extract_tokens(stage: Stage) -> None:
                     quarantine=quarantine,
                     logs=stage.outlasting("logs", settings.storage),
                     tables=curves,
+                    earlier=earlier,
                     on_shard=advance,
+                    on_taken_over=taken_over.append,
                 )
             except ShardsFailed as error:
                 failures.append(str(error))
                 continue
             stage.refer_to(manifest, work)
             print(
-                f"{name}: {manifest.samples} samples, codes used "
+                f"{name}: {manifest.samples} samples in {len(manifest.shards)} shards, "
+                f"{taken_over[-1]} of them made by earlier runs; codes used "
                 f"{manifest.extra['codes_used']:.1%}, perplexity "
                 f"{manifest.extra['code_perplexity']:.1f}",
                 flush=True,
@@ -72,6 +76,7 @@ def extract_tokens(stage: Stage) -> None:
         (curves / name).mkdir(parents=True, exist_ok=True)  # sets of one shard have no drift
         publish(curves / name, CURVES / name)
     publish_sets([stage.scratch / name for name in manifests], TOKENS, {})
+    stage.keep_sets(settings.storage)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
 from stages.runner.publish import publish_sets
-from stages.runner.stage import Stage, run_stage
+from stages.runner.stage import SCRATCH, Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs")
+SCANS = SCRATCH / "scans"
 
 
 def make_pairs(stage: Stage) -> None:
@@ -27,7 +28,10 @@ def make_pairs(stage: Stage) -> None:
 def _make_pairs(stage: Stage, executor: Executor) -> None:
     data, pairs = stage.params.data, stage.params.pairs
     teacher = teacher_of(pairs)
-    scan = scan_photos(data, executor=executor.kind, workers=executor.count)
+    earlier = stage.earlier_runs(pairs.storage)
+    scan = scan_photos(
+        data, executor=executor.kind, workers=executor.count, kept=SCANS, code=earlier.code
+    )
     print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
     if scan.passed_over:
         print(f"{data.photos}: {scan.passed_over}")
@@ -49,6 +53,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
     check_counts(pairs, scan)
     work = stage.work(pairs.storage)
     manifests = []
+    taken_over: list[int] = []
     total = sum(chosen.samples for chosen in pairs.sets.values())
     with progress("make_pairs", total=total, unit="crop") as advance:
         for name in pairs.sets:
@@ -62,17 +67,20 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
                 workers=executor.count,
                 teacher=teacher,
                 logs=stage.outlasting("logs", pairs.storage),
+                earlier=earlier,
                 advance=advance,
+                on_taken_over=taken_over.append,
             )
             manifests.append(manifest)
             stage.refer_to(manifest, work)
             print(
                 f"{name}: {manifest.samples} crops of {manifest.extra['photographs']} photographs "
-                f"in {len(manifest.shards)} shards",
+                f"in {len(manifest.shards)} shards, {taken_over[-1]} of them made by earlier runs",
                 flush=True,
             )
     folders = [stage.scratch / name for name in pairs.sets]
     publish_sets(folders, PAIRS, {SETS: pair_sets_text(manifests)})
+    stage.keep_sets(pairs.storage)
 
 
 def _list(title: str, lines: Sequence[str]) -> None:

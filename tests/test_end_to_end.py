@@ -153,7 +153,7 @@ def test_interrupted_it_goes_on_to_the_same_bytes(
     """dvc is ended in the middle of a stage, again and again; the next `dvc repro` goes on."""
     checkout = make_checkout(tmp_path)
     wait_for = [
-        ".scratch/make_pairs-*/rows/train/*",
+        ".scratch/make_pairs-*/rows/train/*.json",
         ".scratch/train_tokenizer-*/step-*.pt",
         ".scratch/train_predictor-*/step-*.pt",
     ]

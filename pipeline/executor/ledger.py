@@ -1,22 +1,26 @@
-"""The ledger of a set in the making, so that a run that was stopped resumes with whole shards.
+"""The ledger of a set in the making, so that no finished shard is made again.
 
 `rows/SET/NAME.json` holds the record of each finished shard, a line of JSON and the line's SHA-256.
-A record counts only if it and its shard are intact and its plan is the one of this run. The driver
-alone writes the ledger.
+`rows/SET/code` holds the digest of the code that made them. A record counts only if it and its
+shard are intact, and plan and code are those of this run. Shards of earlier runs in other folders
+count as well: the set gets a link or copy. The driver alone writes the ledger.
 """
 
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
+from pipeline.executor.prefetch import in_threads
 from pipeline.shards.manifest import MANIFEST, ShardRow, is_intact
 from pipeline.storage.location import (
     Location,
     StorageError,
+    copy_file,
     file_sizes,
     make_folder,
     remove,
@@ -45,39 +49,66 @@ class Finished(Protocol):
 
 Shard = TypeVar("Shard", bound=Finished)
 
+_CODE = "code"
+_READING_THREADS = 8
+
+
+@dataclass(frozen=True)
+class EarlierRuns:
+    """Where earlier runs left finished shards, and the code that theirs must have been."""
+
+    code: str = ""
+    """Digest of the code that decides shards: that of this run."""
+    folders: tuple[Location, ...] = ()
+    """Working folders: each holds sets, and their records in `rows`."""
+
 
 class Ledger(Generic[Shard]):
     """Records of the finished shards of one set, by shard name."""
 
     def __init__(
-        self, out: Location, rows: Location, plans: Mapping[str, str], form: type[Shard]
+        self,
+        work: Location,
+        name: str,
+        plans: Mapping[str, str],
+        form: type[Shard],
+        earlier: EarlierRuns = EarlierRuns(),  # frozen
+        take: Callable[[Shard], bool] = lambda shard: True,
     ) -> None:
-        """Reads the records in the folder `rows` and sweeps all that does not count.
+        """Reads the records of the set `work/name`, and sweeps all that does not count.
 
-        `plans` has the plan of each shard of the set `out`, in order. `form` is the dataclass of a
-        record.
+        `plans` has the plan of each shard of the set, in order. `form` is the dataclass of a
+        record. Missing shards are taken over from `earlier` runs where `take` agrees.
         """
-        self.out = out
+        self.out = work / name
         self.done: dict[str, Shard] = {}
-        self._rows = rows
+        self.taken_over = 0
+        """Shards that were taken over from other folders."""
+        self._rows = work / "rows" / name
         self._plans = plans
         self._form = TypeAdapter(form)
         self._machine: object | None = None
-        for folder in (out, rows):
+        for folder in (self.out, self._rows):
             make_folder(folder)
-        sizes = file_sizes(out)
         machines: list[object] = []
-        for name, plan in plans.items():
-            shard = self._recorded(name)
-            if shard is None or (shard.row.name, shard.row.plan) != (name, plan):
-                continue
-            # A run that was killed can leave shards of two kinds of machines. The first one's stay.
-            if is_intact(out / name, shard.row, sizes) and shard.machine in (
-                machines or [shard.machine]
-            ):
-                machines = [shard.machine]
-                self.done[name] = shard
+        if _text(self._rows / _CODE) == earlier.code:
+            sizes = file_sizes(self.out)
+            for shard_name, plan in plans.items():
+                shard = self._recorded(self._rows / f"{shard_name}.json")
+                if shard is None or (shard.row.name, shard.row.plan) != (shard_name, plan):
+                    continue
+                # A run that was killed can leave shards of two kinds of machines. The first one's
+                # stay.
+                if is_intact(self.out / shard_name, shard.row, sizes) and shard.machine in (
+                    machines or [shard.machine]
+                ):
+                    machines = [shard.machine]
+                    self.done[shard_name] = shard
         self.sweep()
+        write_text(self._rows / _CODE, earlier.code)
+        for folder in earlier.folders:
+            if self.missing and _text(folder / "rows" / name / _CODE) == earlier.code:
+                self._take_over(folder / name, folder / "rows" / name, take)
 
     @property
     def missing(self) -> list[str]:
@@ -95,9 +126,7 @@ class Ledger(Generic[Shard]):
         Raises UserError where another kind of machine made it than the others of this run.
         """
         self._check_machine(shard)
-        text = self._form.dump_json(shard).decode()
-        write_text(self._rows / f"{shard.row.name}.json", f"{text}\n{_digest(text)}\n")
-        self.done[shard.row.name] = shard
+        self._record(shard)
 
     def sweep(self) -> None:
         """Removes the files of writers that died and of other plans.
@@ -107,14 +136,40 @@ class Ledger(Generic[Shard]):
         _remove_others(self.out, self.done)
         _remove_others(self._rows, {f"{name}.json": None for name in self.done})
 
-    def _recorded(self, name: str) -> Shard | None:
+    def _record(self, shard: Shard) -> None:
+        text = self._form.dump_json(shard).decode()
+        write_text(self._rows / f"{shard.row.name}.json", f"{text}\n{_digest(text)}\n")
+        self.done[shard.row.name] = shard
+
+    def _recorded(self, path: Location) -> Shard | None:
         try:
-            text, digest, *_ = (self._rows / f"{name}.json").read_bytes().decode().split("\n")
+            text, digest, *_ = path.read_bytes().decode().split("\n")
             return self._form.validate_json(text) if _digest(text) == digest else None
         except StorageError:
             raise
         except (OSError, ValueError):
             return None
+
+    def _take_over(self, out: Location, rows: Location, take: Callable[[Shard], bool]) -> None:
+        """Takes shards of the set `out` of an earlier run, whose records are in `rows`."""
+        wanted = {self._plans[name]: name for name in self.missing}
+        sizes = file_sizes(out)
+        paths = [rows / name for name in file_sizes(rows) if name.endswith(".json")]
+        for shard in in_threads(self._recorded, paths, _READING_THREADS):
+            if shard is None or shard.row.plan not in wanted or not take(shard):
+                continue
+            if self.done and shard.machine != next(iter(self.done.values())).machine:
+                continue
+            try:
+                if not is_intact(out / shard.row.name, shard.row, sizes):
+                    continue
+                name = wanted.pop(shard.row.plan)
+                copy_file(out / shard.row.name, self.out / name)
+            except FileNotFoundError:  # its run removes it just now
+                continue
+            renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
+            self._record(renamed)
+            self.taken_over += 1
 
     def _check_machine(self, shard: Shard) -> None:
         """Drops an earlier run's shards where the first of this run shows another machine."""
@@ -138,6 +193,14 @@ class Ledger(Generic[Shard]):
                 f"{self._machine}; expected workers of one kind, because another kind may give "
                 "other bytes"
             )
+
+
+def _text(path: Location) -> str | None:
+    """The text of a file; None where there is none."""
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def _digest(text: str) -> str:

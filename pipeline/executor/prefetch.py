@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -54,7 +54,9 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
         thread.join()
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def in_threads(
+    function: Callable[[T], R], items: Iterable[T], threads: int
+) -> Generator[R, None, None]:
     """`function` of each item, in the order of the items, computed by several threads.
 
     Takes up to two items per thread before their results are asked for.

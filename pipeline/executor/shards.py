@@ -1,8 +1,9 @@
 """Runs the workers that make the missing shards of a set."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from pipeline.executor.ledger import Ledger, Shard
 from pipeline.executor.outcome import Attempt
@@ -58,7 +59,7 @@ def make_missing(
         with run_log(logs) as log:
             failures = run_tasks(
                 worker,
-                [tasks[name] for name in names],
+                _Chosen(tasks, names),
                 executor=executor,
                 workers=workers,
                 on_result=lambda index, shard: keep(shard),
@@ -70,6 +71,26 @@ def make_missing(
             raise ShardsFailed(f"{what}: {log.failed(failures, names, len(tasks))}")
     # Workers that died in this run leave files too, whose shards another worker has made since.
     ledger.sweep()
+
+
+@dataclass(frozen=True)
+class _Chosen(Sequence[Task]):
+    """Tasks in the order of their names; each is looked up as a worker gets it."""
+
+    tasks: Mapping[str, Task]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Task]: ...
+    def __getitem__(self, index: int | slice) -> Task | Sequence[Task]:
+        if isinstance(index, slice):
+            return _Chosen(self.tasks, self.names[index])
+        return self.tasks[self.names[index]]
 
 
 def _log_attempt(log: RunLog, names: Sequence[str], attempt: Attempt) -> None:

@@ -2,12 +2,14 @@
 
 The stream of samples is endless: epoch after epoch, each in its own order, and each sample once an
 epoch. Within an epoch the shards are shuffled and read in blocks, and the samples are shuffled
-within each block, so that storage sees whole files in sequence. Any step of any batch size maps to
-a position in the stream. Workers that train together share each batch: together they see the
-batches that one worker alone would see. Each reads every shard and decodes its own samples.
+within each block, so that storage sees whole files. The next block is read while this one is used.
+Any step of any batch size maps to a position in the stream. Workers that train together share each
+batch: together they see the batches that one worker alone would see. Each reads every shard, and
+keeps and decodes its own samples.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +20,7 @@ import torch
 from pipeline.executor.prefetch import in_threads, prefetch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.order import epoch_order, variant_of
+from pipeline.loading.reader import Position, ShardReader
 from pipeline.shards.codec import decode_codes, decode_png, decode_structure
 from pipeline.shards.tar import Sample
 from tvqrap.runtime.errors import UserError
@@ -27,16 +30,6 @@ BATCHES_AHEAD = 3
 """Batches that are decoded before the training asks for them."""
 
 DECODING_THREADS = 2
-
-
-@dataclass(frozen=True)
-class _Position:
-    """A sample in an epoch."""
-
-    epoch: int
-    shard: int
-    index: int
-    """In the shard, dropped samples left out."""
 
 
 class Loader:
@@ -61,8 +54,7 @@ class Loader:
         self.seed = seed
         self.batch_size = batch_size
         self.part = part
-        self._in_memory: dict[int, list[Sample]] = {}
-        self._checked: set[int] = set()
+        self._reader = ShardReader(dataset)
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """Endless batches from step `step` on, decoded ahead by background threads."""
@@ -70,52 +62,44 @@ class Loader:
 
     def all(self, limit: int | None = None) -> list[Batch]:
         """The first `limit` samples (none: all) in stored order with LR variant 0, as batches."""
-        positions = [
-            _Position(0, shard, index)
-            for shard, count in enumerate(self.dataset.counts)
-            for index in range(count)
-        ][:limit]
-        decoded = [self._decode(at, self._sample(at), variant=0) for at in positions]
-        self._in_memory.clear()
+        decoded = list(islice(self._stored(), limit))
         return [
             _batch(decoded[start : start + self.batch_size])
             for start in range(0, len(decoded), self.batch_size)
         ]
 
-    def _batches(self, step: int) -> Iterator[Batch]:
-        positions = self._positions(step * self.batch_size)
-        own = islice(positions, self.part.index, None, self.part.of)
-        samples = ((at, self._sample(at)) for at in own)
-        decoded = in_threads(lambda each: self._decode(*each), samples, DECODING_THREADS)
-        while True:
-            yield _batch(list(islice(decoded, self.batch_size // self.part.of)))
+    def _stored(self) -> Iterator["_Decoded"]:
+        for shard in range(len(self.dataset.shards)):
+            for index, sample in enumerate(self._reader.read(shard)):
+                yield self._decode(Position(0, shard, index), sample, variant=0)
 
-    def _positions(self, seen: int) -> Iterator[_Position]:
-        """The endless stream after its first `seen` samples."""
-        epoch, skip = divmod(seen, self.dataset.samples)
+    def _batches(self, step: int) -> Generator[Batch, None, None]:
+        blocks = self._blocks(step * self.batch_size)
+        with (
+            closing(self._reader.stream(blocks, self.part.of)) as samples,
+            closing(
+                in_threads(lambda each: self._decode(*each), samples, DECODING_THREADS)
+            ) as decoded,
+        ):
+            while True:
+                yield _batch(list(islice(decoded, self.batch_size // self.part.of)))
+
+    def _blocks(self, seen: int) -> Iterator[list[Position]]:
+        """This worker's positions in the endless stream after its first `seen` samples."""
+        epoch = seen // self.dataset.samples
         while True:
+            number = epoch * self.dataset.samples
             for block in epoch_order(self.dataset.counts, self.seed, epoch):
-                if skip >= len(block):
-                    skip -= len(block)
-                    continue
-                needed = {shard for shard, _ in block}
-                self._in_memory = {
-                    shard: samples for shard, samples in self._in_memory.items() if shard in needed
-                }
-                for shard, index in block[skip:]:
-                    yield _Position(epoch, shard, index)
-                skip = 0
+                if number + len(block) > seen:
+                    yield [
+                        Position(epoch, shard, index)
+                        for n, (shard, index) in enumerate(block, number)
+                        if n >= seen and n % self.part.of == self.part.index
+                    ]
+                number += len(block)
             epoch += 1
 
-    def _sample(self, at: _Position) -> Sample:
-        if at.shard not in self._in_memory:
-            # Only at the first read: a hash at every epoch would double the reading.
-            check = at.shard not in self._checked
-            self._in_memory[at.shard] = self.dataset.read(at.shard, check_hash=check)
-            self._checked.add(at.shard)
-        return self._in_memory[at.shard][at.index]
-
-    def _decode(self, at: _Position, sample: Sample, variant: int | None = None) -> "_Decoded":
+    def _decode(self, at: Position, sample: Sample, variant: int | None = None) -> "_Decoded":
         if variant is None:
             variants = self.dataset.variants
             variant = variant_of(self.seed, at.epoch, at.shard, at.index, variants)

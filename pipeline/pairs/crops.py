@@ -15,6 +15,7 @@ from itertools import permutations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.config import CropMode
@@ -42,6 +43,27 @@ def capacity(mode: CropMode, width: int, height: int, size: int) -> int | None:
     if min(width, height) < size:
         return 0
     return _reduced_long_side(width, height, size) - size + 1 if mode == "centre" else None
+
+
+NO_LIMIT = np.iinfo(np.int64).max
+
+
+def capacities(
+    mode: CropMode, widths: NDArray[np.int32], heights: NDArray[np.int32], size: int
+) -> NDArray[np.int64]:
+    """`capacity` of many photographs, int64 (N); `NO_LIMIT` for no limit."""
+    short = np.minimum(widths, heights).astype(np.int64)
+    found = np.full(len(short), NO_LIMIT)
+    if mode == "full":
+        return found
+    if mode == "centre":
+        long = np.maximum(widths, heights).astype(np.int64)
+        whole, rest = np.divmod(long * size, short)
+        # Half to even, as `round` does with the fraction.
+        up = (2 * rest > short) | ((2 * rest == short) & (whole % 2 == 1))
+        found = whole + up - size + 1
+    found[short < size] = 0
+    return found
 
 
 def plan_crop(

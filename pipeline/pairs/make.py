@@ -4,21 +4,24 @@ Every choice depends on the seed and on names alone (set, photograph, crop, vari
 same bytes whatever the number, kind or order of the workers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.config import DataSettings, PairsSettings
-from pipeline.executor.ledger import Ledger
+from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
-from pipeline.pairs.crops import capacity
-from pipeline.pairs.plan import PlannedSample, crop_counts, plan_samples
-from pipeline.pairs.shard import PairMaker, PairShard, PairShardTask
-from pipeline.shards.manifest import Manifest, Skipped, shard_name
-from pipeline.sources.scan import PhotoScan, ScannedPhoto
-from pipeline.sources.splits import split_photos
+from pipeline.pairs.crops import capacities
+from pipeline.pairs.plan import crop_counts, plan_set
+from pipeline.pairs.shard import PairMaker, PairShard
+from pipeline.shards.manifest import Manifest, Skipped
+from pipeline.sources.scan import PhotoScan
+from pipeline.sources.scanned import ScannedPhotos
 from pipeline.storage.lease import only_driver
 from pipeline.storage.location import Location, resolved
 from pipeline.teacher import Teacher
@@ -35,15 +38,18 @@ def make_set(
     workers: int,
     teacher: Teacher | None = None,
     logs: Location | None = None,
+    earlier: EarlierRuns = EarlierRuns(),  # noqa: B008  # frozen
     advance: Callable[[int], None] = lambda count: None,
+    on_taken_over: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
     """Make the set `name` in `work/name/`, shards and manifest, and return the manifest.
 
     `work` is a folder or a URL. `work/rows/name/` keeps a record of each finished shard: a later
     call with the same settings and photographs makes the missing shards alone, and leaves the same
-    bytes. `teacher` is needed by a set whose target is not the photograph alone.
-    `logs/name` (`work/logs/name` if not given) gets a log of each run. `advance` hears the number
-    of samples in each shard as it is finished or found finished.
+    bytes. Shards that `earlier` runs finished in other folders are taken over where plan and code
+    are the same; `on_taken_over` hears their number. `teacher` is needed by a set whose target is
+    not the photograph alone. `logs/name` (`work/logs/name` if not given) gets a log of each run.
+    `advance` hears the number of samples in each shard as it is finished or found finished.
     UserError where the photographs do not give enough crops, where shards fail, where another
     driver works on the set, where a worker sees other photographs or other storage, or where
     workers are of two kinds.
@@ -52,12 +58,19 @@ def make_set(
     out = work / name
     with only_driver(out, f"make_pairs into {out}") as check:
         chosen, small = _fitting(name, pairs, scan)
-        samples = plan_samples(name, pairs.seed, pairs.sets[name], chosen)
-        names = [entry.photo.name for entry in chosen]
-        maker = _maker(name, pairs, data, teacher, names, out)
-        tasks = _tasks(samples, pairs.shard_size)
-        plans = {task.name: maker.plan(task) for task in tasks.values()}
-        ledger = Ledger(out, work / "rows" / name, plans, PairShard)
+        maker = _maker(name, pairs, data, teacher, scan.usable, chosen, out)
+        tasks = plan_set(
+            name,
+            pairs.seed,
+            pairs.sets[name],
+            scan.usable,
+            chosen,
+            pairs.shard_size,
+            maker.decisive,
+        )
+        plans = {shard: tasks.plan(shard) for shard in tasks}
+        ledger = Ledger(work, name, plans, PairShard, earlier)
+        on_taken_over(ledger.taken_over)
         make_missing(
             ledger,
             maker,
@@ -67,7 +80,7 @@ def make_set(
             executor=executor,
             workers=workers,
             check=check,
-            on_shard=lambda shard: advance(len(tasks[shard].samples)),
+            on_shard=lambda shard: advance(tasks.size(shard)),
         )
         manifest = Manifest(
             kind="pairs",
@@ -76,7 +89,7 @@ def make_set(
             shards=tuple(shard.row for shard in ledger.shards),
             skipped=tuple(sorted((*scan.skipped, *small), key=lambda entry: entry.name)),
             extra={
-                "photographs": len({sample.photo for sample in samples}),
+                "photographs": tasks.photographs,
                 "near_duplicates": [list(entry) for entry in scan.near_duplicates(pairs)],
                 "machine": asdict(ledger.shards[0].machine),
             },
@@ -89,7 +102,7 @@ def make_set(
 def check_counts(pairs: PairsSettings, scan: PhotoScan) -> None:
     """Raises UserError for the first set for which the photographs do not give enough crops."""
     for name, settings in pairs.sets.items():
-        crop_counts(name, settings, _fitting(name, pairs, scan)[0])
+        crop_counts(name, settings, scan.usable, _fitting(name, pairs, scan)[0])
 
 
 def _maker(
@@ -97,11 +110,13 @@ def _maker(
     pairs: PairsSettings,
     data: DataSettings,
     teacher: Teacher | None,
-    photos: Sequence[str],
+    photos: ScannedPhotos,
+    chosen: NDArray[np.int64],
     out: Location,
 ) -> PairMaker:
-    """The maker of a set's shards in the folder `out`, from the photographs of these names."""
+    """The maker of a set's shards in the folder `out`, from the chosen photographs."""
     settings = pairs.sets[name]
+    some = chosen[:: max(1, len(chosen) // 64)].tolist()  # more than the proof takes
     return PairMaker(
         name=name,
         seed=pairs.seed,
@@ -110,41 +125,34 @@ def _maker(
         degradations={preset: pairs.degradations[preset] for preset in settings.presets},
         teacher=None if settings.target == "photo" else teacher,
         out=out,
-        photos=FilesProof.of(Path(data.photos).resolve(), photos),
+        photos=FilesProof.of(
+            Path(data.photos).resolve(), [photos.names[number] for number in some]
+        ),
         storage=WrittenProof.beside(out),
     )
 
 
 def _fitting(
     name: str, pairs: PairsSettings, scan: PhotoScan
-) -> tuple[list[ScannedPhoto], list[Skipped]]:
-    """Photographs of the set's split that have crops for it, and those that are too small."""
-    settings = pairs.sets[name]
-    keys = [entry.photo.key for entry in scan.usable]
-    split = set(split_photos(keys, pairs.splits, pairs.split_seed)[settings.split])
-    chosen, small = [], []
-    for entry in scan.usable:
-        if entry.photo.key not in split:
-            continue
-        if capacity(settings.crop_mode, entry.width, entry.height, settings.size) != 0:
-            chosen.append(entry)
-        else:
-            reason = (
-                f"{entry.width}x{entry.height} pixels, too small for {settings.crop_mode} "
-                f"{settings.size}"
-            )
-            small.append(Skipped(entry.photo.name, reason))
-    return chosen, small
-
-
-def _tasks(samples: Sequence[PlannedSample], shard_size: int) -> dict[str, PairShardTask]:
-    """The shards of a set by name, each with its samples."""
-    starts = range(0, len(samples), shard_size)
-    tasks = (
-        PairShardTask(shard_name(shard), tuple(samples[start : start + shard_size]))
-        for shard, start in enumerate(starts)
+) -> tuple[NDArray[np.int64], list[Skipped]]:
+    """Numbers of the split's photographs that have crops for the set; those that are too small."""
+    settings, photos = pairs.sets[name], scan.usable
+    of_split = scan.splits(pairs)[settings.split]
+    fits = (
+        capacities(
+            settings.crop_mode, photos.widths[of_split], photos.heights[of_split], settings.size
+        )
+        > 0
     )
-    return {task.name: task for task in tasks}
+    small = [
+        Skipped(
+            photos.names[number],
+            f"{photos.widths[number]}x{photos.heights[number]} pixels, too small for "
+            f"{settings.crop_mode} {settings.size}",
+        )
+        for number in of_split[~fits].tolist()
+    ]
+    return of_split[fits], small
 
 
 def _params(maker: PairMaker, pairs: PairsSettings) -> dict[str, object]:

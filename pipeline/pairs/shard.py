@@ -1,10 +1,9 @@
 """One shard of pairs, as a worker makes it: photographs decoded, cut, degraded, encoded."""
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pipeline.config import DataSettings, DegradationSettings, SetSettings
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
 from pipeline.pairs.crops import cut
 from pipeline.pairs.degradation import degrade, draw_preset
-from pipeline.pairs.plan import PlannedSample
+from pipeline.pairs.plan import PairShardTask, PlannedSample
 from pipeline.pairs.toolchain import Toolchain
 from pipeline.rng import random_stream
 from pipeline.shards.codec import encode_png
@@ -29,14 +28,6 @@ from tvqrap.runtime.errors import UserError
 
 DECODED_BYTES = 256 * 2**20
 """Decoded photographs that a worker keeps from one shard to the next."""
-
-
-@dataclass(frozen=True)
-class PairShardTask:
-    """A shard that is to be made."""
-
-    name: str
-    samples: tuple[PlannedSample, ...]
 
 
 @document(frozen=True, config=STRICT)
@@ -66,18 +57,20 @@ class PairMaker:
     storage: WrittenProof
     """Proves that workers write where the driver does."""
 
-    def plan(self, task: PairShardTask) -> str:
-        """SHA-256 (hex) over all that decides a shard's bytes, code and machine aside."""
-        decisive = (
-            SCHEMA,
-            self.name,
-            self.seed,
-            self.settings.model_dump_json(),
-            [[name, chosen.model_dump_json()] for name, chosen in self.degradations.items()],
-            self.teacher and self.teacher.fingerprint,
-            [asdict(sample) for sample in task.samples],
+    @property
+    def decisive(self) -> str:
+        """What decides the bytes of every shard, beside its samples, code and machine."""
+        return repr(
+            (
+                SCHEMA,
+                self.name,
+                self.seed,
+                # The count and the split decide which samples there are, not what they are.
+                self.settings.model_dump_json(exclude={"count", "split"}),
+                [[name, chosen.model_dump_json()] for name, chosen in self.degradations.items()],
+                self.teacher and self.teacher.fingerprint,
+            )
         )
-        return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     def __call__(self) -> Callable[[PairShardTask], PairShard]:
         """Checks the storage and loads the teacher, once per worker."""
@@ -97,19 +90,20 @@ class PairMaker:
     ) -> PairShard:
         made: dict[str, Sample] = {}
         for planned in sorted(task.samples, key=lambda sample: sample.key):
-            pixels = photos.pixels(planned.photo, planned.sha256)
+            pixels = photos.pixels(planned.entry.photo, planned.entry.sha256)
             made[planned.key] = self._sample(planned, pixels, teach)
         row = write_shard(self.out / task.name, (made[planned.key] for planned in task.samples))
-        return PairShard(replace(row, plan=self.plan(task)), toolchain)
+        return PairShard(replace(row, plan=task.plan), toolchain)
 
     def _sample(self, planned: PlannedSample, photo: np.ndarray, teach: Teach | None) -> Sample:
         settings = self.settings
-        hr = cut(photo, settings.crop_mode, settings.size, planned.crop)
+        crop = planned.crop(self.name, self.seed, settings)
+        hr = cut(photo, settings.crop_mode, settings.size, crop)
         members = {"hr.png": encode_png(hr)}
         records: list[Any] = []
         presets: list[str] = []
         for variant in range(settings.variants):
-            identity = (self.name, "degrade", planned.photo.key, planned.index, variant)
+            identity = (self.name, "degrade", planned.entry.photo.key, planned.index, variant)
             rng = random_stream(self.seed, *identity, *(["mirror"] if planned.mirror else []))
             preset = draw_preset(settings.presets, rng)
             degraded = degrade(hr, self.degradations[preset], rng)
@@ -120,12 +114,12 @@ class PairMaker:
                 member = "hr.png" if settings.target == "teacher" else f"teacher{variant}.png"
                 members[member] = encode_png(teach(degraded.image))
         about = {
-            "photo": planned.photo.name,
+            "photo": planned.entry.photo.name,
             "crop_mode": settings.crop_mode,
             "crop": planned.index,
-            "box": planned.box,
-            "flip": planned.crop.flip,
-            "channels": planned.crop.channels,
+            "box": planned.box(crop, settings),
+            "flip": crop.flip,
+            "channels": crop.channels,
             "degradations": records,
         }
         if len(settings.presets) > 1:

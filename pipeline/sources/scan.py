@@ -2,56 +2,78 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import DataSettings, PairsSettings
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import DataSettings, PairsSettings, SplitName
 from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.shared_storage import FilesProof
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.photos import Photo, UnusableError, decode, discover
+from pipeline.sources.scan_table import FileState, Scanned, ScanTable
+from pipeline.sources.scanned import ScannedPhoto, ScannedPhotos
 from pipeline.sources.splits import near_duplicates, perceptual_hash, split_photos
 from pipeline.storage.location import file_sha256
 from tvqrap.runtime.errors import UserError
 
+CHUNK = 64
+"""Photographs in a task of the scan, at most."""
+_LEAST_CHUNK = 4
 
-@dataclass(frozen=True)
-class ScannedPhoto:
-    """A usable photograph."""
-
-    photo: Photo
-    width: int
-    height: int
-    sha256: str
-    """SHA-256 (hex) of the file."""
-    hash: int
-    """Perceptual hash of 64 bits."""
+KEEP_SECONDS = 30.0
+"""How often a scan keeps its results for a run that resumes it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhotoScan:
     """The photographs of a folder, usable and not."""
 
-    usable: tuple[ScannedPhoto, ...]
+    usable: ScannedPhotos
     skipped: tuple[Skipped, ...]
     """Photographs that cannot be used."""
     passed_over: str = ""
     """Counts, by reason, of the folder's other files, in one line."""
+    _splits: dict[tuple[str, int], dict[SplitName, NDArray[np.int64]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def skipped_fraction(self) -> float:
         """Fraction of the photographs that cannot be used."""
         return len(self.skipped) / max(1, len(self.skipped) + len(self.usable))
 
+    def splits(self, pairs: PairsSettings) -> dict[SplitName, NDArray[np.int64]]:
+        """Numbers of the usable photographs of each split, in their order; computed once.
+
+        Photographs of equal files are in one split: that of the first of them by key.
+        """
+        asked = (pairs.splits.model_dump_json(), pairs.split_seed)
+        if asked not in self._splits:
+            _, first, content = np.unique(
+                self.usable.sha256.view("S32"), return_index=True, return_inverse=True
+            )
+            firsts = first[content]  # for each photograph the first of equal content
+            alone = np.unique(firsts)
+            keys = self.usable.keys
+            keys = keys if len(alone) == len(keys) else keys[alone]  # seldom a copy
+            chosen = split_photos(keys, pairs.splits, pairs.split_seed)
+            self._splits[asked] = {
+                name: np.flatnonzero(np.isin(firsts, alone[numbers]))
+                for name, numbers in chosen.items()
+            }
+        return self._splits[asked]
+
     def near_duplicates(self, pairs: PairsSettings) -> list[tuple[str, str, int]]:
         """Names of alike photographs in different splits, and the number of different hash bits."""
-        keys = {entry.photo.key: entry for entry in self.usable}
-        splits = split_photos(sorted(keys), pairs.splits, pairs.split_seed)
-        hashes = {key: entry.hash for key, entry in keys.items()}
+        names = self.usable.names
         return [
-            (keys[first].photo.name, keys[second].photo.name, distance)
-            for first, second, distance in near_duplicates(splits, hashes)
+            (names[first], names[second], distance)
+            for first, second, distance in near_duplicates(self.splits(pairs), self.usable.hashes)
         ]
 
 
@@ -60,36 +82,118 @@ def scan_photos(
     *,
     executor: ExecutorKind,
     workers: int,
+    kept: Path | None = None,
+    code: str = "",
     advance: Callable[[int], None] = lambda count: None,
 ) -> PhotoScan:
-    """Decodes every photograph once and finds the usable ones. UserError where there is none."""
+    """Decodes every photograph once and finds the usable ones. UserError where there is none.
+
+    With a folder `kept`, results are kept there from run to run: a photograph whose path, size and
+    modification time are unchanged is not read again. `code` is the digest of the code that
+    decodes; results of other code do not count.
+    """
     folder = Path(data.photos).resolve()
     found = discover(folder)
-    photos, skipped = found.photos, found.skipped
+    skipped = list(found.skipped)
     usable: list[ScannedPhoto] = []
 
-    def keep(index: int, result: ScannedPhoto | Skipped) -> None:
-        if isinstance(result, Skipped):
-            skipped.append(result)
+    def sort(photo: Photo, result: Scanned) -> None:
+        if result.reason is not None:
+            skipped.append(Skipped(photo.name, result.reason))
         else:
-            usable.append(result)
+            entry = (result.width, result.height, result.sha256, result.hash)
+            usable.append(ScannedPhoto(photo, *entry))
         advance(1)
 
-    proof = FilesProof.of(folder, [photo.name for photo in photos])
-    worker = functools.partial(_scanner, proof, data)
-    failures = run_tasks(worker, photos, executor=executor, workers=workers, on_result=keep)
-    # A photograph that kills its worker is skipped like any other.
-    skipped += [Skipped(photos[failure.index].name, failure.error) for failure in failures]
+    if kept is None:
+        failed = _decode_all(found.photos, data, executor, workers, sort)
+    else:
+        failed = _decode_new(
+            found.photos, data, executor, workers, ScanTable(kept, folder, data, code), sort
+        )
+    skipped += failed
     if not usable:
         reasons = counted_reasons(skipped) if skipped else "the folder holds no image"
         if found.passed_over:
             reasons += f"; {found.passed_over}"
         raise UserError(f"{data.photos}: found no usable photograph: {reasons}")
     return PhotoScan(
-        tuple(sorted(usable, key=lambda entry: entry.photo.key)),
+        ScannedPhotos.of(usable),
         tuple(sorted(skipped, key=lambda entry: entry.name)),
         found.passed_over,
     )
+
+
+def _decode_new(
+    photos: Sequence[Photo],
+    data: DataSettings,
+    executor: ExecutorKind,
+    workers: int,
+    table: ScanTable,
+    on_result: Callable[[Photo, Scanned], None],
+) -> list[Skipped]:
+    """Decodes the photographs that a table does not know, and adds them to it."""
+    folder = Path(data.photos).resolve()
+    unknown: dict[Photo, FileState] = {}
+    for photo in photos:
+        try:
+            state = FileState.of(folder / photo.name)
+        except OSError:
+            state = FileState(-1, -1)  # removed since: its reading says so
+        known = table.find(photo.name, state)
+        if known is None:
+            unknown[photo] = state
+        else:
+            on_result(photo, known)
+    fresh: dict[str, tuple[FileState, Scanned]] = {}
+    kept_at = time.monotonic()
+
+    def keep(photo: Photo, result: Scanned) -> None:
+        nonlocal kept_at
+        if result.sha256:  # else the file cannot be read now, which its state does not tell
+            fresh[photo.name] = unknown[photo], result
+        if time.monotonic() - kept_at > KEEP_SECONDS:
+            keep_fresh()
+            kept_at = time.monotonic()
+        on_result(photo, result)
+
+    def keep_fresh() -> None:
+        if fresh:
+            table.add_part(fresh)
+            fresh.clear()
+
+    try:
+        failed = _decode_all(list(unknown), data, executor, workers, keep)
+    finally:
+        keep_fresh()
+    table.finish(photo.name for photo in photos)
+    return failed
+
+
+def _decode_all(
+    photos: Sequence[Photo],
+    data: DataSettings,
+    executor: ExecutorKind,
+    workers: int,
+    on_result: Callable[[Photo, Scanned], None],
+) -> list[Skipped]:
+    """Decodes photographs in chunks; those that kill their worker are skipped, with the error."""
+    proof = FilesProof.of(Path(data.photos).resolve(), [photo.name for photo in photos])
+    worker = functools.partial(_scanner, proof, data)
+
+    def run(chunks: Sequence[Sequence[Photo]]) -> Mapping[int, str]:
+        def settle(index: int, results: Sequence[Scanned]) -> None:
+            for photo, result in zip(chunks[index], results, strict=True):
+                on_result(photo, result)
+
+        failures = run_tasks(worker, chunks, executor=executor, workers=workers, on_result=settle)
+        return {failure.index: failure.error for failure in failures}
+
+    size = min(CHUNK, max(_LEAST_CHUNK, len(photos) // (4 * workers)))
+    chunks = [photos[start : start + size] for start in range(0, len(photos), size)]
+    # One of a chunk that failed is at fault, so each is tried alone.
+    alone = [[photo] for index in run(chunks) for photo in chunks[index]]
+    return [Skipped(alone[index][0].name, error) for index, error in run(alone).items()]
 
 
 def counted_reasons(skipped: Sequence[Skipped]) -> str:
@@ -104,17 +208,25 @@ def counted_reasons(skipped: Sequence[Skipped]) -> str:
     return "; ".join(f"{len(group)} such as {group[0].name}: {group[0].reason}" for group in groups)
 
 
-def _scanner(proof: FilesProof, data: DataSettings) -> Callable[[Photo], ScannedPhoto | Skipped]:
+def _scanner(proof: FilesProof, data: DataSettings) -> Callable[[Sequence[Photo]], list[Scanned]]:
     proof.check()
     folder = proof.folder
 
-    def scan(photo: Photo) -> ScannedPhoto | Skipped:
+    def scan(photo: Photo) -> Scanned:
         try:
             image = decode(folder, photo, data)
         except UnusableError as error:
-            return Skipped(photo.name, str(error))
+            return Scanned(_readable(folder / photo.name), 0, 0, 0, str(error))
         sha256 = file_sha256(folder / photo.name)
         height, width = image.shape[:2]
-        return ScannedPhoto(photo, width, height, sha256, perceptual_hash(image))
+        return Scanned(sha256, width, height, perceptual_hash(image), None)
 
-    return scan
+    return lambda photos: [scan(photo) for photo in photos]
+
+
+def _readable(path: Path) -> str:
+    """SHA-256 (hex) of a file, empty where it cannot be read."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return ""

@@ -1,12 +1,15 @@
 """Photographs to splits, and near-duplicates across splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import combinations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import SplitName, SplitSettings
-from pipeline.rng import random_rank
+from pipeline.rng import random_order
+from pipeline.sources.scanned import decoded
 from tvqrap.runtime.errors import UserError
 
 NEAR = 10
@@ -14,9 +17,9 @@ NEAR = 10
 
 
 def split_photos(
-    keys: Sequence[str], settings: SplitSettings, seed: int
-) -> dict[SplitName, list[str]]:
-    """Assigns each photograph's key to one split, in a random order from (seed, key).
+    keys: NDArray[np.bytes_], settings: SplitSettings, seed: int
+) -> dict[SplitName, NDArray[np.int64]]:
+    """Numbers of the photographs of each split, sorted, in a random order from (seed, key).
 
     Counts follow the largest remainder; a split with a share above 0 gets at least one photograph.
     UserError where there are fewer photographs than such splits.
@@ -40,11 +43,11 @@ def split_photos(
         if counts[name] == 0:
             counts[max(declared, key=counts.__getitem__)] -= 1
             counts[name] = 1
-    order = sorted(keys, key=lambda key: random_rank(seed, "split", key))
-    result: dict[SplitName, list[str]] = {}
+    order = np.lexsort(random_order(seed, "split", names=decoded(keys, np.arange(len(keys)))))
+    result: dict[SplitName, NDArray[np.int64]] = {}
     start = 0
     for name, count in counts.items():
-        result[name] = sorted(order[start : start + count])
+        result[name] = np.sort(order[start : start + count])
         start += count
     return result
 
@@ -63,20 +66,60 @@ def perceptual_hash(image: np.ndarray) -> int:
 
 
 def near_duplicates(
-    splits: Mapping[SplitName, Sequence[str]], hashes: Mapping[str, int]
-) -> list[tuple[str, str, int]]:
-    """Pairs of keys in different splits with near hashes, and the number of different bits."""
-    names = list(splits)
-    bits = {
-        name: np.array([hashes[key] for key in keys], np.uint64) for name, keys in splits.items()
+    splits: Mapping[SplitName, NDArray[np.int64]], hashes: NDArray[np.uint64]
+) -> list[tuple[int, int, int]]:
+    """Pairs of photographs in different splits with near hashes: numbers, and different bits.
+
+    Of several photographs of a split with one hash, the first stands for all.
+    """
+    different = {
+        name: np.unique(hashes[numbers], return_index=True) for name, numbers in splits.items()
     }
     found = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            for key, value in zip(splits[second], bits[second], strict=True):
-                distances = np.bitwise_count(bits[first] ^ value)
-                found += [
-                    (splits[first][k], key, int(distances[k]))
-                    for k in np.flatnonzero(distances <= NEAR).tolist()
-                ]
+    for first, second in combinations(splits, 2):
+        (few, few_at), (many, many_at) = different[first], different[second]
+        swapped = len(few) > len(many)  # the smaller one is looked up in the other
+        pairs = near_hashes(many, few)[:, ::-1] if swapped else near_hashes(few, many)
+        distances = np.bitwise_count(few[pairs[:, 0]] ^ many[pairs[:, 1]])
+        numbers = (splits[first][few_at[pairs[:, 0]]], splits[second][many_at[pairs[:, 1]]])
+        found += list(zip(*(column.tolist() for column in (*numbers, distances)), strict=True))
     return sorted(found)
+
+
+_BANDS = 4
+_BAND_BITS = 64 // _BANDS
+_QUERIES = 8192
+"""Hashes that are looked up at once."""
+
+
+def near_hashes(queries: np.ndarray, indexed: np.ndarray) -> np.ndarray:
+    """Pairs of near hashes, int64 (N, 2): positions in `queries` and in `indexed`, both uint64.
+
+    Of four bands of 16 bits, near hashes differ by at most a quarter of `NEAR` bits in one. So each
+    band is looked up among the hashes sorted by it, with every such difference.
+    """
+    differences = np.arange(2**_BAND_BITS, dtype=np.uint64)
+    differences = differences[np.bitwise_count(differences) <= NEAR // _BANDS]
+    found = [np.empty((0, 2), np.int64)]
+    for band in range(_BANDS):
+        indexed_band = _band(indexed, band)
+        order = np.argsort(indexed_band, kind="stable")
+        starts = np.searchsorted(indexed_band[order], np.arange(2**_BAND_BITS + 1))
+        for start in range(0, len(queries), _QUERIES):
+            part = queries[start : start + _QUERIES]
+            values = _band(part, band)
+            for difference in differences:
+                looked_up = (values ^ difference).astype(np.int64)
+                first = starts[looked_up]
+                sizes = starts[looked_up + 1] - first
+                query = np.repeat(np.arange(len(part)), sizes)
+                within = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+                other = order[np.repeat(first, sizes) + within]
+                near = np.bitwise_count(part[query] ^ indexed[other]) <= NEAR
+                found.append(np.stack((query[near] + start, other[near]), 1))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _band(hashes: np.ndarray, band: int) -> np.ndarray:
+    shift = np.uint64(band * _BAND_BITS)
+    return (hashes >> shift) & np.uint64(2**_BAND_BITS - 1)

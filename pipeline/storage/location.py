@@ -8,6 +8,7 @@ store it is one put.
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -89,6 +90,11 @@ class Url:
             is_async = isinstance(store, AsyncFileSystem)
             put = store_type._pipe_file if is_async else store_type.pipe_file
             return put is not AbstractFileSystem.pipe_file and "mode" in signature(put).parameters
+
+    def copy_to(self, other: "Url") -> None:
+        """Puts a copy at another place of the same store, which copies by itself."""
+        with self._store() as (store, path), other._store() as (_, target):
+            store.cp_file(path, target)
 
     def remove(self) -> None:
         """Removes the file, if there is one."""
@@ -177,6 +183,24 @@ def folder_names(folder: Location) -> list[str]:
         return sorted(path.name for path in folder.iterdir() if path.is_dir())
     inside = (entry for entry in folder.entries() if entry["type"] == "directory")
     return sorted(_last(entry["name"]) for entry in inside)
+
+
+def copy_file(source: Location, target: Location) -> None:
+    """Gives `target` the content of `source`, whole or not at all.
+
+    Both are on disk, where a hard link takes no space, or both in one store.
+    """
+    if isinstance(source, Url) and isinstance(target, Url):
+        source.copy_to(target)
+        return
+    assert isinstance(source, Path) and isinstance(target, Path)
+    with atomic_path(target) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(source, temporary)
 
 
 def remove(path: Location) -> None:

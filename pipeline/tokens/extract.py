@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import TokensSettings
-from pipeline.executor.ledger import Ledger
+from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import WrittenProof
@@ -38,15 +38,19 @@ def extract_set(
     quarantine: Location | None = None,
     logs: Location | None = None,
     tables: Path | None = None,
+    earlier: EarlierRuns = EarlierRuns(),  # noqa: B008  # frozen
     on_shard: Callable[[int], None] = lambda samples: None,
+    on_taken_over: Callable[[int], None] = lambda count: None,
 ) -> Manifest:
     """Extracts the tokens of one set into `work/SET`, and resumes with the shards finished there.
 
     `work` is a folder or a URL that all workers see. `work/rows/SET` keeps a record of each
     finished shard; one of other pairs, another tokenizer or other settings does not count.
-    `on_shard` hears the samples of each finished shard, dropped ones included. Samples that cannot
-    be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in the
-    manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`).
+    Shards that `earlier` runs finished in other folders are taken over where plan and code are the
+    same, unless samples were dropped: the quarantine is to have them. `on_taken_over` hears their
+    number. `on_shard` hears the samples of each finished shard, dropped ones included. Samples that
+    cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in
+    the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`).
     `tables` is a folder for tables of the codes, see `save_tables`.
     Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
     works on the set, where a worker sees other storage, or where workers are of two kinds.
@@ -67,7 +71,10 @@ def extract_set(
             storage=WrittenProof.beside(out),
         )
         plans = {row.name: plan_of(extractor, row) for row in source.shards}
-        ledger = Ledger(out, work / "rows" / source.set, plans, ExtractedShard)
+        ledger = Ledger(
+            work, source.set, plans, ExtractedShard, earlier, take=lambda shard: not shard.dropped
+        )
+        on_taken_over(ledger.taken_over)
         # Here, and not only at the end, so that what a run that fails leaves is of that run.
         sweep_quarantine(extractor.quarantine, _dropped(ledger))
         rows = {row.name: row for row in source.shards}

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -207,7 +207,10 @@ def is_carried(suffix: str) -> bool:
 
 
 def plan_of(extractor: Extractor, source: ShardRow) -> str:
-    """SHA-256 (hex) over everything but the code that decides a token shard's bytes."""
+    """SHA-256 (hex) over everything but the code that decides a token shard's bytes.
+
+    The pair shard's name does not: it changes with the number of shards before it.
+    """
     settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
-    decisive = (SCHEMA, extractor.fingerprint, asdict(source), settings)
+    decisive = (SCHEMA, extractor.fingerprint, source.samples, source.sha256, settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

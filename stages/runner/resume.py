@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.runner.fingerprint import fingerprint_of
-from stages.runner.stage import SCRATCH, Stage
+from stages.runner.stage import FINISHED, SCRATCH, Stage
 from tvqrap.config.training import TokenizerTraining
 from tvqrap.config.workers import Training
 from tvqrap.runtime.atomic import atomic_path
@@ -28,8 +28,6 @@ from tvqrap.runtime.errors import UsageError
 from tvqrap.training.checkpoint import checkpoints, is_milestone, read_entry
 from tvqrap.training.distributed import Workers
 from tvqrap.training.record import TrainingRecord
-
-FINISHED = SCRATCH / "finished"
 
 NETWORK = "network"
 """Folder beside the checkpoints: the model that the training began with (`stages.training`)."""

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from pipeline.executor.ledger import EarlierRuns
 from pipeline.shards.manifest import Manifest, trust_storage
-from pipeline.storage.location import Location, location, resolved
+from pipeline.storage.location import Location, folder_names, location, resolved
 from pipeline.storage.lock import file_lock
 from stages.params import PARAMS, Params, load_params
 from stages.runner.declared import DeclaredParams, code_of, inputs_of, outs_of, read_pipeline
@@ -31,6 +32,9 @@ from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
 
 SCRATCH = Path(".scratch")
+
+FINISHED = SCRATCH / "finished"
+"""What the last finished run of a stage leaves to later ones."""
 
 SCRATCH_KEPT = 3
 """Scratch folders without checkpoints that are kept for each stage: interrupted runs of other
@@ -102,6 +106,32 @@ class Stage:
         if storage is None:
             return self.scratch.parent / name / self.scratch.name
         return self.work(storage) / name
+
+    def earlier_runs(self, storage: str | None) -> EarlierRuns:
+        """The folders in which runs of this stage with other params or inputs made their sets.
+
+        Their shards can be taken over where the code is the same: that which dvc.yaml declares.
+        """
+        own = self.work(storage)
+        others = [
+            own.parent / name
+            for name in folder_names(own.parent)
+            if name.startswith(f"{self.name}-") and name != own.name
+        ]
+        kept = [FINISHED / self.name] if storage is None else []
+        return EarlierRuns(fingerprint_of(self.name, {}, self.code), (*kept, *others))
+
+    def keep_sets(self, storage: str | None) -> None:
+        """Moves this run's finished sets to where the next run finds their shards.
+
+        They are links of the published ones. Those of the run before are removed. Sets in a storage
+        stay where they are.
+        """
+        if storage is None:
+            kept = FINISHED / self.name
+            remove(kept)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            self.scratch.replace(kept)
 
     def refer_to(self, manifest: Manifest, work: Location) -> None:
         """Saves the manifest of a set that was made in a storage to the scratch folder as well."""

@@ -56,12 +56,12 @@ def test_a_discriminator_that_starts_late_costs_less() -> None:
     assert late[0].passes == 4
 
 
-def test_eight_shards_are_held(paper: Plan) -> None:
+def test_twelve_shards_are_held(paper: Plan) -> None:
     disk = paper.disk["train512"]
     # Of 400 shards.
-    assert paper.rap.held == pytest.approx((disk.pairs + disk.tokens) / 50, abs=1)
-    assert paper.tokenizer.held == pytest.approx(disk.pairs / 50, abs=1)
-    assert paper.predictor[1].held == pytest.approx(disk.tokens / 50, abs=1)
+    assert paper.rap.held == pytest.approx((disk.pairs + disk.tokens) * 12 / 400, abs=1)
+    assert paper.tokenizer.held == pytest.approx(disk.pairs * 12 / 400, abs=1)
+    assert paper.predictor[1].held == pytest.approx(disk.tokens * 12 / 400, abs=1)
 
 
 def test_disk_is_near_what_shards_of_photographs_take(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_sets_and_tables_are_published(stage: Stage, capsys: pytest.CaptureFixtu
 def test_stored_elsewhere_the_checkout_holds_manifests(stage: Stage, memory: Url) -> None:
     extract_tokens.extract_tokens(stage)
     roots = {name: Manifest.load(Path("data/tokens") / name).root for name in ("train", "test")}
-    shutil.rmtree(stage.scratch)  # as at the end of a run
+    stage.scratch.mkdir()  # as a new run does
     extract_tokens.extract_tokens(replace(stage, params=params(str(memory))))
     for name, root in roots.items():
         folder = Path("data/tokens") / name
@@ -93,3 +93,24 @@ def test_sets_of_one_shard_have_an_empty_folder_of_drift(stage: Stage) -> None:
     extract_tokens.extract_tokens(stage)
     assert list(Path("curves/tokens/drift").iterdir()) == []
     assert [path.name for path in Path("curves/tokens/codes").iterdir()] == ["train.tsv"]
+
+
+def test_shards_of_other_runs_are_taken_over_without_those_that_dropped_samples(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract_tokens.extract_tokens(stage)
+    before = {path: path.read_bytes() for path in Path("data/tokens").rglob("*.tar")}
+    pair = Path("data/pairs/train")
+    row = Manifest.load(pair).shards[-1]
+    replace(Manifest.load(pair), shards=Manifest.load(pair).shards[:-1]).save(pair)
+    shutil.rmtree("data/tokens")
+    capsys.readouterr()
+    other = stage.scratch.with_name("extract_tokens-02")
+    other.mkdir()
+    extract_tokens.extract_tokens(replace(stage, scratch=other))
+    printed = capsys.readouterr().out
+    assert "train: 6 samples in 2 shards, 2 of them made by earlier runs" in printed
+    assert "test: 6 samples in 3 shards, 2 of them made by earlier runs" in printed
+    assert len(list(Path(".scratch/quarantine/extract_tokens-02/test").glob("*.error.json"))) == 1
+    del before[Path("data/tokens/train") / row.name]
+    assert {path: path.read_bytes() for path in Path("data/tokens").rglob("*.tar")} == before

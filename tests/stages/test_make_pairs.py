@@ -1,6 +1,7 @@
 """The stage: what it writes, lists and refuses."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,7 +95,53 @@ def test_a_kill_at_publishing_makes_no_shard_again(stage, tmp_path, monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(make_pairs, "publish_sets", killed)
         make_pairs.make_pairs(stage)
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "scratch").rglob("*.tar")}
+
+    def made(folder: str) -> dict[Path, int]:
+        paths = (tmp_path / folder).rglob("*.tar")
+        return {path.relative_to(tmp_path / folder): path.stat().st_ino for path in paths}
+
+    finished = made("scratch")
     make_pairs.make_pairs(stage)
-    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "scratch").rglob("*.tar")}
-    assert len(list((tmp_path / "data/pairs").rglob("*.tar"))) == len(made) > 0
+    assert made("data/pairs") == finished and finished
+
+
+def refused(*_):
+    raise AssertionError("a photograph is scanned again")
+
+
+def test_shards_of_other_runs_are_taken_over_unless_the_code_changed(
+    stage, tmp_path, capsys, monkeypatch
+):
+    stage = replace(stage, code={"pipeline/code.py": "1"})
+    make_pairs.make_pairs(stage)
+    assert "in 4 shards, 0 of them made by earlier runs" in capsys.readouterr().out
+    sets = dict(stage.params.pairs.sets)
+    sets["test"] = sets["test"].model_copy(update={"count": 3})
+    changed = stage.params.pairs.model_copy(update={"sets": sets})
+    params = cast(Params, SimpleNamespace(data=stage.params.data, pairs=changed))
+    train = tmp_path / "data/pairs/train"
+    before = {path.name: path.stat().st_ino for path in train.glob("*.tar")}
+    shutil.rmtree(tmp_path / "data")  # as dvc does before a stage
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.sources.scan.decode", refused)  # the scan is kept too
+        make_pairs.make_pairs(replace(stage, params=params, scratch=tmp_path / "scratch-2"))
+    assert {path.name: path.stat().st_ino for path in train.glob("*.tar")} == before
+    printed = capsys.readouterr().out
+    assert "train: 18 crops of 5 photographs in 4 shards, 4 of them made by earlier" in printed
+    assert "test: 3 crops of 1 photographs in 1 shards, 0 of them" in printed
+    other = {"pipeline/code.py": "2"}
+    make_pairs.make_pairs(replace(stage, code=other, scratch=tmp_path / "scratch-3"))
+    assert "in 4 shards, 0 of them made by earlier runs" in capsys.readouterr().out
+
+
+def test_shards_of_other_runs_in_a_storage_are_taken_over(stage, tmp_path, capsys):
+    pairs = stage.params.pairs.model_copy(update={"storage": str(tmp_path / "big disk")})
+    params = cast(Params, SimpleNamespace(data=stage.params.data, pairs=pairs))
+    stage = replace(stage, params=params)
+    for number in range(2):
+        run = replace(stage, scratch=tmp_path / f"make_pairs-{number}")
+        make_pairs.make_pairs(run)
+        taken = 4 * number
+        assert f"in 4 shards, {taken} of them made by earlier" in capsys.readouterr().out
+        train = tmp_path / f"big disk/make_pairs-{number}/train"
+        assert verify_shards(train, hashes=True) == []

@@ -1,15 +1,19 @@
 """The ledger: which shards count as finished, and which files it may remove."""
 
+import errno
 import hashlib
 import json
+import os
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.executor.ledger import Ledger
+from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.shards.manifest import ShardRow
 from pipeline.shards.tar import Sample, write_shard
+from pipeline.storage.location import Location, Url
 from tvqrap.runtime.errors import UserError
 
 PLANS = {f"{n:06d}.tar": f"{n:064d}" for n in range(3)}
@@ -21,14 +25,14 @@ class Made:
     machine: str
 
 
-def made(out: Path, name: str, machine: str = "here") -> Made:
+def made(out: Location, name: str, machine: str = "here") -> Made:
     """A shard that is written, as a worker does, but not recorded."""
     row = write_shard(out / name, [Sample(f"p_{name[:6]}", {"json": b"{}"})])
     return Made(replace(row, plan=PLANS[name]), machine)
 
 
 def ledger(root: Path, plans: dict[str, str] = PLANS) -> Ledger[Made]:
-    return Ledger(root / "set", root / "rows", plans, Made)
+    return Ledger(root, "set", plans, Made)
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_a_record_of_another_plan_or_a_changed_shard_does_not_count(finished: Pa
     again = ledger(finished, PLANS | {"000001.tar": "f" * 64})
     assert again.missing == ["000000.tar", "000001.tar"]
     assert [path.name for path in (finished / "set").iterdir()] == ["000002.tar"]
-    assert [path.name for path in (finished / "rows").iterdir()] == ["000002.tar.json"]
+    assert [path.name for path in (finished / "rows/set").glob("*.json")] == ["000002.tar.json"]
 
 
 def signed(text: str) -> str:
@@ -59,7 +63,7 @@ def signed(text: str) -> str:
 
 
 def test_a_record_with_another_number_in_it_does_not_count(finished: Path) -> None:
-    path = finished / "rows/000001.tar.json"
+    path = finished / "rows/set/000001.tar.json"
     record = path.read_text()
     assert '"machine":"here"' in record
     path.write_text(record.replace('"machine":"here"', '"machine":"hero"'))
@@ -73,16 +77,16 @@ def test_a_record_with_another_number_in_it_does_not_count(finished: Path) -> No
 )
 def test_a_damaged_record_does_not_count(finished: Path, text: str) -> None:
     for content in (text, signed(text)):
-        (finished / "rows/000001.tar.json").write_text(content)
+        (finished / "rows/set/000001.tar.json").write_text(content)
         assert ledger(finished).missing == ["000001.tar"]
 
 
 def test_a_record_of_another_shard_does_not_count(finished: Path) -> None:
-    record = (finished / "rows/000000.tar.json").read_text()
+    record = (finished / "rows/set/000000.tar.json").read_text()
     other = json.loads(record.splitlines()[0])
     other["row"]["name"] = "../victim.tar"
-    (finished / "rows/000000.tar.json").write_text(signed(json.dumps(other)))
-    (finished / "rows/000001.tar.json").write_text(record)
+    (finished / "rows/set/000000.tar.json").write_text(signed(json.dumps(other)))
+    (finished / "rows/set/000001.tar.json").write_text(record)
     assert ledger(finished).missing == ["000000.tar", "000001.tar"]
 
 
@@ -91,11 +95,11 @@ def test_only_shards_records_and_temporary_files_are_swept(finished: Path) -> No
         (finished / "set" / name).write_text("left by an earlier run")
     for name in ("thesis.docx", "0.tar", "photographs.tar", "notes.json"):
         (finished / "set" / name).write_text("someone's")
-        (finished / "rows" / name).write_text("someone's")
+        (finished / "rows/set" / name).write_text("someone's")
     ledger(finished)
     found = {path.name for path in (finished / "set").iterdir()}
     assert found == {*PLANS, "thesis.docx", "0.tar", "photographs.tar", "notes.json"}
-    kept = {path.name for path in (finished / "rows").iterdir()}
+    kept = {path.name for path in (finished / "rows/set").iterdir()} - {"code"}
     assert kept == {f"{n}.json" for n in PLANS} | found - set(PLANS)
 
 
@@ -107,3 +111,63 @@ def test_shards_of_two_kinds_of_machines_do_not_mix(finished: Path) -> None:
     again.add(made(finished / "set", "000000.tar", "elsewhere"))
     with pytest.raises(UserError, match=r"000001\.tar: made on here, the others .* on elsewhere;"):
         again.add(made(finished / "set", "000001.tar"))
+
+
+def test_shards_of_earlier_runs_are_taken_over_by_plan(finished: Path) -> None:
+    """Under another name too; not those of another plan, and not damaged ones."""
+    (finished / "set/000001.tar").write_bytes(b"damaged")
+    plans = {f"{n:06d}.tar": plan for n, plan in enumerate([*reversed(PLANS.values()), "f" * 64])}
+    earlier = EarlierRuns(folders=(finished / "nothing here", finished))
+    taken = Ledger(finished / "new", "set", plans, Made, earlier)
+    assert taken.taken_over == 2
+    assert taken.missing == ["000001.tar", "000003.tar"]
+    for name, before in (("000000.tar", "000002.tar"), ("000002.tar", "000000.tar")):
+        assert taken.done[name].row.name == name
+        new = finished / "new/set" / name
+        assert new.samefile(finished / "set" / before), "a link takes no space"
+    again = Ledger(finished / "new", "set", plans, Made)
+    assert (again.done, again.taken_over) == (taken.done, 0)
+
+
+def test_shards_of_other_code_or_machines_are_not_taken_over(finished: Path) -> None:
+    def taken_over(root: str, earlier: EarlierRuns) -> int:
+        return Ledger(finished / root, "set", PLANS, Made, earlier).taken_over
+
+    assert taken_over("a", EarlierRuns("other code", (finished,))) == 0
+    assert taken_over("b", EarlierRuns("", (finished,))) == 3
+    mixed = Ledger(finished / "c", "set", PLANS, Made)
+    mixed.add(made(finished / "c/set", "000001.tar", "elsewhere"))
+    assert taken_over("c", EarlierRuns("", (finished,))) == 0
+    assert taken_over("d", EarlierRuns("", (finished / "c", finished))) == 1
+
+
+def test_records_of_other_code_do_not_count(finished: Path) -> None:
+    again = Ledger(finished, "set", PLANS, Made, EarlierRuns("other code"))
+    assert again.missing == list(PLANS)
+
+
+def test_a_shard_that_the_set_does_not_take_is_made_again(finished: Path) -> None:
+    earlier = EarlierRuns("", (finished,))
+    new = Ledger(
+        finished / "new", "set", PLANS, Made, earlier, take=lambda shard: shard.row.name[5] != "1"
+    )
+    assert new.missing == ["000001.tar"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["store", "another disk"])
+def test_shards_are_copied_where_links_are_not_possible(
+    elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root: Location = tmp_path if elsewhere else Url(f"memory://{uuid.uuid4().hex}")
+    first = Ledger(root / "old", "set", PLANS, Made)
+    for name in PLANS:
+        first.add(made(root / "old/set", name))
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    new = Ledger(root / "new", "set", PLANS, Made, EarlierRuns("", (root / "old",)))
+    assert new.taken_over == 3
+    for name in PLANS:
+        assert (root / "new/set" / name).read_bytes() == (root / "old/set" / name).read_bytes()

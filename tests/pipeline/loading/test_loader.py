@@ -1,5 +1,6 @@
 """The order of samples: complete in every epoch, the same from any position, mixed."""
 
+import itertools
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
@@ -109,6 +110,25 @@ def test_the_stream_is_the_same_from_any_step(tmp_path: Path) -> None:
     keys = list(chain.from_iterable(keys for keys, _ in whole))
     for epoch in range(4):  # 4 x 17 samples are 17 batches of 4
         assert len(set(keys[17 * epoch : 17 * epoch + 17])) == 17
+
+
+@pytest.mark.parametrize("counts", [COUNTS, (9,) * 20, (1, 7) * 9])
+@pytest.mark.parametrize("part", [Microbatch(), Microbatch(1, 2)])
+def test_batches_follow_the_planned_order(
+    tmp_path: Path, counts: tuple[int, ...], part: Microbatch
+) -> None:
+    """Sets that are kept whole and sets that are read in blocks, over the ends of epochs."""
+    source = ShardedDataset.open(write_set(tmp_path, counts=counts))
+    epochs = (block for epoch in itertools.count() for block in epoch_order(counts, 3, epoch))
+    planned = chain.from_iterable(epochs)
+    expected = list(islice(planned, 6 * 200))
+    loader = Loader(source, MemberSelection(lr=True), seed=3, batch_size=6, part=part)
+    for step in (0, 3, 31, 60):
+        with closing(loader.batches(step)) as batches:
+            found = list(islice(batches, 40))
+        for number, batch in enumerate(found, step):
+            own = expected[6 * number : 6 * number + 6][part.index :: part.of]
+            assert batch.keys == tuple(f"p_{10 * shard + at:05d}" for shard, at in own)
 
 
 @pytest.mark.parametrize("workers", [2, 3])

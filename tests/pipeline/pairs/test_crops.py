@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.pairs.crops import capacity, cut, plan_crop
+from pipeline.pairs.crops import NO_LIMIT, capacities, capacity, cut, plan_crop
 from tests.support.pairs import texture
 
 sides = st.integers(40, 400)
@@ -100,3 +100,15 @@ def test_recoloured_crops_are_the_same_crops_with_channels_in_any_other_order():
     np.testing.assert_array_equal(
         cut(photo, "zoom", 64, crops[index]), cut(photo, "zoom", 64, plain[index])[..., [2, 0, 1]]
     )
+
+
+@given(
+    st.sampled_from(["full", "square", "zoom", "centre"]),
+    st.lists(st.tuples(st.integers(1, 9000), st.integers(1, 9000)), min_size=1, max_size=20),
+    st.integers(8, 600),
+)
+def test_capacities_of_many_are_those_of_each(mode, sides, size):
+    widths, heights = np.array(sides, np.int32).T
+    each = [capacity(mode, width, height, size) for width, height in sides]
+    found = capacities(mode, widths, heights, size)
+    assert found.tolist() == [NO_LIMIT if limit is None else limit for limit in each]

@@ -156,7 +156,7 @@ def test_a_driver_whose_lease_was_taken_records_nothing_more(
 
     with pytest.raises(UserError, match=r"is already running here \(process 7 on other\)"):
         extract(material, memory, on_shard=taken)
-    assert list(file_sizes(memory / "rows/train")) == ["000000.tar.json"]
+    assert list(file_sizes(memory / "rows/train")) == ["000000.tar.json", "code"]
     assert not (memory / "train/manifest.json").is_file()
 
 

@@ -393,7 +393,7 @@ def test_a_run_on_another_machine_takes_over_no_shard(
         assert manifest.extra["machine"] == {"device": other.device, "torch": other.torch}
         rows = [
             json.loads(path.read_text().splitlines()[0])
-            for path in (tmp_path / "rows/train").iterdir()
+            for path in (tmp_path / "rows/train").glob("*.json")
         ]
         assert [row["machine"] for row in rows] == [manifest.extra["machine"]] * 3
         assert first.stat().st_mtime_ns > written, "the other machine's shard was kept"
@@ -470,10 +470,10 @@ def test_shards_of_other_settings_are_made_again(
     assert contents(tmp_path / "whole/train") == contents(tmp_path / "mixed/train")
     rows = [
         json.loads(path.read_text().splitlines()[0])
-        for path in (tmp_path / "mixed/rows/train").iterdir()
+        for path in (tmp_path / "mixed/rows/train").glob("*.json")
     ]
     whole = [
         json.loads(path.read_text().splitlines()[0])
-        for path in (tmp_path / "whole/rows/train").iterdir()
+        for path in (tmp_path / "whole/rows/train").glob("*.json")
     ]
     assert sorted(row["row"]["plan"] for row in rows) == sorted(row["row"]["plan"] for row in whole)

@@ -1,4 +1,4 @@
-"""Other people's readers read our shards: stock webdataset and Ray Data."""
+"""Other people's readers read our shards: webdataset, Ray Data and Hugging Face datasets."""
 
 from pathlib import Path
 from typing import Any
@@ -58,3 +58,38 @@ def test_ray_data_reads_pairs_and_tokens(sets: tuple[Path, Path], ray_cluster: A
         assert {row["__key__"]: row[member] for row in found} == {
             key: members[member] for key, members in expected.items()
         }
+
+
+def test_hugging_face_datasets_read_pairs_and_tokens(
+    sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With features given: it infers no type for a record, whose steps have values of two types."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    for folder, size in zip(sets, (64, 16), strict=True):
+        expected = ours(folder)
+        image = datasets.Image()
+        features = {"__key__": datasets.Value("string"), "__url__": datasets.Value("string")}
+        features |= {"json": datasets.Json(), "lr0.png": image, "lr1.png": image}
+        if folder == sets[0]:
+            features["hr.png"] = image
+        else:
+            features["codes.npy"] = datasets.Array2D((size, size), "uint16")
+            features["structure.npy"] = datasets.Array3D((4, 8, 8), "float16")
+        found = datasets.load_dataset(
+            "webdataset",
+            data_files={"train": shards(folder)},
+            features=datasets.Features(features),
+            split="train",
+            streaming=True,
+        )
+        rows = {row["__key__"]: row for row in found}
+        assert list(rows) == list(expected)
+        for key, members in expected.items():
+            row = rows[key]
+            lr = np.asarray(row["lr0.png"])
+            np.testing.assert_array_equal(lr, decode_png(members["lr0.png"]))
+            assert row["json"]["photo"].endswith(".png")
+            for name in members.keys() & {"codes.npy", "structure.npy"}:
+                np.testing.assert_array_equal(row[name], decode_array(members[name]))

@@ -1,0 +1,107 @@
+"""CPU seconds and megabytes of the driver of make_pairs for many photographs, before any shard.
+
+    python -m tests.benchmarks.bench_plan --photos 1000000
+
+The photographs are made up: random sizes and hashes, and no files. Each step is one of the stage:
+splits, near-duplicates, the plan of a set with one crop of each photograph, the digest of each
+shard's plan. The tasks of some shards show what a worker gets. Then one photograph is added, and
+the shards are counted that would be made.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import PairsSettings
+from pipeline.pairs.plan import PlannedSet, plan_set
+from pipeline.sources.photos import photo_key
+from pipeline.sources.scan import PhotoScan
+from pipeline.sources.scanned import ScannedPhotos
+from stages.params import load_params
+
+SET = "train"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=1_000_000)
+    parser.add_argument("--crops", type=int, default=1, help="of each photograph of the split")
+    parser.add_argument("--shard-size", type=int, default=1000)
+    parser.add_argument("--params", type=Path, default=Path("stages/profiles/paper.yaml"))
+    given = parser.parse_args()
+    pairs = load_params(given.params).pairs
+    with step("modules, before any photograph", 1):
+        pass
+    with step("photographs made up", given.photos):
+        scan = PhotoScan(made_up(given.photos), ())
+    with step("splits", given.photos):
+        of_split = {name: len(numbers) for name, numbers in scan.splits(pairs).items()}
+    with step(f"near-duplicates ({of_split})", given.photos):
+        scan.near_duplicates(pairs)
+    count = given.crops * of_split[pairs.sets[SET].split]
+    with step(f"plan of {count} crops", count):
+        planned = plan(pairs, scan, count, given.shard_size)
+    with step(f"digests of {len(planned)} shards", count):
+        before = {planned.plan(name) for name in planned}
+    shown = list(planned)[:20]
+    with step(f"tasks of {len(shown)} shards", sum(planned.size(name) for name in shown)):
+        for name in shown:
+            _ = planned[name]
+    for more in (0, given.crops):
+        after = plan(
+            pairs, PhotoScan(made_up(given.photos + 1), ()), count + more, given.shard_size
+        )
+        made = sum(after.plan(name) not in before for name in after)
+        print(f"one photograph and {more} crops more: {made} of {len(after)} shards are made")
+
+
+def made_up(count: int) -> ScannedPhotos:
+    """Photographs of random sizes and hashes; more of them begin with the same ones."""
+    rng = np.random.default_rng(0)
+    sides = rng.integers(300, 900, (count, 2), np.int32)
+    hashes = rng.integers(0, 2**64, count, np.uint64)
+    digests = np.frombuffer(np.random.default_rng(1).bytes(32 * count), "V32")
+    names = np.empty(count, np.dtypes.StringDType())
+    keys = np.empty(count, "S60")
+    for number in range(count):
+        names[number] = f"n{number % 1000:08d}/photograph_{number:09d}.jpg"
+        keys[number] = photo_key(names[number]).encode()
+    order = np.argsort(keys)
+    return ScannedPhotos(
+        keys[order],
+        names[order],
+        sides[order, 0],
+        sides[order, 1],
+        digests[order],
+        hashes[order],
+    )
+
+
+def plan(pairs: PairsSettings, scan: PhotoScan, count: int, shard_size: int) -> PlannedSet:
+    """The plan of a set of so many crops."""
+    settings = pairs.sets[SET].model_copy(update={"count": count, "size": 256})
+    chosen = scan.splits(pairs)[settings.split]
+    return plan_set(SET, pairs.seed, settings, scan.usable, chosen, shard_size, "")
+
+
+@contextmanager
+def step(what: str, count: int) -> Iterator[None]:
+    """Prints the CPU seconds of a step, for each item too, and its peak of memory (Linux alone)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    start = time.process_time()
+    yield
+    seconds = time.process_time() - start
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    print(
+        f"{what}: {seconds:.1f} s, {1e6 * seconds / count:.2f} us each; peak {peak:.0f} MB",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
