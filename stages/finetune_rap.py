@@ -12,6 +12,7 @@ from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, keep_network, publish_model, starting_weights
+from tvqrap.config.training import RapTraining
 from tvqrap.config.workers import stage_compute
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.rap import RapTask
@@ -36,6 +37,28 @@ def start_with_decoder(network: UpscalerNetwork, init: str) -> None:
         network.decoder.load_state_dict(load_upscaler(given).decoder.state_dict())
 
 
+def loader(
+    name: str,
+    settings: RapTraining,
+    seed: int,
+    workers: Workers = ALONE,
+    teacher: bool = False,
+) -> Loader:
+    """The loader of a set: its pairs, and its tokens where token losses are used."""
+    folders = [PAIRS / name]
+    tokens = bool(settings.loss_weights.structure or settings.loss_weights.code)
+    if tokens:
+        check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
+        folders.append(TOKENS / name)
+    return Loader(
+        ShardedDataset.open(*folders),
+        MemberSelection(hr=True, lr=True, tokens=tokens, teacher=teacher),
+        seed=seed,
+        batch_size=settings.batch_size,
+        part=workers.microbatch,
+    )
+
+
 def finetune_rap(stage: Stage, workers: Workers) -> None:
     """data/pairs, data/tokens, models/predictor -> models/rap, curves/rap."""
     params = stage.params
@@ -57,35 +80,20 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
             started_from=started_from,
             assignment=settings.assignment,
         )
-    code_level = bool(settings.loss_weights.structure or settings.loss_weights.code)
-
-    def loader(name: str, workers: Workers, teacher: bool = False) -> Loader:
-        folders = [PAIRS / name]
-        if code_level:
-            check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
-            folders.append(TOKENS / name)
-        source = ShardedDataset.open(*folders)
-        wanted = MemberSelection(hr=True, lr=True, tokens=code_level, teacher=teacher)
-        return Loader(
-            source,
-            wanted,
-            seed=params.seed,
-            batch_size=settings.batch_size,
-            part=workers.microbatch,
-        )
-
+    validation = loader("val", settings, params.seed)
+    training = loader(settings.set, settings, params.seed, workers, settings.teacher.any)
     task = RapTask(
         network,
         settings,
         stage_compute(settings, params.compute),
-        validation=loader("val", ALONE).all(VALIDATION_SAMPLES),
+        validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
     history = train(
         task,
         title="finetune_rap",
         steps=settings.steps,
-        batches=loader(settings.set, workers, settings.teacher.any).batches,
+        batches=training.batches,
         monitoring=settings.monitoring,
         folder=stage.scratch,
         workers=workers,

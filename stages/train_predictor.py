@@ -67,6 +67,25 @@ def batches_of(
     return batches
 
 
+def token_loaders(
+    phases: Sequence[Phase], seed: int, workers: Workers
+) -> tuple[list[Loader], float]:
+    """(the loaders of the phases' token sets, the entropy of the codes in the first one)."""
+    loaders, entropies = [], []
+    for phase in phases:
+        manifest = check_tokens(TOKENS / phase.set, TOKENIZER, pairs_listed_in=PAIRS)
+        entropies.append(manifest.extra["code_entropy"])
+        loader = Loader(
+            ShardedDataset.open(TOKENS / phase.set),
+            MemberSelection(lr=True, tokens=True),
+            seed=seed,
+            batch_size=phase.batch_size,
+            part=workers.microbatch,
+        )
+        loaders.append(loader)
+    return loaders, entropies[0]
+
+
 def train_predictor(stage: Stage, workers: Workers) -> None:
     """data/tokens, models/tokenizer -> models/predictor, curves/predictor and its pictures.
 
@@ -74,7 +93,6 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     """
     params = stage.params
     settings = params.predictor
-    wanted = MemberSelection(lr=True, tokens=True)
     torch.manual_seed(params.seed)
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
@@ -82,20 +100,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     if workers.is_main:
         keep_network(stage, "upscaler", network, network.architecture, started_from=started_from)
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
-    loaders, entropies = [], []
-    for phase in settings.phases:
-        manifest = check_tokens(TOKENS / phase.set, TOKENIZER, pairs_listed_in=PAIRS)
-        entropies.append(manifest.extra["code_entropy"])
-        source = ShardedDataset.open(TOKENS / phase.set)
-        loaders.append(
-            Loader(
-                source,
-                wanted,
-                seed=params.seed,
-                batch_size=phase.batch_size,
-                part=workers.microbatch,
-            )
-        )
+    loaders, entropy = token_loaders(settings.phases, params.seed, workers)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
         MemberSelection(hr=True, lr=True, tokens=True),
@@ -108,7 +113,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         stage_compute(settings, params.compute),
         validation=validation,
         others=from_other_photos(validation),
-        code_entropy=entropies[0],
+        code_entropy=entropy,
         workers=workers,
     )
     history = train(

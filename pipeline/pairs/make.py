@@ -4,7 +4,7 @@ Every choice depends on the seed and on names alone (set, photograph, crop, vari
 same bytes whatever the number, kind or order of the workers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -82,18 +82,7 @@ def make_set(
             check=check,
             on_shard=lambda shard: advance(tasks.size(shard)),
         )
-        manifest = Manifest(
-            kind="pairs",
-            set=name,
-            params=_params(maker, pairs),
-            shards=tuple(shard.row for shard in ledger.shards),
-            skipped=tuple(sorted((*scan.skipped, *small), key=lambda entry: entry.name)),
-            extra={
-                "photographs": tasks.photographs,
-                "near_duplicates": [list(entry) for entry in scan.near_duplicates(pairs)],
-                "machine": asdict(ledger.shards[0].machine),
-            },
-        )
+        manifest = _manifest(maker, pairs, scan, small, ledger.shards, tasks.photographs)
         check()
         manifest.save(out)
         return manifest
@@ -153,6 +142,28 @@ def _fitting(
         for number in of_split[~fits].tolist()
     ]
     return of_split[fits], small
+
+
+def _manifest(
+    maker: PairMaker,
+    pairs: PairsSettings,
+    scan: PhotoScan,
+    small: Sequence[Skipped],
+    shards: Sequence[PairShard],
+    photographs: int,
+) -> Manifest:
+    return Manifest(
+        kind="pairs",
+        set=maker.name,
+        params=_params(maker, pairs),
+        shards=tuple(shard.row for shard in shards),
+        skipped=tuple(sorted((*scan.skipped, *small), key=lambda entry: entry.name)),
+        extra={
+            "photographs": photographs,
+            "near_duplicates": [list(entry) for entry in scan.near_duplicates(pairs)],
+            "machine": asdict(shards[0].machine),
+        },
+    )
 
 
 def _params(maker: PairMaker, pairs: PairsSettings) -> dict[str, object]:

@@ -50,8 +50,8 @@ def extract_set(
     same, unless samples were dropped: the quarantine is to have them. `on_taken_over` hears their
     number. `on_shard` hears the samples of each finished shard, dropped ones included. Samples that
     cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in
-    the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`).
-    `tables` is a folder for tables of the codes, see `save_tables`.
+    the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`). `tables` is a folder for
+    tables of the codes, see `save_tables`.
     Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
     works on the set, where a worker sees other storage, or where workers are of two kinds.
     """
@@ -70,39 +70,70 @@ def extract_set(
             settings,
             storage=WrittenProof.beside(out),
         )
-        plans = {row.name: plan_of(extractor, row) for row in source.shards}
-        ledger = Ledger(
-            work, source.set, plans, ExtractedShard, earlier, take=lambda shard: not shard.dropped
-        )
+        ledger = _ledger(work, extractor, source, earlier)
         on_taken_over(ledger.taken_over)
-        # Here, and not only at the end, so that what a run that fails leaves is of that run.
-        sweep_quarantine(extractor.quarantine, _dropped(ledger))
-        rows = {row.name: row for row in source.shards}
-        make_missing(
+        shards = _extract(
             ledger,
             extractor,
-            rows,
-            what=str(extractor.pairs),
+            source,
             logs=resolved(logs or work / "logs") / source.set,
             executor=executor,
             workers=workers,
             check=check,
-            accept=lambda shard: _check_complete(
-                extractor.pairs / shard.row.name, rows[shard.row.name].samples, [shard]
-            ),
-            on_shard=lambda name: on_shard(rows[name].samples),
-            cpus=settings.threads,
-            gpus=settings.gpus if settings.device == "cuda" else 0.0,
+            on_shard=on_shard,
         )
-        sweep_quarantine(extractor.quarantine, _dropped(ledger))
-        shards = ledger.shards
-        _check_complete(extractor.pairs, source.samples, shards)
         if tables is not None:
             _save_tables(shards, tables, source.set)
         manifest = _manifest(source, config, settings, shards)
         check()
         manifest.save(out)
-        return manifest
+    return manifest
+
+
+def _ledger(
+    work: Location, extractor: Extractor, source: Manifest, earlier: EarlierRuns
+) -> Ledger[ExtractedShard]:
+    plans = {row.name: plan_of(extractor, row) for row in source.shards}
+    return Ledger(
+        work, source.set, plans, ExtractedShard, earlier, take=lambda shard: not shard.dropped
+    )
+
+
+def _extract(
+    ledger: Ledger[ExtractedShard],
+    extractor: Extractor,
+    source: Manifest,
+    *,
+    logs: Location,
+    executor: ExecutorKind,
+    workers: int,
+    check: Callable[[], None],
+    on_shard: Callable[[int], None],
+) -> list[ExtractedShard]:
+    """Extracts the shards that the ledger lacks, and returns all of them in order."""
+    # Here, and not only at the end, so that what a run that fails leaves is of that run.
+    sweep_quarantine(extractor.quarantine, _dropped(ledger))
+    rows = {row.name: row for row in source.shards}
+    settings = extractor.settings
+    make_missing(
+        ledger,
+        extractor,
+        rows,
+        what=str(extractor.pairs),
+        logs=logs,
+        executor=executor,
+        workers=workers,
+        check=check,
+        accept=lambda shard: _check_complete(
+            extractor.pairs / shard.row.name, rows[shard.row.name].samples, [shard]
+        ),
+        on_shard=lambda name: on_shard(rows[name].samples),
+        cpus=settings.threads,
+        gpus=settings.gpus if settings.device == "cuda" else 0.0,
+    )
+    sweep_quarantine(extractor.quarantine, _dropped(ledger))
+    _check_complete(extractor.pairs, source.samples, ledger.shards)
+    return ledger.shards
 
 
 def _named_source(pairs: Location) -> Manifest:

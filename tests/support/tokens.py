@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.sources.scan import scan_photos
 from pipeline.storage.location import file_sha256
+from pipeline.tokens.extract import extract_set
 from tests.support.pairs import PAIRS, texture
 from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
@@ -95,3 +97,21 @@ def with_member(source: Path, out: Path, name: str, content: bytes | None) -> tu
     row = replace(manifest.shards[0], bytes=path.stat().st_size, sha256=file_sha256(path))
     replace(manifest, shards=(row, *manifest.shards[1:])).save(out)
     return out, key
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would: nothing catches it."""
+
+
+def kill(samples: int) -> None:
+    raise Killed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def extract(material: tuple[Path, Path], out: Path, **options: Any) -> Manifest:
+    """Extracts into `out/train`."""
+    options = {"executor": "serial", "workers": 1, **options}
+    return extract_set(*material, out, options.pop("settings", SETTINGS), **options)

@@ -1,20 +1,32 @@
 """Tiny real networks, settings and batches for the training tests."""
 
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tests.support.profile import smoke
+from tests.support.states import assert_close_states
 from tvqrap.architecture import Architecture
-from tvqrap.config.training import Compute, PredictorTraining, RapTraining, TokenizerTraining
+from tvqrap.config.training import (
+    Compute,
+    Monitoring,
+    PredictorTraining,
+    RapTraining,
+    TokenizerTraining,
+)
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.objectives.rap import RapTask
 from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.training.batch import Batch
+from tvqrap.training.curves import History
 from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.loop import train
 
 ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 COMPUTE = Compute.model_validate({**smoke("compute"), "threads": 1})
@@ -172,3 +184,36 @@ def rap_task(
         validation=[batch(1000, architecture)],
         workers=workers,
     )
+
+
+STEPS = 8
+TASKS = {
+    "tokenizer": tokenizer_task,
+    "predictor": predictor_task,
+    "rap": rap_task,
+    "rap, decoder": partial(rap_task, train_decoder=True),
+    "rap, soft": partial(rap_task, train_decoder=True, assignment="soft"),
+}
+
+
+def batches(step: int) -> Generator[Batch, None, None]:
+    while True:
+        yield batch(step)
+        step += 1
+
+
+def run(
+    task: Any, folder: Path, source: Any = batches, monitoring: dict[str, Any] = MONITORING
+) -> History:
+    return train(
+        task,
+        title="test",
+        steps=STEPS,
+        batches=source,
+        monitoring=Monitoring.model_validate(monitoring),
+        folder=folder,
+    )
+
+
+def assert_equal_states(ours: Any, theirs: Any) -> None:
+    assert_close_states(ours, theirs, tolerance=0)

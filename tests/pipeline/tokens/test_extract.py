@@ -16,46 +16,25 @@ from pipeline.config import TokensSettings
 from pipeline.executor import shards
 from pipeline.executor.shards import ShardsFailed
 from pipeline.executor.shared_storage import WrittenProof
-from pipeline.loading.dataset import ShardedDataset
-from pipeline.shards.codec import decode_array, decode_png, encode_png
+from pipeline.shards.codec import decode_array, decode_png
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.tar import Sample, read_shard
+from pipeline.shards.tar import read_shard
 from pipeline.storage.lease import only_driver
 from pipeline.tokens import extract as token_extraction
 from pipeline.tokens.check import code_statistics
-from pipeline.tokens.encode import half_structure
-from pipeline.tokens.extract import extract_set
-from pipeline.tokens.quarantine import BadSampleError
 from pipeline.tokens.shard import Extractor
 from pipeline.tokens.statistics import save_tables, token_statistics
-from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes, with_member
+from tests.support.tokens import (
+    SETTINGS,
+    SMALL,
+    Killed,
+    contents,
+    extract,
+    kill,
+)
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import Machine
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(folder of one pair set of seven samples in three shards, folder of a tokenizer)."""
-    return make_material(tmp_path_factory.mktemp("tokens"))
-
-
-class Killed(BaseException):
-    """Ends a run as a kill would: nothing catches it."""
-
-
-def kill(samples: int) -> None:
-    raise Killed
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def extract(material: tuple[Path, Path], out: Path, **options: Any) -> Manifest:
-    """Extracts into `out/train`."""
-    options = {"executor": "serial", "workers": 1, **options}
-    return extract_set(*material, out, options.pop("settings", SETTINGS), **options)
 
 
 def test_tokens_are_what_the_tokenizer_says(material: tuple[Path, Path], tmp_path: Path) -> None:
@@ -192,114 +171,6 @@ def test_the_manifest_says_how_tokens_were_made(
     assert content["extra"]["dropped"] == []
 
 
-def too_small(number: int, sample: Sample) -> Sample:
-    """The sample, but number 1 has an HR crop of a size that no tokenizer of ours takes."""
-    if number != 1:
-        return sample
-    return Sample(
-        sample.key, sample.members | {"hr.png": encode_png(np.zeros((24, 40, 3), np.uint8))}
-    )
-
-
-def test_a_bad_sample_is_dropped_with_its_reason_and_quarantined(
-    material: tuple[Path, Path], tmp_path: Path
-) -> None:
-    pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
-    key = [sample.key for sample in read_shard(pairs / "000000.tar")][1]
-    manifest = extract((pairs, material[1]), tmp_path / "out", quarantine=tmp_path / "aside")
-    assert manifest.samples == 6
-    assert manifest.extra["samples_in"] == 7
-    reason = "its HR crop is 40x24, expected multiples of 64"
-    assert manifest.extra["dropped"] == [{"shard": "000000.tar", "key": key, "reason": reason}]
-    about = json.loads((tmp_path / f"aside/train/{key}.error.json").read_text())
-    assert (about["key"], about["shard"], about["reason"]) == (key, "000000.tar", reason)
-    assert "Traceback" in about["traceback"]
-    hr = decode_png((tmp_path / f"aside/train/{key}.hr.png").read_bytes())
-    assert hr.shape == (24, 40, 3)
-    joined = ShardedDataset.open(pairs, tmp_path / "out/train")
-    keys = [sample.key for shard in range(3) for sample in joined.read(shard)]
-    assert joined.samples == len(set(keys)) == 6
-    assert key not in keys
-    with pytest.raises(Killed):
-        extract((pairs, material[1]), tmp_path / "again", on_shard=kill)
-    extract((pairs, material[1]), tmp_path / "again")
-    assert contents(tmp_path / "out/train") == contents(tmp_path / "again/train")
-
-
-def test_a_sample_that_was_mended_leaves_the_quarantine(
-    material: tuple[Path, Path], tmp_path: Path
-) -> None:
-    pairs = with_changes(material[0], tmp_path / "pairs/train", too_small)
-    (lost,) = extract((pairs, material[1]), tmp_path).extra["dropped"]
-    aside = tmp_path / "quarantine/train"
-    kept = {path.name for path in aside.iterdir()}
-    assert f"{lost['key']}.error.json" in kept
-    (aside / "of_a_former_run_00001.error.json").write_text("{}")
-    extract((pairs, material[1]), tmp_path)
-    assert {path.name for path in aside.iterdir()} == kept
-    assert not extract(material, tmp_path).extra["dropped"]
-    assert not list(aside.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("hr.png", None, "it has no hr.png"),
-        ("lr1.png", None, "it has no lr1.png"),
-        ("lr0.png", encode_png(np.zeros((16, 24, 3), np.uint8)), "its lr0.png is 24x16, expected"),
-        ("lr0.png", b"\x89PNG", "its lr0.png does not decode"),
-        ("json", b"{", "its json does not decode"),
-        ("json", b"[" * 100_000, "its json does not decode"),
-        ("structure.npy", b"", "its structure.npy does not decode"),
-    ],
-)
-def test_one_bad_member_quarantines_its_sample_and_no_other(
-    name: str,
-    content: bytes | None,
-    reason: str,
-    material: tuple[Path, Path],
-    tmp_path: Path,
-) -> None:
-    pairs, key = with_member(material[0], tmp_path / "pairs/train", name, content)
-    manifest = extract((pairs, material[1]), tmp_path / "out")
-    assert manifest.samples == 6
-    (dropped,) = manifest.extra["dropped"]
-    assert dropped["key"] == key and dropped["reason"].startswith(reason)
-    about = json.loads((tmp_path / f"out/quarantine/train/{key}.error.json").read_text())
-    assert about["reason"] == dropped["reason"]
-
-
-def test_a_missing_teachers_image_is_found_by_the_extraction(
-    material: tuple[Path, Path], tmp_path: Path
-) -> None:
-    """Of a set with `target: both`, whose training reads it."""
-
-    def with_teacher(number: int, sample: Sample) -> Sample:
-        hr = sample.members["hr.png"]
-        given = ("teacher0.png", "teacher1.png") if number != 1 else ("teacher0.png",)
-        return Sample(sample.key, sample.members | dict.fromkeys(given, hr))
-
-    pairs = with_changes(material[0], tmp_path / "pairs/train", with_teacher)
-    manifest = Manifest.load(pairs)
-    settings = manifest.params["settings"] | {"target": "both"}
-    replace(manifest, params=manifest.params | {"settings": settings}).save(pairs)
-    (dropped,) = extract((pairs, material[1]), tmp_path / "out").extra["dropped"]
-    assert dropped["reason"] == "it has no teacher1.png"
-
-
-def test_a_shard_of_bad_samples_only_fails(material: tuple[Path, Path], tmp_path: Path) -> None:
-    def without_hr(number: int, sample: Sample) -> Sample:
-        left = {name: data for name, data in sample.members.items() if name != "hr.png"}
-        return Sample(sample.key, left) if number < 3 else sample
-
-    pairs = with_changes(material[0], tmp_path / "pairs/train", without_hr)
-    with pytest.raises(
-        ShardsFailed, match=r"1 of 3 shards failed: 000000\.tar: .* none of its 3 samples .*hr\.png"
-    ):
-        extract((pairs, material[1]), tmp_path / "out")
-    assert len(list((tmp_path / "out/train").glob("*.tar"))) == 2
-
-
 def test_a_pair_shard_that_is_not_its_manifests_fails(
     material: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -307,12 +178,6 @@ def test_a_pair_shard_that_is_not_its_manifests_fails(
     shutil.copy(pairs / "000000.tar", pairs / "000001.tar")
     with pytest.raises(ShardsFailed, match=r"000001\.tar: found SHA-256 .* its manifest says"):
         extract((pairs, material[1]), tmp_path / "out")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
-def test_a_structure_that_does_not_fit_16_bits_makes_a_bad_sample(value: float) -> None:
-    with pytest.raises(BadSampleError, match="does not fit 16 bits"):
-        half_structure(np.array([[[1.0, value]]], dtype=np.float32))
 
 
 def test_a_second_driver_is_refused_with_the_firsts_host_and_process(

@@ -1,4 +1,4 @@
-"""`tvqrap-cli evaluate`, `metrics`, `benchmark` and `pairs imagenet-test`, from the outside."""
+"""`tvqrap-cli evaluate`, from the outside."""
 
 import csv
 import errno
@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-import stages.params
-from pipeline.config import DataSettings, PairsSettings
 from pipeline.shards.codec import encode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, write_shard
-from tests.support.pairs import PAIRS, texture
+from tests.support.pairs import texture
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.comparison import methods
-from tvqrap.cost import benchmark as cost
-from tvqrap.cost import peak_memory
 from tvqrap.evaluation import run as run_module
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
@@ -92,9 +87,8 @@ class TestEvaluate:
         models_said = scores(out)["protocol"]["models"]
         assert len(models_said["tiny"]["fingerprint"]) == 64
         assert models_said["tiny"]["tiling"] is None
-        device = device_name(select_device("auto"))
-        assert models_said["tiny"]["device"] == device
-        assert models_said["esrgan.safetensors"]["device"] == device
+        for name in ("tiny", "esrgan.safetensors"):
+            assert models_said[name]["device"] == device_name(select_device("auto"))
         assert models_said["theirs"]["kind"] == "finished images"
         assert models_said["esrgan.safetensors"]["kind"] == "spandrel ESRGAN"
         assert (out / "pictures" / "sheet.png").is_file()
@@ -360,10 +354,9 @@ class TestEvaluate:
         assert not (folders / "out").exists()
 
     def test_compare(self, folders: Path) -> None:
-        for name in ("a", "b"):
+        for name, model in (("a", "[b]x=bicubic"), ("b", "[b]x=lanczos")):
             out = ["-o", folders / name, "--metrics", "psnr_y"]
             given = ["--gt", folders / "gt", "--lq", folders / "lq"]
-            model = "[b]x=bicubic" if name == "a" else "[b]x=lanczos"
             assert run("evaluate", model, *given, *out).exit_code == 0
         files = [folders / name / "scores.json" for name in ("a", "b")]
         result = run("evaluate", "--compare", *files, "-o", folders / "compared.json")
@@ -405,128 +398,3 @@ class TestEvaluate:
         ):
             result = run("evaluate", *arguments)
             assert result.exit_code == code and message in result.output, result.output
-
-
-class TestMetrics:
-    def test_usable_metrics_and_the_reasons_of_others(self, tmp_path: Path) -> None:
-        listed = json.loads(run("metrics", "--json", "--weights", tmp_path).output)
-        assert listed["fsim"]["usable"] and listed["stlpips_vgg"]["usable"]
-        assert not listed["musiq"]["usable"]
-        assert "musiq_koniq_ckpt-e95806b9.pth" in listed["musiq"]["reason"]
-        (tmp_path / "niqe_modelparameters.mat").touch()
-        shown = run("metrics", "niqe", "lpips", "--weights", tmp_path)
-        assert shown.exit_code == 0 and "--fetch lpips:" in shown.output
-        needs = "lpips: needs LPIPS_v0.1_alex-df73285e.pth and alexnet-owt-7be5be79.pth\n"
-        assert needs in shown.output and "not usable" in shown.output
-        (tmp_path / "musiq_koniq_ckpt-e95806b9.pth").write_bytes(b"something else")
-        wrong = run("metrics", "musiq", "--weights", tmp_path).output
-        assert "expected e95806b9..." in wrong and "--fetch" not in wrong
-        assert run("metrics", "nothing").exit_code == 2
-
-    def test_fetching_without_a_network(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def download(url: str, target: str) -> None:
-            raise OSError("no route to host")
-
-        monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-        result = run("metrics", "niqe", "--fetch", "--weights", tmp_path / "new")
-        assert result.exit_code == 1 and "no route to host" in result.output
-        assert not list((tmp_path / "new").iterdir())
-
-
-class TestBenchmark:
-    def test_a_table_of_costs(
-        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(cost, "MATRIX", 64)
-        out = tmp_path / "costs.json"
-        arguments = ["--sides", "64,128", "--rounds", "1", "-o", out]
-        held = np.ones(500 << 20, dtype=np.uint8)  # memory of this process is not counted
-        result = run("benchmark", model, *arguments)
-        del held
-        assert result.exit_code == 0, result.output
-        assert "GFLOP/s measured" in result.output
-        costs = json.loads(out.read_text())["costs"]
-        assert [entry["side"] for entry in costs] == [64, 128]
-        assert costs[1]["operations"] > 3 * costs[0]["operations"] > 0
-        assert costs[0]["processor_milliseconds"] > 0 and costs[0]["milliseconds"] > 0
-        numbers = sum(p.numel() for p in UpscalerNetwork(TINY).parameters())
-        assert costs[0]["parameters"] == numbers
-        assert all(4 * numbers < entry["peak_bytes"] < 250 << 20 for entry in costs), costs
-
-    def test_unknown_peak_memory_has_a_reason(
-        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(cost, "MATRIX", 64)
-        monkeypatch.setattr(peak_memory, "RESET", tmp_path / "none" / "clear_refs")
-        received: list[object] = []
-        cost.report_peak(str(model), 64, "cpu", SimpleNamespace(send=received.append))  # type: ignore[arg-type]
-        assert received == [
-            f"{tmp_path}/none/clear_refs cannot be written (No such file or directory)"
-        ]
-        monkeypatch.setattr(cost, "measure_peak", lambda *arguments: "no such luck")
-        result = run("benchmark", model, "--sides", "64", "--rounds", "1")
-        assert result.exit_code == 0 and "| – |" in result.output
-        assert "peak memory is not known: no such luck" in result.output
-
-    def test_wrong_use(self) -> None:
-        assert "expected numbers" in run("benchmark", "--sides", "64,x").output
-        result = run("benchmark", "nothing", "--sides", "16")
-        assert result.exit_code == 1 and "rrdb, swinir, dat, hat" in result.output
-
-
-class TestImagenetTest:
-    def test_it_needs_no_params_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("TVQRAP_WORKERS", "1")
-        save(tmp_path / "photos" / "one.png", texture(1, 200, 150))
-        result = run("pairs", "imagenet-test", "photos", "-o", "set", "--size", "64")
-        assert result.exit_code == 0, result.output
-        assert Image.open("set/lq/one.png").size == (16, 16)
-
-    def test_pairs_by_the_recipe(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = DataSettings(
-            photos="unused", min_side=32, max_pixels=10**6, max_skipped_fraction=0.0
-        )
-        params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))
-        monkeypatch.setattr(stages.params, "load_params", lambda path: params)
-        monkeypatch.setenv("TVQRAP_WORKERS", "1")
-        photos = tmp_path / "photos"
-        photo = texture(1, 200, 150)
-        save(photos / "high.png", photo)
-        save(photos / "wide.png", texture(2, 100, 160))
-        (photos / "bad.jpg").write_bytes(b"bad")
-        out = tmp_path / "set"
-        arguments = [photos, "-o", out, "--size", "64", "--degradation", "train"]
-        result = run("pairs", "imagenet-test", *arguments)
-        assert result.exit_code == 1 and "bad.jpg: not an image" in result.output
-        assert "2 pairs" in result.output
-        short = Image.fromarray(photo).resize((64, 85), Image.Resampling.BICUBIC)
-        expected = np.asarray(short)[10 : 10 + 64]
-        assert np.array_equal(np.asarray(Image.open(out / "gt" / "high.png")), expected)
-        assert Image.open(out / "lq" / "wide.png").size == (16, 16)
-        about = json.loads((out / "test-set.json").read_text())
-        assert list(about["images"]) == ["high", "wide"] and len(about["skipped"]) == 1
-        assert "--overwrite" in run("pairs", "imagenet-test", *arguments).output
-        (photos / "bad.jpg").unlink()
-        before = (out / "lq" / "high.png").read_bytes()
-        again = run("pairs", "imagenet-test", *arguments, "--overwrite")
-        assert again.exit_code == 0, again.output
-        assert (out / "lq" / "high.png").read_bytes() == before
-        few = run("pairs", "imagenet-test", *arguments, "--count", "3", "--overwrite")
-        assert few.exit_code == 1 and "expected at least 3" in few.output
-        assert (out / "lq" / "high.png").is_file()
-        done = run(
-            "evaluate",
-            "bicubic",
-            "--gt",
-            out / "gt",
-            "--lq",
-            out / "lq",
-            "-o",
-            tmp_path / "scores",
-            "--metrics",
-            "psnr_y",
-        )
-        assert done.exit_code == 0, done.output
