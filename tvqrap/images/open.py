@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
-from io import BufferedReader, BytesIO, FileIO
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -36,6 +36,7 @@ from tvqrap.images.high_bit_depth import (
     keep_lower_bytes,
 )
 from tvqrap.images.orientation import orientation_of, upright
+from tvqrap.runtime.bounded_file import BoundedFile
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 
@@ -117,19 +118,6 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[I
         raise UserError(f"{name}: {_failure(error)}") from None
 
 
-class _Bounded(BufferedReader):
-    """A file of which no more is asked for than it has: lengths in damaged files go to exabytes."""
-
-    def __init__(self, raw: FileIO, size: int) -> None:
-        super().__init__(raw)
-        self._size = size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > 0:
-            size = min(size, max(0, self._size - self.tell()))
-        return super().read(size)
-
-
 @contextmanager
 def open_stream(source: Path | bytes) -> Iterator[BinaryIO]:
     """Opens a regular file, or the content of one, to be read where the file itself says.
@@ -145,7 +133,7 @@ def open_stream(source: Path | bytes) -> Iterator[BinaryIO]:
         raise UserError(f"{printable(source)}: is a folder, expected an image")
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{printable(source)}: is not a regular file, expected an image")
-    with _Bounded(FileIO(source), status.st_size) as file:
+    with BoundedFile(source) as file:
         yield file
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tvqrap.runtime.bounded_file import BoundedFile
 from tvqrap.runtime.errors import UserError
 
 ENTRIES = ("params_ema", "params-ema", "params", "state_dict", "model", "net")
@@ -103,7 +104,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
 
 
 def _parse(path: Path) -> Any:
-    with path.open("rb") as file:
+    with BoundedFile(path) as file:
         head = file.read(9)
         if head[8:] == b"{":  # after the length of its header, safetensors has JSON
             return load_file(path)
