@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.config import DataSettings
 from pipeline.sources.scan import scan_photos
-from tests.support.fuzzing import Files, Trial, command, complaint, fuzz
+from tests.support.fuzzing import Files, Trial, assert_no_fault, command, complaint
 from tests.support.image_samples import ENDINGS, image_samples
 from tests.support.mutations import damaged, with_checksums
 from tests.support.pairs import texture
@@ -81,7 +81,7 @@ def test_the_opener(ending: str, tmp_path: Path) -> None:
     def make(rng: Random) -> Files:
         return dict([broken_image(rng, ending)])
 
-    fuzz(Trial(f"image.{ending}", make, use), tmp_path, 400)
+    assert_no_fault(Trial(f"image.{ending}", make, use), tmp_path, 400)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_upscale_does_the_rest(
         assert unforeseen is None, unforeseen
 
     form = collections.deque(["png", "jpeg", "webp", "tiff"])
-    fuzz(Trial("upscale", broken_folder, use), tmp_path, count)
+    assert_no_fault(Trial("upscale", broken_folder, use), tmp_path, count)
 
 
 def test_the_scan_of_photographs(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_scan_of_photographs(tmp_path: Path) -> None:
         assert len(found.usable) + len(found.skipped) == len(list(given.iterdir()))
         assert [complaint(entry.reason) for entry in found.skipped if complaint(entry.reason)] == []
 
-    fuzz(Trial("scan", broken_folder, use), tmp_path, 150)
+    assert_no_fault(Trial("scan", broken_folder, use), tmp_path, 150)
 
 
 def test_evaluate_names_what_it_cannot_score(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_evaluate_names_what_it_cannot_score(tmp_path: Path) -> None:
         (tmp_path / "sound" / side).mkdir(parents=True)
         (tmp_path / "sound" / side / "sound.png").write_bytes(content)
     use(tmp_path / "sound", tmp_path / "sound")  # imports once what each process would import
-    fuzz(Trial("evaluate", make, use), tmp_path, 20)
+    assert_no_fault(Trial("evaluate", make, use), tmp_path, 20)
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -12,7 +12,7 @@ import torch
 
 from stages.params import load_params
 from tests.fuzz.test_images import TINY
-from tests.support.fuzzing import Files, Trial, command, fuzz
+from tests.support.fuzzing import Files, Trial, assert_no_fault, command
 from tests.support.mutations import DEEP, damaged, odd_document, odd_json
 from tests.support.paths import ROOT
 from tests.support.scores import case, run
@@ -74,7 +74,7 @@ def test_model_folders(models: Path, tmp_path: Path) -> None:
         command("average", given, models / "rap", "-o", out / "mean")
         assert Upscaler.from_pretrained(given) is not None
 
-    fuzz(Trial("model", odd_model(models / "rap"), use), tmp_path, 150)
+    assert_no_fault(Trial("model", odd_model(models / "rap"), use), tmp_path, 150)
 
 
 def test_tokenizers(models: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_tokenizers(models: Path, tmp_path: Path) -> None:
         load_frozen_parts(given, UpscalerNetwork(TINY))
         load_tokenizer(given)
 
-    fuzz(Trial("tokenizer", odd_model(models / "tokenizer"), use), tmp_path, 100)
+    assert_no_fault(Trial("tokenizer", odd_model(models / "tokenizer"), use), tmp_path, 100)
 
 
 def odd_checkpoint(content: bytes, rng: Random) -> bytes:
@@ -124,7 +124,7 @@ def test_checkpoints_of_others(models: Path, tmp_path: Path) -> None:
         read_state_file(path)
         other_upscaler(path)
 
-    fuzz(Trial("checkpoint", make, use), tmp_path, 500)
+    assert_no_fault(Trial("checkpoint", make, use), tmp_path, 500)
 
 
 def test_checkpoints_of_trainings(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_checkpoints_of_trainings(tmp_path: Path) -> None:
         (out / newest.name).write_bytes((given / newest.name).read_bytes())
         train(predictor_task(), out)
 
-    fuzz(Trial("training", make, use), tmp_path, 30)
+    assert_no_fault(Trial("training", make, use), tmp_path, 30)
 
 
 def test_results(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_results(tmp_path: Path) -> None:
         command("evaluate", "--compare", given, tmp_path / "whole", "-o", out / "a.json")
         compare(read_result(tmp_path / "whole"), read_result(given))
 
-    fuzz(Trial("results", make, use), tmp_path, 400)
+    assert_no_fault(Trial("results", make, use), tmp_path, 400)
 
 
 _YAML = (
@@ -213,4 +213,4 @@ def test_params(tmp_path: Path) -> None:
         if done.exit_code == 0:
             load_params(given / "params.yaml")
 
-    fuzz(Trial("params", make, use), tmp_path, 100)
+    assert_no_fault(Trial("params", make, use), tmp_path, 100)

@@ -19,7 +19,7 @@ from pipeline.pairs.index import listed_pair_set, pair_sets_text
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import read_shard
 from pipeline.tokens.extract import extract_set
-from tests.support.fuzzing import Files, Trial, command, fuzz
+from tests.support.fuzzing import Files, Trial, assert_no_fault, command
 from tests.support.mutations import damaged, odd_json, with_checksums
 from tests.support.tokens import SETTINGS, make_material
 
@@ -125,7 +125,7 @@ def test_commands_on_tokens(root: Path, tmp_path: Path) -> None:
         command("tokens", "stats", folder, "--margins", 0, "-o", out / "stats")
         command("tokens", "diff", folder, root / "tokens/train")
 
-    fuzz(Trial("tokens", odd_set(root / "tokens/train"), use), tmp_path, 120)
+    assert_no_fault(Trial("tokens", odd_set(root / "tokens/train"), use), tmp_path, 120)
 
 
 def test_commands_that_encode_again(root: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_commands_that_encode_again(root: Path, tmp_path: Path) -> None:
         keys = [sample.key for sample in read_shard(root / "pairs/train" / SHARD)]
         command("tokens", "preview", *keys, "--tokens", given / "train", "-o", out / "a.png", *more)
 
-    fuzz(Trial("tokens again", odd_set(root / "tokens/train"), use), tmp_path, 30)
+    assert_no_fault(Trial("tokens again", odd_set(root / "tokens/train"), use), tmp_path, 30)
 
 
 def test_the_loader(root: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_loader(root: Path, tmp_path: Path) -> None:
             next(batches)
         batches.close()
 
-    fuzz(Trial("loader", odd_set(root / "tokens/train"), use), tmp_path, 150)
+    assert_no_fault(Trial("loader", odd_set(root / "tokens/train"), use), tmp_path, 150)
 
 
 def test_the_extraction(root: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_extraction(root: Path, tmp_path: Path) -> None:
         done = command("tokens", "verify", out / "tokens/train", "--full")
         assert done.exit_code == 0, done.output
 
-    fuzz(Trial("extraction", odd_set(root / "pairs/train"), use), tmp_path, 30)
+    assert_no_fault(Trial("extraction", odd_set(root / "pairs/train"), use), tmp_path, 30)
 
 
 def test_records_of_finished_shards(root: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_records_of_finished_shards(root: Path, tmp_path: Path) -> None:
         made = extract_set(pairs, tokenizer, work, SETTINGS, executor="serial", workers=1)
         assert made == Manifest.load(root / "tokens/train")
 
-    fuzz(Trial("records", make, use), tmp_path, 30)
+    assert_no_fault(Trial("records", make, use), tmp_path, 30)
 
 
 def test_the_list_of_sets(root: Path, tmp_path: Path) -> None:
@@ -195,4 +195,6 @@ def test_the_list_of_sets(root: Path, tmp_path: Path) -> None:
     def use(given: Path, out: Path) -> None:
         assert listed_pair_set(given, "train").size >= 1
 
-    fuzz(Trial("sets", lambda rng: {"sets.json": odd_json(text, rng)}, use), tmp_path, 300)
+    assert_no_fault(
+        Trial("sets", lambda rng: {"sets.json": odd_json(text, rng)}, use), tmp_path, 300
+    )

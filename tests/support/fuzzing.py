@@ -65,7 +65,7 @@ class Trial:
     """
 
 
-def fuzz(trial: Trial, folder: Path, count: int) -> None:
+def assert_no_fault(trial: Trial, folder: Path, count: int) -> None:
     """Tries `count` inputs (times `FACTOR`) in `folder`, and asserts that none showed a fault."""
     count = max(1, round(count * FACTOR))
     torch.set_num_threads(1)  # a process that is forked cannot use its parent's threads

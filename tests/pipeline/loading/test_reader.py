@@ -56,16 +56,22 @@ def until(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-def test_the_next_block_is_read_ahead_as_far_as_there_is_room(
-    dataset: ShardedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the shards that are read, in order."""
+    numbers: list[int] = []
     reading = ShardedDataset.read
     monkeypatch.setattr(
         ShardedDataset,
         "read",
-        lambda self, shard, **options: read.append(shard) or reading(self, shard, **options),
+        lambda self, shard, **options: numbers.append(shard) or reading(self, shard, **options),
     )
+    return numbers
+
+
+def test_the_next_block_is_read_ahead_as_far_as_there_is_room(
+    dataset: ShardedDataset, read: list[int]
+) -> None:
     stream = ShardReader(dataset).stream(blocks(len(dataset.shards)), 1)
     with closing(stream):
         next(stream)
@@ -138,19 +144,12 @@ def test_a_damaged_shard_is_an_error_at_its_first_sample(dataset: ShardedDataset
     assert until(lambda: threading.active_count() == before)
 
 
-def test_a_small_set_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_set_is_read_once(tmp_path: Path, read: list[int]) -> None:
     rows = [
         write_shard(tmp_path / shard_name(n), [Sample(f"p{n}_00000", {"json": b"{}"})])
         for n in range(2)
     ]
     Manifest("pairs", "train", {"settings": {"variants": 1}}, tuple(rows)).save(tmp_path)
-    read: list[int] = []
-    reading = ShardedDataset.read
-    monkeypatch.setattr(
-        ShardedDataset,
-        "read",
-        lambda self, shard, **options: read.append(shard) or reading(self, shard, **options),
-    )
     positions = [Position(0, 1, 0), Position(0, 0, 0)]
     stream = ShardReader(ShardedDataset.open(tmp_path)).stream(iter([positions] * 3), 1)
     with closing(stream):

@@ -222,6 +222,7 @@ def test_it_stops_when_dvc_is_gone(checkout: Path, tmp_path: Path) -> None:
         process.wait()
         gone = Path(f"/proc/{pid.read_text()}")
         wait_until(lambda: not gone.exists(), "the stage ended with its dvc")
+        assert not gone.exists()
     finally:
         process.kill()
 

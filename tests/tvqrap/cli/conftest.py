@@ -8,17 +8,29 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tests.support.upscaling import TINY
+from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 
 
+def saved(folder: Path, architecture: Architecture) -> Path:
+    """A model folder of an untrained upscaler."""
+    torch.manual_seed(0)
+    save_model(folder, "upscaler", UpscalerNetwork(architecture), architecture, {})
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(path, "upscaler", UpscalerNetwork(TINY), TINY, {})
-    return path
+    return saved(tmp_path_factory.mktemp("models") / "tiny", TINY)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The narrowest upscaler, which takes LR images in multiples of 16 pixels."""
+    architecture = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+    return saved(tmp_path_factory.mktemp("models") / "tiny", architecture)
 
 
 @pytest.fixture

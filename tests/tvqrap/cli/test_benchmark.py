@@ -6,29 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
-from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.cost import benchmark as cost
 from tvqrap.cost import peak_memory
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
-
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+from tvqrap.pretrained.upscaler import load_upscaler
 
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(path, "upscaler", UpscalerNetwork(TINY), TINY, {})
-    return path
 
 
 def test_a_table_of_costs(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +31,7 @@ def test_a_table_of_costs(model: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert [entry["side"] for entry in costs] == [64, 128]
     assert costs[1]["operations"] > 3 * costs[0]["operations"] > 0
     assert costs[0]["processor_milliseconds"] > 0 and costs[0]["milliseconds"] > 0
-    numbers = sum(p.numel() for p in UpscalerNetwork(TINY).parameters())
+    numbers = sum(p.numel() for p in load_upscaler(model).parameters())
     assert costs[0]["parameters"] == numbers
     assert all(4 * numbers < entry["peak_bytes"] < 250 << 20 for entry in costs), costs
 

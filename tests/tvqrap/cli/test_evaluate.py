@@ -20,16 +20,11 @@ from pipeline.shards.codec import encode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, write_shard
 from tests.support.pairs import texture
-from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
 from tvqrap.comparison import methods
 from tvqrap.evaluation import run as run_module
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.device import select_device
 from tvqrap.runtime.hardware import device_name
-
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 
 
 def run(*arguments: object) -> Result:
@@ -44,14 +39,6 @@ def scores(folder: Path) -> dict[str, Any]:
 def save(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(path, "upscaler", UpscalerNetwork(TINY), TINY, {})
     return path
 
 
