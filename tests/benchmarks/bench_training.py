@@ -48,8 +48,8 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.folder import scan_folder
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.folder import scan_folder
+from tvqrap.images.reading.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask

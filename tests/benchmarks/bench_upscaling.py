@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from tests.support.networks import random_upscaler
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.open import read_image
 from tvqrap.images.tensors import to_tensor
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model

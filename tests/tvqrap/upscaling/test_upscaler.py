@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from tests.support.networks import random_upscaler
 from tvqrap.architecture import Architecture
+from tvqrap.images.padding import pad_to_multiple
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.blocks import Norm
-from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 from tvqrap.pretrained.packaged import TOKENIZER
