@@ -1,4 +1,4 @@
-"""How many actors a Ray cluster has room for."""
+"""Counts the actors that a Ray cluster has room for."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
