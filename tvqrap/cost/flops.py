@@ -93,7 +93,9 @@ def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side
         validation=[],
     )
     batch = _batch(architecture, settings.batch_size, side)
-    return _cost_with_image_losses(task, tokenizer, settings.image, HR_ONLY, batch)
+    return _cost_with_image_losses(
+        task, tokenizer, settings.image, HR_ONLY, batch, settings.textured
+    )
 
 
 def predictor_step(
@@ -114,7 +116,9 @@ def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> St
         network = UpscalerNetwork(architecture)
     task = RapTask(network, _without_perceptual(settings), _compute(), validation=[])
     batch = _batch(architecture, settings.batch_size, side)
-    return _cost_with_image_losses(task, network, settings.image, settings.teacher, batch)
+    return _cost_with_image_losses(
+        task, network, settings.image, settings.teacher, batch, settings.batch_size
+    )
 
 
 def measure(work: Callable[[], object]) -> tuple[int, int]:
@@ -138,26 +142,29 @@ def _cost_with_image_losses(
     image: ImageLosses,
     teacher: TeacherShares,
     batch: Batch,
+    judged: int,
 ) -> StepCost:
-    """Takes the step without the two networks of the losses, then adds one after the other.
+    """Takes the step, takes it without the GAN term, and takes the perceptual loss alone.
 
-    Augmented images count with their original size; the average is a sixth lower.
+    Augmented images count with their original size; the average is a sixth lower. The losses see
+    the first `judged` images of the batch.
     """
     step = image.adversarial.start
-    adversary, task.adversary = task.adversary, None
-    operations: dict[Part, int] = {}
-    operations["network"], kept = _measured(task, batch, step)
     perceptual = _perceptual(image.perceptual)
-    if perceptual is not None:
-        plain = image.perceptual.model_copy(update={"augment": False})
-        image = image.model_copy(update={"perceptual": plain})
-        task.image_loss = ImageLoss(image, perceptual, teacher)
-        together, kept = _measured(task, batch, step)
-        operations["perceptual"] = together - operations["network"]
-    if adversary is not None:
-        task.adversary = adversary
-        together, kept = _measured(task, batch, step)
-        operations["discriminator"] = together - sum(operations.values())
+    plain = image.perceptual.model_copy(update={"augment": False})
+    loss = ImageLoss(image.model_copy(update={"perceptual": plain}), perceptual, teacher)
+    task.image_loss = loss
+    hr = task.learner.image(batch.hr)
+    alone = measure(lambda: loss.gradients(hr, hr, None, judged, teacher=hr))[0]
+    together, kept = _measured(task, batch, step)
+    adversary, task.adversary = task.adversary, None
+    without = together if adversary is None else _measured(task, batch, step)[0]
+    task.adversary = adversary
+    operations: dict[Part, int] = {
+        "network": without - alone,
+        "perceptual": alone,
+        "discriminator": together - without,
+    }
     return _cost(task, network, perceptual, operations, kept)
 
 
