@@ -104,6 +104,7 @@ def test_commands(root: Path, name: str, disaster: str, capfd: pytest.CaptureFix
         done = called(root, name)
         errors = [line for line in done.output.splitlines() if "rror" in line or "written" in line]
         assert done.exit_code == 1 and errors, done.output
+        assert any(str(root / "out") in line for line in errors), done.output
 
     before = tree(root / "out")
     assert apart(work) == 0, capfd.readouterr()
