@@ -62,10 +62,7 @@ DISASTERS: dict[str, Callable[[Path], None]] = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs, models and tokens, and `out` with the output of every command.
-
-    `out/checkout` is the checkout whose params a command changes.
-    """
+    """Photographs, models and tokens, and `out/checkout`, whose params a command changes."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("disk")
     for name in ("model", "other"):
@@ -85,10 +82,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "stages/profiles", root / "out/checkout/stages/profiles")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, root / "out/checkout" / name)
-    for name in COMMANDS:
-        done = called(root, name)
-        assert done.exit_code == 0, done.output
     return root
+
+
+@pytest.fixture
+def before(root: Path, name: str) -> dict[str, bytes]:
+    """The content of `out`, where the output of a command is."""
+    done = called(root, name)
+    assert done.exit_code == 0, done.output
+    return tree(root / "out")
 
 
 def called(root: Path, name: str) -> Result:
@@ -100,7 +102,13 @@ def called(root: Path, name: str) -> Result:
 
 @pytest.mark.parametrize("disaster", DISASTERS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands(root: Path, name: str, disaster: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_commands(
+    root: Path,
+    name: str,
+    disaster: str,
+    before: dict[str, bytes],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     def work() -> None:
         DISASTERS[disaster](root / "out")
         done = called(root, name)
@@ -108,7 +116,6 @@ def test_commands(root: Path, name: str, disaster: str, capfd: pytest.CaptureFix
         assert done.exit_code == 1 and errors, done.output
         assert any(str(root / "out") in line for line in errors), done.output
 
-    before = tree(root / "out")
     assert apart(work) == 0, capfd.readouterr()
     after = tree(root / "out")
     # Scores so far are kept, for the next run.
@@ -117,7 +124,11 @@ def test_commands(root: Path, name: str, disaster: str, capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_do_without_temporary_files(
-    root: Path, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    root: Path,
+    name: str,
+    before: dict[str, bytes],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def work() -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path)
@@ -127,7 +138,6 @@ def test_commands_do_without_temporary_files(
         done = called(root, name)
         assert done.exit_code == 0, done.output
 
-    before = tree(root / "out")
     assert apart(work) == 0, capfd.readouterr()
     assert tree(root / "out") == before
 
