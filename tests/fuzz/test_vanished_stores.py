@@ -128,8 +128,7 @@ def test_a_shared_folder(
     expected = assert_published(name, str(store))
     for moment in moments(name, int((checkout / "changes").read_text())):
         for folder in (store, Path(BODIES[name][1]), Path(".scratch")):
-            if folder.name != "pairs" or name == "make_pairs":
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         capfd.readouterr()
 
         def work(moment: int = moment) -> None:
