@@ -146,10 +146,12 @@ def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
 
 
 def _hint(suffix: str) -> str:
-    """The extra to install, for a name with the ending of its format."""
+    """What may help, by a name's ending: the extra to install, or the kinds that are read."""
     for name, extra in _EXTRAS.items():
         if suffix in extra.suffixes and name not in _formats():
             return f"; {suffix} needs the extra {extra.name} (pip install 'tvqrap[{extra.name}]')"
+    if suffix in (".tif", ".tiff"):
+        return "; of TIFFs, gray, RGB and CMYK of whole numbers up to 16 bits are read"
     return ""
 
 
