@@ -84,8 +84,8 @@ class PredictorTask:
         return learner.finish(terms)
 
     def health(self) -> tuple[dict[str, float], str | None]:
-        """Returns the use of codes since the last call; a small use gives no warning here."""
-        return self.usage.look(), None
+        """Returns use of codes and learning rate; a small use gives no warning here."""
+        return {**self.learner.health(), **self.usage.look()}, None
 
     @torch.no_grad()
     def validate(self) -> Validation:
