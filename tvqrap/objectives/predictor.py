@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tvqrap.config.training import Compute, PredictorTraining, TokenLossWeights
+from tvqrap.networks.codebook import count_codes
 from tvqrap.networks.predictor import Prediction
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.runtime.device import to_float32
@@ -30,13 +31,14 @@ def structure_loss(prediction: Prediction, batch: Batch) -> Tensor | None:
         return None
     assert batch.structure is not None, "the batch has no structure"
     found = to_float32(prediction.structure)
-    return F.mse_loss(found, batch.structure.to(found.device, found.dtype))
+    wanted = batch.structure.to(found.device, non_blocking=True).to(found.dtype)
+    return F.mse_loss(found, wanted)
 
 
 def code_loss(prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the codes in nats, and the share of codes predicted right."""
     assert batch.codes is not None, "the batch has no codes"
-    codes = batch.codes.to(prediction.logits.device)
+    codes = batch.codes.to(prediction.logits.device, non_blocking=True)
     accuracy = (prediction.logits.detach().argmax(1) == codes).float().mean()
     return F.cross_entropy(prediction.logits, codes), accuracy
 
@@ -57,8 +59,8 @@ def token_losses(
 
 def chosen_codes(prediction: Prediction) -> Tensor:
     """Histogram of the codes with the highest score, int64 (codebook)."""
-    codes = prediction.logits.detach().argmax(1).flatten()
-    return codes.bincount(minlength=prediction.logits.shape[1])
+    logits = prediction.logits.detach()
+    return count_codes(logits.argmax(1), logits.shape[1])
 
 
 class PredictorTask:

@@ -2,8 +2,8 @@
 
 All workers hold the same weights and take the same steps, each on its share of every batch. They
 compute contributions, which are summed here. Their weights stay equal to the last bit, since they
-exchange nothing but sums and the texture that sets codebook entries. A single worker exchanges
-nothing.
+exchange nothing but sums, the texture that sets codebook entries, and the entries that k-means on
+the main worker finds. A single worker exchanges nothing.
 """
 
 import os
@@ -66,6 +66,12 @@ class Workers:
         parts = [torch.empty_like(samples) for _ in range(self.count)]
         dist.all_gather(parts, samples.contiguous())
         return interleave(parts)
+
+    @torch.no_grad()
+    def broadcast(self, tensor: Tensor) -> None:
+        """Copies the main worker's tensor to all workers, in place."""
+        if self.count > 1:
+            dist.broadcast(tensor, 0)
 
     def all_reduce_max(self, number: int) -> int:
         """Returns the largest of the workers' numbers."""

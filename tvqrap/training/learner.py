@@ -53,8 +53,9 @@ class Learner(Generic[Module]):
         if compute.compile:
             compile_blocks(network)
         self.optimiser = adam(module.parameters(), settings)
-        self.skipped = False
-        """Whether the last update was skipped, as a loss or the gradient was not finite."""
+        self.applied = torch.ones((), dtype=torch.bool, device=self.device)
+        """Whether the last update was applied (bool, a scalar on the device); else a loss or the
+        gradient was not finite."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Returns the context for forward passes."""
@@ -73,18 +74,17 @@ class Learner(Generic[Module]):
         set_learning_rate(self.optimiser, self.settings, step, self.steps)
 
     def finish(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Applies the accumulated gradients and updates the average, unless it skips the update.
+        """Applies the accumulated gradients and updates the average.
 
         Takes this worker's contributions to the terms. Returns the terms of the whole batch with
-        `gradient_norm`, the norm before clipping. A term that is not finite skips the update.
+        `gradient_norm`, the norm before clipping. A term that is not finite skips the update: then
+        weights, optimiser and average stay as they are.
         """
         terms = self.workers.reduce_terms(terms)
-        terms["gradient_norm"], applied = apply_gradients(
+        terms["gradient_norm"], self.applied = apply_gradients(
             self.optimiser, self.settings.grad_clip_norm, self.workers, terms.values()
         )
-        self.skipped = not applied
-        if applied:
-            self.average.update(self.module)
+        self.average.update(self.module, self.applied)
         return terms
 
     def state(self) -> dict[str, Any]:

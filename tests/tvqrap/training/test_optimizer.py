@@ -35,7 +35,7 @@ def test_cosine_falls_from_the_whole_to_a_fiftieth() -> None:
 
 def test_a_long_gradient_is_clipped_and_its_own_length_reported() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
-    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    optimiser = torch.optim.SGD([parameter], lr=1.0, fused=True)
     parameter.grad = torch.tensor([3.0, 4.0])
     norm, applied = apply_gradients(optimiser, 1.0, ALONE)
     assert norm.item() == pytest.approx(5) and applied
@@ -48,7 +48,7 @@ def test_a_gradient_or_term_that_is_not_finite_changes_nothing(
     gradient: float, term: float
 ) -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    optimiser = torch.optim.SGD([parameter], lr=1.0, fused=True)
     parameter.grad = torch.tensor([gradient, 1.0])
     _, applied = apply_gradients(optimiser, 1.0, ALONE, [torch.tensor(term)])
     assert not applied and parameter.grad is None
