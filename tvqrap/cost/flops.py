@@ -32,6 +32,7 @@ from tvqrap.networks.discriminator import Discriminator
 from tvqrap.networks.tokenizer import Tokenizer, join
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.image_loss import ImageLoss
+from tvqrap.training.recompute import recompute_blocks
 
 Part = Literal["network", "perceptual", "discriminator"]
 
@@ -76,11 +77,18 @@ def tokenizing_operations(architecture: Architecture, side: int) -> int:
     return counter.get_total_flops() + _search_operations(tokenizer.codebook, texture)
 
 
-def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side: int) -> StepCost:
-    """Counts a step of stage 1 with quantization, on HR crops of `side` x `side` pixels."""
+def tokenizer_step(
+    architecture: Architecture, settings: TokenizerTraining, side: int, recompute: bool = False
+) -> StepCost:
+    """Counts a step of stage 1 with quantization, on HR crops of `side` x `side` pixels.
+
+    `recompute`: blocks are computed again by the backward pass (`activation_checkpointing`).
+    """
     meter = _Meter()
     with META:
         tokenizer = Tokenizer(architecture)
+        if recompute:
+            recompute_blocks(tokenizer)
         hr = torch.empty(settings.batch_size, 3, side, side)
     with meter.part("network"):
         encoded = tokenizer.encode(hr)
@@ -109,11 +117,15 @@ def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side
     )
 
 
-def predictor_step(architecture: Architecture, batch: int, side: int) -> StepCost:
+def predictor_step(
+    architecture: Architecture, batch: int, side: int, recompute: bool = False
+) -> StepCost:
     """Counts a step of stage 2, on LR images of HR crops of `side` x `side` pixels."""
     meter = _Meter()
     with META:
         network = UpscalerNetwork(architecture)
+        if recompute:
+            recompute_blocks(network)
         lr = torch.empty(batch, 3, side // SCALE, side // SCALE)
     network.freeze()
     with meter.part("network"):
@@ -124,11 +136,15 @@ def predictor_step(architecture: Architecture, batch: int, side: int) -> StepCos
     return meter.cost(trained=trained, averaged=trained, frozen=_numbers(network) - trained)
 
 
-def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> StepCost:
+def rap_step(
+    architecture: Architecture, settings: RapTraining, side: int, recompute: bool = False
+) -> StepCost:
     """Counts a step of stage 3, on pairs with HR crops of `side` x `side` pixels."""
     meter = _Meter()
     with META:
         network = UpscalerNetwork(architecture, settings.assignment)
+        if recompute:
+            recompute_blocks(network)
         hr = torch.empty(settings.batch_size, 3, side, side)
         lr = torch.empty(settings.batch_size, 3, side // SCALE, side // SCALE)
     network.freeze()

@@ -267,3 +267,7 @@ class SwinGroup(nn.Module):
         # While a network is traced for export, sides are tensors and cannot be cache keys.
         make = shift_mask.__wrapped__ if torch.jit.is_tracing() else shift_mask
         return make(height, width, x.device, next(self.blocks.parameters()).dtype)
+
+
+BLOCKS = (Res, Down, Up, SwinBlock)
+"""Blocks that trainings compile and recompute one by one."""

@@ -85,8 +85,13 @@ class Workers:
         """Returns once all workers have called it."""
         self.all_reduce_max(0)
 
-    def check_equal(self, what: str, digest: str) -> None:
-        """Raises `UserError` on all workers where their hexadecimal digests differ."""
+    def check_equal(
+        self, what: str, digest: str, advice: str = "all must see one checkout"
+    ) -> None:
+        """Raises `UserError` on all workers where their hexadecimal digests differ.
+
+        The message names the workers, `what` they should share, and `advice`.
+        """
         if self.count == 1:
             return
         own = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
@@ -96,7 +101,7 @@ class Workers:
         if others:
             raise UserError(
                 f"workers {', '.join(map(str, others))} of {self.count}: not the {what} that "
-                "worker 0 has; all must see one checkout"
+                f"worker 0 has; {advice}"
             )
 
 

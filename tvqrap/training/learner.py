@@ -8,12 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.config.training import Compute, Optimiser
-from tvqrap.runtime.device import autocast, on_device, select_device, weights_dtype
+from tvqrap.runtime.device import (
+    autocast,
+    on_device,
+    select_device,
+    set_cuda_arithmetic,
+    weights_dtype,
+)
 from tvqrap.training.batch import Batch, Microbatch, as_image
 from tvqrap.training.compile import compile_blocks
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
 from tvqrap.training.optimizer import adam, apply_gradients, set_learning_rate
+from tvqrap.training.recompute import recompute_blocks
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -34,7 +41,7 @@ class Learner(Generic[Module]):
         network: nn.Module | None = None,
         workers: Workers = ALONE,
     ) -> None:
-        """Moves `network` to the device and precision of `compute`, and compiles it if asked.
+        """Moves `network` to the device and precision of `compute`, and prepares its blocks.
 
         `module` is the part of `network` that is trained and averaged; None: `network` is it.
         `steps` is the length of the whole training, which the schedule needs.
@@ -48,8 +55,11 @@ class Learner(Generic[Module]):
         self.device = select_device(compute.device, "compute.device")
         self.dtype = weights_dtype(compute.precision)
         torch.set_num_threads(compute.threads)
+        set_cuda_arithmetic(tf32=compute.tf32, cudnn_benchmark=compute.cudnn_benchmark)
         on_device(network, self.device, self.dtype).train()
         self.average = WeightsAverage(module, settings.ema_decay)
+        if compute.activation_checkpointing:
+            recompute_blocks(network)
         if compute.compile:
             compile_blocks(network)
         self.optimiser = adam(module.parameters(), settings)

@@ -25,7 +25,7 @@ from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
-from tvqrap.training.checkpoint import CheckpointWriter, is_milestone, load_checkpoint
+from tvqrap.training.checkpoint import CheckpointWriter, digest, is_milestone, load_checkpoint
 from tvqrap.training.curves import History, Row
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.optimizer import stacked
@@ -202,11 +202,18 @@ class _Run:
         return first
 
     def save(self, step: int) -> None:
-        """Starts to write a checkpoint on the main worker."""
+        """Starts to write a checkpoint on the main worker, if the state of all workers is equal."""
         self.read()
+        task = self.task.state()
+        if self.workers.count > 1:
+            self.workers.check_equal(
+                f"weights after step {step}",
+                digest(task),
+                "a device or the exchange is at fault (the checkpoint before stays)",
+            )
         if self.workers.is_main:
             state = {
-                "task": self.task.state(),
+                "task": task,
                 "history": asdict(self.history),
                 "window": self.window,
                 "counted": self.counted,
