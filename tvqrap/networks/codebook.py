@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tvqrap.runtime.device import no_autocast
-
 _CHUNK = 2**23
 """Distances in memory at a time: 64 MB in float64."""
 _TIE = 1e-13
@@ -59,9 +57,8 @@ class Codebook(nn.Module):
         # A mean that is large against the differences would take their digits.
         mean = entries.mean(0)
         entries = entries - mean
-        with no_autocast(home):
-            parts = vectors.to(home).split(max(1, _CHUNK // len(entries)))
-            codes = [_nearest_rows(part.double() - mean, entries) for part in parts]
+        parts = vectors.to(home).split(max(1, _CHUNK // len(entries)))
+        codes = [_nearest_rows(part.double() - mean, entries) for part in parts]
         return torch.cat(codes).to(device)
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -128,7 +125,10 @@ def count_codes(codes: Tensor, entries: int) -> Tensor:
 
 
 def _nearest_rows(vectors: Tensor, entries: Tensor) -> Tensor:
-    """Codes (M) of the entries (K, C) nearest to vectors (M, C), both float64."""
+    """Codes (M) of the entries (K, C) nearest to vectors (M, C), both float64.
+
+    Autocast leaves float64 as it is.
+    """
     squares = entries.square().sum(1)
     # |v - e|^2 without |v|^2, which no entry changes.
     distances = torch.addmm(squares, vectors, entries.t(), alpha=-2)

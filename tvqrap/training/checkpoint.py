@@ -115,7 +115,8 @@ def digest(state: Any) -> str:
     """SHA-256 of the tensors in nested dicts and lists, in their order."""
     found = hashlib.sha256()
     for tensor in _tensors(state):
-        found.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        found.update(values.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -45,7 +45,7 @@ def apply_gradients(
 
     Returns the norm before clipping, and whether they were applied (bool, a scalar). They are
     dropped where the norm or one of `terms`, scalars that are equal on all workers, is not finite.
-    The device decides that: nothing waits for it. `optimiser` is a fused Adam.
+    The device decides that, and nothing waits for it but on MPS. `optimiser` is a fused Adam.
     """
     parameters = [
         parameter
@@ -62,7 +62,8 @@ def apply_gradients(
     # Where this is 1, a fused Adam leaves weights, moments and its count of steps as they are; it
     # is how torch.amp.GradScaler skips an update.
     optimiser.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
-    optimiser.step()
+    if finite.device.type != "mps" or finite:  # the fused Adam of MPS does not read it
+        optimiser.step()
     optimiser.zero_grad()
     return norm, finite
 
