@@ -173,7 +173,8 @@ class TokenizerTask:
         limit = KMEANS_VECTORS_PER_ENTRY * len(self.used)
         chosen = torch.randperm(len(vectors), generator=generator)[:limit]
         vectors = vectors[chosen.to(vectors.device)]
-        if self.workers.is_main:  # devices may round its sums differently
+        # On CUDA its sums are added in any order, so that each worker would find other entries.
+        if self.workers.is_main:
             codebook.kmeans_(vectors, KMEANS_ITERATIONS, generator)
         self.workers.broadcast(codebook.embedding.weight)
         self.learner.average.set_rows(
