@@ -104,8 +104,8 @@ def apart(workers: Workers, folder: Path) -> str:
     def batches(step: int) -> Iterator[Any]:
         while True:
             if step == 2 and not workers.is_main:
-                with torch.no_grad():
-                    next(task.learner.module.parameters()).view(-1)[0] += 1e-6
+                weights = next(task.learner.module.parameters()).detach()
+                weights[(0,) * weights.ndim] += 1e-6
             yield batch_of(2, step).dealt(workers.rank, workers.count)
             step += 1
 
