@@ -97,13 +97,14 @@ def plan(params: Params) -> Plan:
         return Training(stage, name, sides[name], batch, steps, crops, gan_from, step, held)
 
     first, last = params.tokenizer, params.rap
+    recompute = params.compute.activation_checkpointing
     tokenizer = training(
         "train_tokenizer",
         first.set,
         first.batch_size,
         first.steps,
         first.image.adversarial.start,
-        tokenizer_step(architecture, first, sides[first.set]),
+        tokenizer_step(architecture, first, sides[first.set], recompute),
         disk[first.set].pairs,
     )
     predictor = tuple(
@@ -113,7 +114,9 @@ def plan(params: Params) -> Plan:
             phase.batch_size,
             phase.steps,
             0,
-            predictor_step(architecture, params.predictor, phase.batch_size, sides[phase.set]),
+            predictor_step(
+                architecture, params.predictor, phase.batch_size, sides[phase.set], recompute
+            ),
             disk[phase.set].tokens,
         )
         for phase in params.predictor.phases
@@ -125,7 +128,7 @@ def plan(params: Params) -> Plan:
         last.batch_size,
         last.steps,
         last.image.adversarial.start,
-        rap_step(architecture, last, sides[last.set]),
+        rap_step(architecture, last, sides[last.set], recompute),
         disk[last.set].pairs + joined,
     )
     return Plan(

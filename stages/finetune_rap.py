@@ -18,6 +18,7 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.rap import RapTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
+from tvqrap.runtime.device import means_cuda
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.loop import train
 
@@ -43,6 +44,7 @@ def loader(
     seed: int,
     workers: Workers = ALONE,
     teacher: bool = False,
+    pinned: bool = False,
 ) -> Loader:
     """The loader of a set: its pairs, and its tokens where token losses are used."""
     folders = [PAIRS / name]
@@ -56,6 +58,7 @@ def loader(
         seed=seed,
         batch_size=settings.batch_size,
         part=workers.microbatch,
+        pinned=pinned,
     )
 
 
@@ -81,7 +84,8 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
             assignment=settings.assignment,
         )
     validation = loader("val", settings, params.seed)
-    training = loader(settings.set, settings, params.seed, workers, settings.teacher.any)
+    pinned = means_cuda(params.compute.device)
+    training = loader(settings.set, settings, params.seed, workers, settings.teacher.any, pinned)
     task = RapTask(
         network,
         settings,

@@ -28,6 +28,7 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import load_frozen_parts, load_upscaler
+from tvqrap.runtime.device import means_cuda
 from tvqrap.training.batch import Batch
 from tvqrap.training.distributed import Workers
 from tvqrap.training.loop import train
@@ -68,7 +69,7 @@ def batches_of(
 
 
 def token_loaders(
-    phases: Sequence[Phase], seed: int, workers: Workers
+    phases: Sequence[Phase], seed: int, workers: Workers, pinned: bool
 ) -> tuple[list[Loader], float]:
     """(the loaders of the phases' token sets, the entropy of the codes in the first one)."""
     loaders, entropies = [], []
@@ -81,6 +82,7 @@ def token_loaders(
             seed=seed,
             batch_size=phase.batch_size,
             part=workers.microbatch,
+            pinned=pinned,
         )
         loaders.append(loader)
     return loaders, entropies[0]
@@ -100,7 +102,8 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     if workers.is_main:
         keep_network(stage, "upscaler", network, network.architecture, started_from=started_from)
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
-    loaders, entropy = token_loaders(settings.phases, params.seed, workers)
+    pinned = means_cuda(params.compute.device)
+    loaders, entropy = token_loaders(settings.phases, params.seed, workers, pinned)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
         MemberSelection(hr=True, lr=True, tokens=True),

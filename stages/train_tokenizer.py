@@ -24,6 +24,7 @@ from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES, check_texture_suffices
 from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.pretrained.folder import load_tokenizer, read_config
+from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import Workers
 from tvqrap.training.loop import train
@@ -92,7 +93,12 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     source = ShardedDataset.open(PAIRS / settings.set)
     wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
     loader = Loader(
-        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.microbatch
+        source,
+        wanted,
+        seed=params.seed,
+        batch_size=settings.batch_size,
+        part=workers.microbatch,
+        pinned=means_cuda(params.compute.device),
     )
     with CurveSinks(stage, workers) as sinks:
         history = train(

@@ -96,6 +96,11 @@ def publish_model(
         "run": stage.fingerprint,
         "started_from": started_from,
         "workers": record.params["workers"],
+        "compute": {
+            key.removeprefix("compute."): value
+            for key, value in record.params.items()
+            if key.startswith("compute.")
+        },
         "changes": record.changes,
     }
     model, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))

@@ -43,8 +43,13 @@ class Loader:
         seed: int,
         batch_size: int,
         part: Microbatch = WHOLE_BATCH,
+        pinned: bool = False,
     ) -> None:
-        """`batch_size`: samples of a whole batch, a multiple of the number of parts."""
+        """`batch_size`: samples of a whole batch, a multiple of the number of parts.
+
+        `pinned`: `batches` lie in page-locked memory, from which copies to a CUDA device run beside
+        the training.
+        """
         if batch_size % part.of:
             raise ValueError(
                 f"found a batch of {batch_size} samples, expected a multiple of {part.of} workers"
@@ -54,6 +59,7 @@ class Loader:
         self.seed = seed
         self.batch_size = batch_size
         self.part = part
+        self.pinned = pinned
         self._reader = ShardReader(dataset)
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
@@ -82,7 +88,8 @@ class Loader:
             ) as decoded,
         ):
             while True:
-                yield _batch(list(islice(decoded, self.batch_size // self.part.of)))
+                batch = _batch(list(islice(decoded, self.batch_size // self.part.of)))
+                yield batch.pinned() if self.pinned else batch
 
     def _blocks(self, seen: int) -> Iterator[list[Position]]:
         """This worker's positions in the endless stream after its first `seen` samples."""

@@ -26,7 +26,9 @@ Computed from the profile; nothing was run and nothing is measured.
   runs in plain float32, without TF32.
 - state: weights, gradients, Adam's two moments and the running average, in float32.
 - activations: float32 tensors that the backward pass needs, a lower bound. Temporary tensors and
-  the workspaces of convolutions come on top. bfloat16 takes less.
+  the workspaces of convolutions come on top. bfloat16 takes less. With
+  compute.activation_checkpointing they are the inputs of blocks, and the operations of the
+  networks' blocks are counted once more.
 - disk: codes and structures are exact; PNGs are estimated from crops of the same size (at most 3
   bytes a pixel). Shards in use are in the machine's memory, not the device's."""
 

@@ -41,6 +41,15 @@ class Compute(Settings):
     More of them take less memory."""
     compile: bool
     """Whether `torch.compile` compiles the blocks of the networks, which takes minutes at start."""
+    activation_checkpointing: bool
+    """Whether the backward pass computes each block of the networks again, of which the forward
+    pass then keeps the input alone: less memory, more arithmetic, the same result."""
+    tf32: bool
+    """Whether a CUDA device rounds the factors of float32 convolutions and matrix products to TF32
+    (10 bits of fraction). Code search does not: it computes in float64."""
+    cudnn_benchmark: bool
+    """Whether cuDNN times its algorithms for each size and takes the fastest. Runs can then choose
+    differently, which changes last bits."""
 
     @model_validator(mode="after")
     def _devices(self) -> "Compute":

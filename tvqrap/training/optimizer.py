@@ -40,11 +40,12 @@ def apply_gradients(
     clip: float | None,
     workers: Workers,
     terms: Iterable[Tensor] = (),
-) -> tuple[Tensor, bool]:
+) -> tuple[Tensor, Tensor]:
     """Sums the workers' gradients, clips and applies them.
 
-    Returns the norm before clipping, and whether they were applied. They are dropped where the norm
-    or one of `terms`, scalars that are equal on all workers, is not finite.
+    Returns the norm before clipping, and whether they were applied (bool, a scalar). They are
+    dropped where the norm or one of `terms`, scalars that are equal on all workers, is not finite.
+    The device decides that, and nothing waits for it but on MPS. `optimiser` is a fused Adam.
     """
     parameters = [
         parameter
@@ -55,16 +56,18 @@ def apply_gradients(
     gradients = [parameter.grad for parameter in parameters]
     workers.all_reduce(gradients)
     norm = torch.nn.utils.get_total_norm(gradients)
-    finite = all_finite([norm, *terms])
-    if finite:
-        if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    if clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    finite = stacked([norm, *terms]).isfinite().all()
+    # Where this is 1, a fused Adam leaves weights, moments and its count of steps as they are; it
+    # is how torch.amp.GradScaler skips an update.
+    optimiser.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
+    if finite.device.type != "mps" or finite:  # the fused Adam of MPS does not read it
         optimiser.step()
     optimiser.zero_grad()
     return norm, finite
 
 
-def all_finite(scalars: Iterable[Tensor]) -> bool:
-    """Whether no scalar is infinite or NaN, as float32: the loop records them as such."""
-    together = torch.stack([value.detach().float().reshape(()) for value in scalars])
-    return bool(together.isfinite().all())
+def stacked(scalars: Iterable[Tensor]) -> Tensor:
+    """Scalars as one float32 vector, as which the loop records them."""
+    return torch.stack([value.detach().float().reshape(()) for value in scalars])

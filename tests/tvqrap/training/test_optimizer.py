@@ -59,7 +59,7 @@ def test_milestones_that_do_not_fit_are_refused(milestones: list[int], message: 
 
 def test_a_long_gradient_is_clipped_and_its_own_length_reported() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
-    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    optimiser = torch.optim.SGD([parameter], lr=1.0, fused=True)
     parameter.grad = torch.tensor([3.0, 4.0])
     norm, applied = apply_gradients(optimiser, 1.0, ALONE)
     assert norm.item() == pytest.approx(5) and applied
@@ -72,7 +72,7 @@ def test_a_gradient_or_term_that_is_not_finite_changes_nothing(
     gradient: float, term: float
 ) -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    optimiser = torch.optim.SGD([parameter], lr=1.0, fused=True)
     parameter.grad = torch.tensor([gradient, 1.0])
     _, applied = apply_gradients(optimiser, 1.0, ALONE, [torch.tensor(term)])
     assert not applied and parameter.grad is None

@@ -13,6 +13,7 @@ from tvqrap.objectives.image_losses.image_loss import ImageGradient
 from tvqrap.objectives.image_losses.sync_batch_norm import SharedBatchNorm
 from tvqrap.runtime.device import on_device
 from tvqrap.training.batch import Microbatch
+from tvqrap.training.distributed import Workers
 from tvqrap.training.learner import Learner
 from tvqrap.training.optimizer import apply_gradients
 
@@ -27,9 +28,10 @@ class Adversary:
         self.betas = learner.settings.betas
         self.workers = learner.workers
         self.grad_accum_steps = learner.compute.grad_accum_steps
-        norm = nn.BatchNorm2d if self.workers.count == 1 else SharedBatchNorm
         self.discriminator = on_device(
-            Discriminator(settings.width, norm), learner.device, learner.dtype
+            _discriminator(settings.width, self.workers, learner.device),
+            learner.device,
+            learner.dtype,
         )
         self.optimiser = torch.optim.Adam(
             self.discriminator.parameters(),
@@ -112,6 +114,16 @@ class Adversary:
         self.optimiser.load_state_dict(state["optimiser"])
         for group in self.optimiser.param_groups:  # the settings may have changed since
             group["betas"] = self.betas
+
+
+def _discriminator(width: float, workers: Workers, device: torch.device) -> nn.Module:
+    """A discriminator whose batch statistics are those of all workers."""
+    if workers.count == 1:
+        return Discriminator(width)
+    if device.type != "cuda":
+        return Discriminator(width, SharedBatchNorm)
+    shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(Discriminator(width))
+    return shared
 
 
 def adversary_for(settings: Adversarial, learner: Learner[Any]) -> Adversary | None:
