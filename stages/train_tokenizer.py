@@ -14,10 +14,12 @@ from stages.runner.stage import Stage
 from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
+    chosen_cache,
     keep_network,
     publish_model,
     start_from,
     starting_weights,
+    training_loader,
 )
 from tvqrap.config.workers import stage_compute
 from tvqrap.networks.tokenizer import Tokenizer
@@ -89,11 +91,9 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    source = ShardedDataset.open(PAIRS / settings.set)
+    source = ShardedDataset.open(PAIRS / settings.set, cache=chosen_cache())
     wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
-    loader = Loader(
-        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.microbatch
-    )
+    loader = training_loader(source, wanted, settings.batch_size, params, workers)
     history = train(
         task,
         title="train_tokenizer",

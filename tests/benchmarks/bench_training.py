@@ -188,7 +188,7 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
         update = partial(tokenizer.update, batch, first.image.adversarial.start)
         yield Stage(1, side, first.batch_size, update, tokenizer_step(architecture, first, side))
     if 2 in numbers:
-        side = sides[second.set]
+        side = sides[second.first_set]
         batch = batch_of(params, side, second.batch_size)
         predictor = predictor_task(params, compute, [batch])
         cost = predictor_step(architecture, second.batch_size, side)
@@ -212,7 +212,7 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
     """Prints what feeding a step of stage 2 adds to it."""
     architecture, device = params.architecture, torch.device(compute.device)
     phase = params.predictor.phases[0]
-    chosen = params.pairs.sets[phase.set]
+    chosen = params.pairs.sets[phase.first_set]
     source, found = write_tokens(folder, params, chosen.size)
     loader = Loader(
         source, MemberSelection(lr=True, tokens=True), seed=0, batch_size=phase.batch_size

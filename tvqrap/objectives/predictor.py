@@ -30,13 +30,13 @@ def structure_loss(prediction: Prediction, batch: Batch) -> Tensor | None:
         return None
     assert batch.structure is not None, "the batch has no structure"
     found = to_float32(prediction.structure)
-    return F.mse_loss(found, batch.structure.to(found.device, found.dtype))
+    return F.mse_loss(found, batch.structure.to(found.device, found.dtype, non_blocking=True))
 
 
 def code_loss(prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the codes in nats, and the share of codes predicted right."""
     assert batch.codes is not None, "the batch has no codes"
-    codes = batch.codes.to(prediction.logits.device)
+    codes = batch.codes.to(prediction.logits.device, non_blocking=True)
     accuracy = (prediction.logits.detach().argmax(1) == codes).float().mean()
     return F.cross_entropy(prediction.logits, codes), accuracy
 
