@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.executor.outcome import Attempt, Failure, Outcome, UnfitWorkerError
 
@@ -128,7 +128,7 @@ def say_dropped(worker: str, reason: BaseException) -> None:
     log.warning("the run goes on without the worker %s: %s", worker, lines[-1])
 
 
-def hung(worker: str, host: str, pid: int, seconds: float) -> Outcome[R]:
+def hung(worker: str, host: str, pid: int, seconds: float) -> Outcome[Any]:
     """The outcome of a task without a result in its time; says which worker had it."""
     error = f"no result from the worker {worker} in {seconds:.0f} s"
     log.warning("%s: it is stopped, another worker tries", error)

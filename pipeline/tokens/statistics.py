@@ -66,12 +66,16 @@ def token_statistics(
         raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
     codebook = manifest.codebook
     histograms = np.zeros((len(manifest.shards), codebook), dtype=np.int64)
+
+    def keep(index: int, counts: NDArray[np.int64]) -> None:
+        histograms[index] = counts
+
     failures = run_tasks(
         partial(_counter, manifest.home(tokens), codebook),
         [row.name for row in manifest.shards],
         executor=executor,
         workers=workers,
-        on_result=histograms.__setitem__,
+        on_result=keep,
     )
     if failures:
         raise UserError(failures[0].error.partition(": ")[2])
