@@ -132,7 +132,9 @@ def plan(params: Params) -> Plan:
             phase.batch_size,
             phase.steps,
             0,
-            predictor_step(architecture, phase.batch_size, sides[phase.first_set]),
+            predictor_step(
+                architecture, params.predictor, phase.batch_size, sides[phase.first_set]
+            ),
             "tokens",
         )
         for phase in params.predictor.phases

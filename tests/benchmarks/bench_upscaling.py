@@ -35,10 +35,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from tests.support.networks import random_upscaler
 from tvqrap.architecture import SCALE, Architecture
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.open import read_image
 from tvqrap.images.tensors import to_tensor
-from tvqrap.networks.blocks import Res
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 from tvqrap.pretrained.upscaler import load_upscaler
@@ -54,11 +54,7 @@ def network_of(model: Path | None, width: float) -> UpscalerNetwork:
     if model is not None:
         return load_upscaler(model)
     torch.manual_seed(0)
-    network = UpscalerNetwork(Architecture(width=width, codebook=512, texture=4, structure=8))
-    for module in network.modules():
-        if isinstance(module, Res):
-            torch.nn.init.normal_(module.conv2.weight, std=0.02)
-    return network
+    return random_upscaler(Architecture(width=width, codebook=512, texture=4, structure=8))
 
 
 def photo_of_side(side: int) -> np.ndarray:

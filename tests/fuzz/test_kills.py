@@ -28,7 +28,7 @@ from tests.support.training import predictor_task, rap_task, tokenizer_task
 from tests.support.training import run as train
 from tests.tvqrap.conftest import Blurred
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives import image_loss
+from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.atomic import is_temporary
 from tvqrap.training import validation

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.experiments.intervals import mean_over_seeds
 from stages.experiments.recipe import load_recipe, runs_of
 from stages.experiments.results import (
     SCORES,
@@ -13,6 +12,7 @@ from stages.experiments.results import (
     load_result,
     store_result,
 )
+from stages.experiments.seed_means import mean_over_seeds
 from stages.experiments.sizes import latent_of, parameters_of
 from tests.support.experiments import keep, small
 from tvqrap.architecture import Architecture

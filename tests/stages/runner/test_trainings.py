@@ -15,7 +15,7 @@ from tests.support.training import ARCHITECTURE, batch, predictor_task, rap_task
 from tests.tvqrap.conftest import Blurred
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
-from tvqrap.objectives import image_loss
+from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.signals import Interrupted

@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tvqrap.images.high_bit_depth import (
+from tvqrap.images.reading.high_bit_depth import (
     as_meant,
     check_readable,
     deep_colours,
@@ -35,7 +35,7 @@ from tvqrap.images.high_bit_depth import (
     has_deep_colours,
     keep_lower_bytes,
 )
-from tvqrap.images.orientation import orientation_of, upright
+from tvqrap.images.reading.orientation import orientation_of, upright
 from tvqrap.runtime.bounded_file import BoundedFile
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
