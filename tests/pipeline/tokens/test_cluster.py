@@ -42,7 +42,7 @@ killed = []
 
 def kill_a_worker(samples):
     for process in psutil.Process().children(recursive=True):
-        if not killed and " ".join(process.cmdline()).startswith("ray::_RayWorker.run"):
+        if not killed and " ".join(process.cmdline()).startswith("ray::_RayWorker"):
             process.kill()
             killed.append(process.pid)
 
