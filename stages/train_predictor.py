@@ -3,11 +3,13 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
+from pipeline.loading.mixture import Mixture
 from pipeline.tokens.check import check_tokens
 from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
@@ -15,11 +17,13 @@ from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.training import (
     VALIDATION_SAMPLES,
+    chosen_cache,
     from_other_photos,
     keep_network,
     publish_model,
     start_from,
     starting_weights,
+    training_loader,
 )
 from tvqrap.architecture import Architecture
 from tvqrap.config.training import Phase
@@ -28,7 +32,6 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import load_frozen_parts, load_upscaler
-from tvqrap.runtime.device import means_cuda
 from tvqrap.training.batch import Batch
 from tvqrap.training.distributed import Workers
 from tvqrap.training.loop import train
@@ -69,23 +72,25 @@ def batches_of(
 
 
 def token_loaders(
-    phases: Sequence[Phase], seed: int, workers: Workers, pinned: bool
+    phases: Sequence[Phase], params: Any, workers: Workers
 ) -> tuple[list[Loader], float]:
-    """(the loaders of the phases' token sets, the entropy of the codes in the first one)."""
-    loaders, entropies = [], []
+    """(the loaders of the phases' token sets, the entropy of the codes in the first phase).
+
+    Of a mixture, the entropy is the mean of those of its sets. Checks the sets of all phases first.
+    """
+    entropies = {
+        name: check_tokens(TOKENS / name, TOKENIZER, pairs_listed_in=PAIRS).extra["code_entropy"]
+        for phase in phases
+        for name in phase.weights
+    }
+    wanted, cache, loaders = MemberSelection(lr=True, tokens=True), chosen_cache(), []
     for phase in phases:
-        manifest = check_tokens(TOKENS / phase.set, TOKENIZER, pairs_listed_in=PAIRS)
-        entropies.append(manifest.extra["code_entropy"])
-        loader = Loader(
-            ShardedDataset.open(TOKENS / phase.set),
-            MemberSelection(lr=True, tokens=True),
-            seed=seed,
-            batch_size=phase.batch_size,
-            part=workers.microbatch,
-            pinned=pinned,
-        )
-        loaders.append(loader)
-    return loaders, entropies[0]
+        sets = {name: ShardedDataset.open(TOKENS / name, cache=cache) for name in phase.weights}
+        mixture = Mixture.of(sets, phase.weights)
+        loaders.append(training_loader(mixture, wanted, phase.batch_size, params, workers))
+    first = phases[0].weights
+    mean = sum(first[name] * entropies[name] for name in first) / sum(first.values())
+    return loaders, mean
 
 
 def train_predictor(stage: Stage, workers: Workers) -> None:
@@ -102,8 +107,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     if workers.is_main:
         keep_network(stage, "upscaler", network, network.architecture, started_from=started_from)
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
-    pinned = means_cuda(params.compute.device)
-    loaders, entropy = token_loaders(settings.phases, params.seed, workers, pinned)
+    loaders, entropy = token_loaders(settings.phases, params, workers)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
         MemberSelection(hr=True, lr=True, tokens=True),

@@ -14,17 +14,18 @@ from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.training import (
     VALIDATION_SAMPLES,
+    chosen_cache,
     keep_network,
     publish_model,
     start_from,
     starting_weights,
+    training_loader,
 )
 from tvqrap.config.workers import stage_compute
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES, check_texture_suffices
 from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.pretrained.folder import load_tokenizer, read_config
-from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import Workers
 from tvqrap.training.loop import train
@@ -90,16 +91,9 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    source = ShardedDataset.open(PAIRS / settings.set)
+    source = ShardedDataset.open(PAIRS / settings.set, cache=chosen_cache())
     wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
-    loader = Loader(
-        source,
-        wanted,
-        seed=params.seed,
-        batch_size=settings.batch_size,
-        part=workers.microbatch,
-        pinned=means_cuda(params.compute.device),
-    )
+    loader = training_loader(source, wanted, settings.batch_size, params, workers)
     with CurveSinks(stage, workers) as sinks:
         history = train(
             task,

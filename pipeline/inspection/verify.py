@@ -1,7 +1,9 @@
 """Checks a set of shards against its manifest."""
 
 import hashlib
+from collections.abc import Callable
 
+from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.shards.codec import digest_member
 from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.shards.tar import read_shard
@@ -9,17 +11,20 @@ from pipeline.storage.location import Location, file_sizes
 from tvqrap.runtime.errors import UserError
 
 
-def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
+def verify_shards(
+    folder: Location, *, hashes: bool, executor: ExecutorKind = "serial", workers: int = 1
+) -> list[str]:
     """Problems of a set of shards against the manifest in `folder`, one line each; none if sound.
 
     Checks that each shard is there with its size and that there is no other shard. With `hashes`,
-    also checks every file's SHA-256, number of samples and decoded content. Raises `UserError`
-    where there is no manifest.
+    also checks every file's SHA-256, number of samples and decoded content, on the executor. Raises
+    `UserError` where there is no manifest.
     """
     manifest = Manifest.load(folder)
     home = manifest.home(folder)
     sizes = file_sizes(home)
     problems = []
+    whole = []
     for row in manifest.shards:
         path = home / row.name
         if row.name not in sizes:
@@ -27,7 +32,17 @@ def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
         elif sizes[row.name] != row.bytes:
             problems.append(f"{path}: {sizes[row.name]} bytes, expected {row.bytes}")
         elif hashes:
-            problems += _verify_content(path, row)
+            whole.append((path, row))
+    contents: dict[int, list[str]] = {}
+    failures = run_tasks(
+        _checker,
+        whole,
+        executor=executor,
+        workers=workers,
+        on_result=contents.__setitem__,
+    )
+    contents |= {each.index: [f"{whole[each.index][0]}: {each.error}"] for each in failures}
+    problems += [line for index in sorted(contents) for line in contents[index]]
     listed = {row.name for row in manifest.shards}
     problems += [
         f"{home / name}: not in the manifest"
@@ -35,6 +50,11 @@ def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
         if name.endswith(".tar") and name not in listed
     ]
     return problems
+
+
+def _checker() -> Callable[[tuple[Location, ShardRow]], list[str]]:
+    """The function of a worker."""
+    return lambda task: _verify_content(*task)
 
 
 def _verify_content(path: Location, row: ShardRow) -> list[str]:

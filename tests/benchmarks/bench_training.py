@@ -204,7 +204,7 @@ def stages(
         cost = tokenizer_step(architecture, first, side, recompute)
         yield Stage(1, side, first.batch_size, update, cost, tokenizer.state)
     if 2 in numbers:
-        side = sides[second.set]
+        side = sides[second.first_set]
         batch = batch_of(params, side, second.batch_size)
         predictor = predictor_task(params, compute, [batch], workers)
         own = batch.dealt(workers.rank, workers.count)
@@ -254,7 +254,7 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Fee
     """Measures what feeding a step of stage 2 adds to it."""
     architecture, device = params.architecture, torch.device(compute.device)
     phase = params.predictor.phases[0]
-    chosen = params.pairs.sets[phase.set]
+    chosen = params.pairs.sets[phase.first_set]
     source, found = write_tokens(folder, params, chosen.size)
     loader = Loader(
         source,

@@ -6,7 +6,15 @@ change of the code cannot change a result.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    model_validator,
+)
 
 from tvqrap.architecture import Assignment
 from tvqrap.config.base import Settings
@@ -18,6 +26,7 @@ Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 TeacherShare = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+MixtureWeight = Annotated[int, Field(gt=0, le=1000)]
 
 
 class Compute(Settings):
@@ -277,14 +286,37 @@ class TokenizerTraining(Settings):
 
 
 class Phase(Settings):
-    """Steps on one set."""
+    """Steps on one set of tokens, or on a mixture of sets."""
 
-    set: str
-    """Set of tokens."""
+    sets: Annotated[
+        Annotated[str, Tag("str")]
+        | Annotated[dict[str, MixtureWeight], Field(min_length=1), Tag("dict")],
+        Discriminator(lambda given: "dict" if isinstance(given, dict) else "str"),
+        Field(validation_alias=AliasChoices("sets", "set")),
+    ]
+    """Set of tokens, as `set: NAME`, or several with weights, as `sets: {NAME: 3, OTHER: 1}`."""
     batch_size: Positive
     """Samples in a step."""
     steps: NotNegative
     """Steps of the phase."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_them(cls, given: object) -> object:
+        if isinstance(given, dict) and {"set", "sets"} <= given.keys():
+            raise ValueError("found both set and sets, expected one of them")
+        return given
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The sets, each with its part of the samples."""
+        given = self.sets
+        return {given: 1} if isinstance(given, str) else dict(given)
+
+    @property
+    def first_set(self) -> str:
+        """The first of the sets; the crops of all have one size."""
+        return next(iter(self.weights))
 
 
 class PredictorTraining(Settings):

@@ -221,7 +221,7 @@ def test_a_change_is_reported_again_until_a_checkpoint_has_it(
         ({"data": {"data/pairs/train": "b"}}, "content of data/pairs/train"),
         (
             {"phases": [{"set": "other", "batch_size": 2, "steps": 6}]},
-            "predictor.phases.0.set train, now other",
+            "predictor.phases.0.sets train, now other",
         ),
     ],
 )
@@ -295,6 +295,8 @@ def test_params_that_may_change() -> None:
         "init",
         "a_new_one",
         "rap.set",
+        "rap.sets.teacher",
+        "predictor.phases.0.sets.steps",
         "predictor.phases.1.batch_size",
         "tokenizer.codebook_life.vq_warmup_steps",
         "rap.train_decoder",
