@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.executor.run import connected
 from pipeline.pairs.index import SETS, pair_sets_text
-from pipeline.pairs.make import check_counts, make_set
+from pipeline.pairs.make import NEAR_DUPLICATES, SKIPPED, check_counts, make_set
 from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
@@ -16,6 +16,9 @@ from tvqrap.runtime.progress import progress
 
 PAIRS = Path("data/pairs")
 SCANS = SCRATCH / "scans"
+
+LISTED = 20
+"""Photographs that are printed by name, at most."""
 
 
 def make_pairs(stage: Stage) -> None:
@@ -35,7 +38,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
     print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
     if scan.passed_over:
         print(f"{data.photos}: {scan.passed_over}")
-    _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped])
+    _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped], SKIPPED)
     if scan.skipped_fraction > data.max_skipped_fraction:
         first, all_photos = scan.skipped[0], len(scan.usable) + len(scan.skipped)
         raise UserError(
@@ -49,6 +52,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
             f"{first} and {second} ({distance} of 64 bits differ)"
             for first, second, distance in scan.near_duplicates(pairs)
         ],
+        NEAR_DUPLICATES,
     )
     check_counts(pairs, scan)
     work = stage.work(pairs.storage)
@@ -83,9 +87,12 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
     stage.keep_sets(pairs.storage)
 
 
-def _list(title: str, lines: Sequence[str]) -> None:
+def _list(title: str, lines: Sequence[str], table: str) -> None:
+    """Prints the first of the lines; the table of that name beside each set has all of them."""
     if lines:
-        print(f"{title}:", *lines, sep="\n  ", flush=True)
+        more = len(lines) - LISTED
+        rest = [f"and {more} more, in {table} of each set"] if more > 0 else []
+        print(f"{title}:", *lines[:LISTED], *rest, sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import hashlib
 
 from pipeline.shards.codec import digest_member
+from pipeline.shards.index import index_problems
 from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.shards.tar import read_shard
 from pipeline.storage.location import Location, file_sizes
@@ -12,9 +13,9 @@ from tvqrap.runtime.errors import UserError
 def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
     """Problems of a set of shards against the manifest in `folder`, one line each; none if sound.
 
-    Checks that each shard is there with its size and that there is no other shard. With `hashes`,
-    also checks every file's SHA-256, number of samples and decoded content. Raises `UserError`
-    where there is no manifest.
+    Checks that each shard is there with its size, that there is no other shard, and that the index
+    lists the samples of each. With `hashes`, also checks every file's SHA-256, number of samples
+    and decoded content, and the rows of the index. Raises `UserError` where there is no manifest.
     """
     manifest = Manifest.load(folder)
     home = manifest.home(folder)
@@ -34,7 +35,7 @@ def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
         for name in sizes
         if name.endswith(".tar") and name not in listed
     ]
-    return problems
+    return problems + index_problems(folder, manifest, full=hashes)
 
 
 def _verify_content(path: Location, row: ShardRow) -> list[str]:

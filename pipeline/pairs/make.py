@@ -4,11 +4,13 @@ Every choice depends on the seed and on names alone (set, photograph, crop, vari
 same bytes whatever the number, kind or order of the workers.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config import DataSettings, PairsSettings
@@ -16,15 +18,20 @@ from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
+from pipeline.pairs.card import CARD, card_of
 from pipeline.pairs.crops import capacities
 from pipeline.pairs.plan import crop_counts, plan_set
 from pipeline.pairs.shard import PairMaker, PairShard
-from pipeline.shards.manifest import Manifest, Skipped
+from pipeline.shards.index import save_table, write_index
+from pipeline.shards.manifest import Manifest, Skipped, reason_counts
 from pipeline.sources.scan import PhotoScan
 from pipeline.sources.scanned import ScannedPhotos
 from pipeline.storage.lease import only_driver
-from pipeline.storage.location import Location, resolved
+from pipeline.storage.location import Location, resolved, write_text
 from pipeline.teacher import Teacher
+
+SKIPPED = "skipped.parquet"
+NEAR_DUPLICATES = "near_duplicates.parquet"
 
 
 def make_set(
@@ -82,7 +89,15 @@ def make_set(
             check=check,
             on_shard=lambda shard: advance(tasks.size(shard)),
         )
-        manifest = _manifest(maker, pairs, scan, small, ledger.shards, tasks.photographs)
+        skipped = sorted((*scan.skipped, *small), key=lambda entry: entry.name)
+        near = scan.near_duplicates(pairs)
+        extra = {"photographs": tasks.photographs, "near_duplicates": len(near)}
+        manifest = _manifest(maker, pairs, ledger.shards, reason_counts(skipped), extra)
+        check()
+        save_table(out / SKIPPED, _columns(_SKIPPED_ROWS, map(astuple, skipped)))
+        save_table(out / NEAR_DUPLICATES, _columns(_NEAR_ROWS, near))
+        write_index(out, manifest)
+        write_text(out / CARD, card_of(manifest))
         check()
         manifest.save(out)
         return manifest
@@ -147,23 +162,30 @@ def _fitting(
 def _manifest(
     maker: PairMaker,
     pairs: PairsSettings,
-    scan: PhotoScan,
-    small: Sequence[Skipped],
     shards: Sequence[PairShard],
-    photographs: int,
+    skipped: dict[str, int],
+    extra: dict[str, object],
 ) -> Manifest:
     return Manifest(
         kind="pairs",
         set=maker.name,
         params=_params(maker, pairs),
         shards=tuple(shard.row for shard in shards),
-        skipped=tuple(sorted((*scan.skipped, *small), key=lambda entry: entry.name)),
-        extra={
-            "photographs": photographs,
-            "near_duplicates": [list(entry) for entry in scan.near_duplicates(pairs)],
-            "machine": asdict(shards[0].machine),
-        },
+        skipped=skipped,
+        extra={**extra, "machine": asdict(shards[0].machine)},
     )
+
+
+_SKIPPED_ROWS = pa.schema([("name", pa.string()), ("reason", pa.string())])
+_NEAR_ROWS = pa.schema(
+    [("first", pa.string()), ("second", pa.string()), ("different_bits", pa.int32())]
+)
+
+
+def _columns(schema: Any, rows: Iterable[tuple[Any, ...]]) -> Any:
+    """An Arrow table of these rows."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([list(column) for column in columns], schema=schema)
 
 
 def _params(maker: PairMaker, pairs: PairsSettings) -> dict[str, object]:

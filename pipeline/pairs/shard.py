@@ -19,8 +19,9 @@ from pipeline.pairs.plan import PairShardTask, PlannedSample
 from pipeline.pairs.toolchain import Toolchain
 from pipeline.rng import random_stream
 from pipeline.shards.codec import encode_png
+from pipeline.shards.index import write_indexed
 from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow
-from pipeline.shards.tar import Sample, write_shard
+from pipeline.shards.tar import Sample
 from pipeline.sources.photos import Photo, decode
 from pipeline.storage.location import Location, file_sha256
 from pipeline.teacher import Teach, Teacher
@@ -92,7 +93,7 @@ class PairMaker:
         for planned in sorted(task.samples, key=lambda sample: sample.key):
             pixels = photos.pixels(planned.entry.photo, planned.entry.sha256)
             made[planned.key] = self._sample(planned, pixels, teach)
-        row = write_shard(self.out / task.name, (made[planned.key] for planned in task.samples))
+        row = write_indexed(self.out / task.name, (made[planned.key] for planned in task.samples))
         return PairShard(replace(row, plan=task.plan), toolchain)
 
     def _sample(self, planned: PlannedSample, photo: np.ndarray, teach: Teach | None) -> Sample:

@@ -66,6 +66,11 @@ class Url:
         with self._store() as (store, path):
             return bytes(store.cat_file(path))
 
+    def read_range(self, offset: int, size: int) -> bytes:
+        """The `size` bytes at `offset`, by one request; fewer where the file ends before."""
+        with self._store() as (store, path):
+            return bytes(store.cat_file(path, start=offset, end=offset + size))
+
     def write_bytes(self, content: bytes) -> None:
         """Puts the content there and replaces a file of this name."""
         with self._store() as (store, path), _no_bucket(self):
@@ -219,6 +224,15 @@ def opened(path: Location) -> Iterator[BinaryIO]:
             yield file
     else:
         yield io.BytesIO(path.read_bytes())
+
+
+def read_range(path: Location, offset: int, size: int) -> bytes:
+    """The `size` bytes of a file at `offset`; fewer where it ends before."""
+    if not isinstance(path, Path):
+        return path.read_range(offset, size)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.shards.manifest import MANIFEST, Manifest, is_intact
+from pipeline.shards.manifest import COMPANIONS, MANIFEST, Manifest, is_intact
 from pipeline.storage.location import file_sizes
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
@@ -79,10 +79,15 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _place_set(source: Path, target: Path) -> None:
-    """Gives `target` the manifest of a set and its shards, unless they are in a storage."""
+    """Gives `target` the manifest of a set, the files beside it, and the shards if they are here.
+
+    They may be in a storage.
+    """
     manifest = Manifest.load(source)
     target.mkdir()
-    _link_or_copy(source / MANIFEST, target / MANIFEST)
+    for name in (MANIFEST, *COMPANIONS):
+        if (source / name).is_file():
+            _link_or_copy(source / name, target / name)
     if manifest.location is not None:
         return
     copied = {}

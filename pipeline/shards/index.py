@@ -1,0 +1,379 @@
+"""`index.parquet` beside a set: one row for each sample, and access to single samples by it.
+
+A row follows from the bytes of its shard alone. The worker that writes a shard leaves its rows in
+`rows/SET/NAME.parquet`, beside the record of the ledger. So a shard that is taken over keeps them.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.executor.prefetch import in_threads
+from pipeline.shards.codec import decode_codes
+from pipeline.shards.manifest import Manifest, ShardRow
+from pipeline.shards.tar import (
+    Sample,
+    decoded_member,
+    read_sample,
+    read_shard,
+    stored_size,
+    write_shard,
+)
+from pipeline.storage.location import Location, StorageError, opened, written
+from tvqrap.runtime.errors import UserError
+
+INDEX = "index.parquet"
+
+_GROUP_ROWS = 65536
+"""Rows of a group of the index, at least; a group ends with a shard."""
+_READING_THREADS = 8
+
+_NUMBER = pa.float64()
+_DEGRADATION = pa.struct(
+    [
+        ("preset", pa.string()),
+        ("steps", pa.string()),
+        *[
+            (f"{name}{order}", kind)
+            for order in (1, 2)
+            for name, kind in (
+                ("blur", pa.string()),
+                ("sigma", _NUMBER),
+                ("scale", _NUMBER),
+                ("noise", pa.string()),
+                ("level", _NUMBER),
+                ("jpeg", pa.int32()),
+            )
+        ],
+        ("sinc", _NUMBER),
+    ]
+)
+_SAMPLE = [
+    ("key", pa.string()),
+    ("photo", pa.string()),
+    ("crop", pa.int32()),
+    *[(name, _NUMBER) for name in ("left", "top", "right", "bottom")],
+    ("flip", pa.bool_()),
+    ("degradations", pa.list_(_DEGRADATION)),
+    ("code_entropy", _NUMBER),
+    ("different_codes", pa.int32()),
+    ("offset", pa.int64()),
+    ("size", pa.int64()),
+]
+_PART = pa.schema(_SAMPLE)
+_SCHEMA = pa.schema([*_SAMPLE, ("shard", pa.string())])
+_WHERE = ("key", "shard", "offset", "size")
+
+
+def write_indexed(path: Location, samples: Iterable[Sample]) -> ShardRow:
+    """`write_shard`, which also leaves the shard's rows of the index for `write_index`."""
+    rows = _Rows(path)
+    row = write_shard(path, rows.watched(samples))
+    save_table(part_path(path), rows.table().replace_schema_metadata({"sha256": row.sha256}))
+    return row
+
+
+def part_path(shard: Location) -> Location:
+    """Where the rows of a shard `SET/NAME` are: `rows/SET/NAME.parquet`, beside the set."""
+    return shard.parent.parent / "rows" / shard.parent.name / f"{shard.name}.parquet"
+
+
+def write_index(folder: Location, manifest: Manifest) -> None:
+    """Writes the index of the set in `folder`, whose manifest need not be there yet.
+
+    Shards whose rows their writer left are not read; others are. Equal sets give equal bytes.
+    """
+    parts = _parts(manifest.home(folder), manifest, left=True)
+    with (
+        written(folder / INDEX) as file,
+        closing(parts),
+        pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer,
+    ):
+        waiting: list[Any] = []
+        for part in parts:
+            waiting.append(part)
+            if sum(map(len, waiting)) >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+
+
+def save_table(path: Location, table: Any) -> None:
+    """Writes an Arrow table as Parquet, whole or not at all."""
+    with written(path) as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+def index_problems(folder: Location, manifest: Manifest, *, full: bool) -> list[str]:
+    """Problems of the index in `folder`, one line each; none if sound.
+
+    With `full`, each shard is read and its rows are compared.
+    """
+    path = folder / INDEX
+    try:
+        table = _table(path, manifest, _SCHEMA.names)
+    except FileNotFoundError:
+        # Schema 2 had no index.
+        return [f"{path}: missing"] if manifest.schema > 2 else []
+    except UserError as error:
+        return [str(error)]
+    expected = [row.name for row in manifest.shards for _ in range(row.samples)]
+    if table["shard"].to_pylist() != expected:
+        return [f"{path}: its rows are not those of the shards that the manifest lists"]
+    if not full:
+        return []
+    problems, start = [], 0
+    parts = _parts(manifest.home(folder), manifest, left=False)
+    try:
+        for row, part in zip(manifest.shards, parts, strict=True):
+            if not table.slice(start, row.samples).equals(part):
+                problems.append(f"{path}: its rows of {row.name} are not those of the shard")
+            start += row.samples
+    except UserError:
+        pass  # a problem of the shard
+    return problems
+
+
+@dataclass(frozen=True, eq=False)
+class SampleIndex:
+    """The samples of a set by number, in the set's order, or by key; each is read on its own."""
+
+    path: Location
+    home: Location
+    """Folder of the shards."""
+    rows: tuple[ShardRow, ...]
+    table: Any
+    """Arrow table of key, shard, offset and size."""
+
+    @classmethod
+    def open(cls, folder: Location) -> "SampleIndex":
+        """Reads the index of the set in `folder`; where there is none, all shards in its place.
+
+        Raises `UserError` for a damaged index, and for one of other samples than the manifest's.
+        """
+        manifest = Manifest.load(folder)
+        home, path = manifest.home(folder), folder / INDEX
+        try:
+            table = _table(path, manifest, _WHERE)
+        except FileNotFoundError:
+            parts = [part.select(_WHERE) for part in _parts(home, manifest, left=False)]
+            table = pa.concat_tables([_SCHEMA.empty_table().select(_WHERE), *parts])
+        return cls(path, home, manifest.shards, table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, number: int) -> Sample:
+        """A sample, its members still encoded."""
+        place = range(len(self))[number]
+        key, shard, offset, size = (self.table[name][place].as_py() for name in _WHERE)
+        known = self._bytes.get(shard, 0)
+        if None in (key, offset, size) or not 0 <= offset < offset + size <= known:
+            raise UserError(f"{self.path}: row {place} names no part of a shard of the set")
+        return read_sample(self.home / shard, key, offset, size)
+
+    def find(self, keys: Collection[str]) -> dict[str, Sample]:
+        """The samples of these keys. Raises `UserError` that names the keys without a sample."""
+        places = np.flatnonzero(pc.is_in(self.table["key"], value_set=pa.array(keys, pa.string())))
+        found = {self.table["key"][int(place)].as_py(): int(place) for place in places}
+        if missing := sorted(set(keys) - found.keys()):
+            raise UserError(f"{self.path.parent}: found no sample {', '.join(missing)}")
+        return {key: self[place] for key, place in found.items()}
+
+    def keys_of(self, shard: int) -> tuple[int, list[str]]:
+        """Number of the first sample of a shard, and the keys of all its samples, in order."""
+        start = self._starts[shard]
+        return start, self.table["key"].slice(start, self.rows[shard].samples).to_pylist()
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(accumulate((row.samples for row in self.rows), initial=0))
+
+    @cached_property
+    def _bytes(self) -> dict[str, int]:
+        return {row.name: row.bytes for row in self.rows}
+
+
+class _Rows:
+    """The rows of one shard, collected from its samples."""
+
+    def __init__(self, shard: Location) -> None:
+        self._shard = shard
+        self._rows: list[dict[str, Any]] = []
+        self._offset = 0
+
+    def watched(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples; adds the row of each."""
+        for sample in samples:
+            size = stored_size(sample)
+            place = {"key": sample.key, "offset": self._offset, "size": size}
+            self._rows.append(place | _described(sample) | self._codes(sample))
+            self._offset += size
+            yield sample
+
+    def table(self) -> Any:
+        """The rows as an Arrow table."""
+        return pa.Table.from_pylist(self._rows, schema=_PART)
+
+    def _codes(self, sample: Sample) -> dict[str, Any]:
+        if "codes.npy" not in sample.members:
+            return {}
+        codes = decoded_member(self._shard, sample, "codes.npy", decode_codes)
+        _, counts = np.unique(codes, return_counts=True)
+        share = counts / max(1, codes.size)
+        entropy = round(abs(float((share * np.log(share)).sum())), 6)
+        return {"code_entropy": entropy, "different_codes": len(share)}
+
+
+def _parts(home: Location, manifest: Manifest, *, left: bool) -> Any:
+    """The rows of each shard in order; `left`: those that its writer left, where they are sound."""
+    preset = manifest.params.get("settings", {}).get("degradation")
+    read = partial(_part, home, preset if isinstance(preset, str) else None, left)
+    return in_threads(read, manifest.shards, _READING_THREADS)
+
+
+def _part(home: Location, preset: str | None, left: bool, row: ShardRow) -> Any:
+    shard = home / row.name
+    table = _left(part_path(shard), row) if left else None
+    if table is None:
+        rows = _Rows(shard)
+        for _ in rows.watched(read_shard(shard)):
+            pass
+        table = rows.table()
+    table = table.replace_schema_metadata()
+    if preset is not None:
+        table = _with_preset(table, preset)
+    return table.append_column("shard", pa.array([row.name] * len(table), pa.string()))
+
+
+def _left(path: Location, row: ShardRow) -> Any:
+    """The rows that a shard's writer left; None where they are missing or of another shard."""
+    try:
+        with opened(path) as file:
+            table = pq.read_table(file, page_checksum_verification=True)
+    except StorageError:
+        raise
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    expected = _PART.with_metadata({"sha256": row.sha256})
+    return table if table.schema.equals(expected, check_metadata=True) else None
+
+
+def _with_preset(table: Any, preset: str) -> Any:
+    """The rows with the name of the set's only preset, which records leave out."""
+    place = _PART.get_field_index("degradations")
+    lists = table["degradations"].combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):  # of no rows
+        return table
+    columns = lists.values.flatten()
+    columns[0] = pc.fill_null(columns[0], preset)
+    structs = pa.StructArray.from_arrays(columns, fields=list(_DEGRADATION))
+    filled = pa.ListArray.from_arrays(lists.offsets, structs, mask=lists.is_null())
+    return table.set_column(place, _PART.field(place), filled)
+
+
+def _table(path: Location, manifest: Manifest, columns: Sequence[str]) -> Any:
+    """Columns of an index. Raises FileNotFoundError, and `UserError` where it is damaged."""
+    expected = pa.schema([_SCHEMA.field(name) for name in columns])
+    try:
+        with opened(path) as file, pq.ParquetFile(file) as index:
+            if (rows := index.metadata.num_rows) != manifest.samples:
+                raise UserError(
+                    f"{path}: {rows} rows, expected {manifest.samples}, one for each sample of "
+                    "the manifest"
+                )
+            table = index.read(list(columns))
+    except (FileNotFoundError, StorageError, UserError):
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not an index of a set ({reason})") from None
+    if not table.schema.equals(expected):
+        raise UserError(f"{path}: not an index of a set, expected the columns {', '.join(columns)}")
+    return table
+
+
+def _described(sample: Sample) -> dict[str, Any]:
+    """What a row has of a sample's record; values of other types than a record's become null."""
+    try:
+        record = json.loads(sample.members.get("json", b"{}"))
+    except (ValueError, RecursionError):
+        record = None
+    record = _mapping(record)
+    box = record.get("box")
+    box = box if isinstance(box, list) and len(box) == 4 else [None] * 4
+    flip = record.get("flip")
+    steps = record.get("degradations")
+    presets = record.get("presets")
+    presets = presets if isinstance(presets, list) else []
+    return {
+        "photo": _text(record.get("photo")),
+        "crop": _whole(record.get("crop")),
+        **dict(zip(("left", "top", "right", "bottom"), map(_number, box), strict=True)),
+        "flip": flip if isinstance(flip, bool) else None,
+        "degradations": [
+            {"preset": _text(presets[n]) if n < len(presets) else None, **_drawn(each)}
+            for n, each in enumerate(steps)
+        ]
+        if isinstance(steps, list)
+        else None,
+    }
+
+
+def _drawn(steps: Any) -> dict[str, Any]:
+    """What a row has of a degradation: for the two rounds, kinds and strengths of the steps."""
+    steps = [_mapping(step) for step in steps] if isinstance(steps, list) else []
+    found: dict[str, Any] = {"steps": " ".join(_text(step.get("step")) or "?" for step in steps)}
+    seen = {"resize": 0, "noise": 0, "jpeg": 0}
+    for step in steps:
+        kind = step.get("step")
+        if kind == "blur":
+            order = seen["resize"] + 1  # each round has a blur before its resize, or none
+            sigma = step.get("sigma")
+            values = [_number(value) for value in sigma] if isinstance(sigma, list) else []
+            found[f"blur{order}"] = _text(step.get("kind"))
+            found[f"sigma{order}"] = max((v for v in values if v is not None), default=None)
+        elif kind == "lr":
+            found["sinc"] = _number(_mapping(step.get("sinc")).get("cutoff"))
+        elif kind in seen:
+            order = seen[kind] = seen[kind] + 1
+            if kind == "resize":
+                found[f"scale{order}"] = _number(step.get("scale"))
+            elif kind == "jpeg":
+                found[f"jpeg{order}"] = _whole(step.get("quality"))
+            else:
+                found[f"noise{order}"] = _text(step.get("kind"))
+                found[f"level{order}"] = _number(step.get("sigma", step.get("scale")))
+    return {name: value for name, value in found.items() if name in _DRAWN}
+
+
+_DRAWN = frozenset(field.name for field in _DEGRADATION)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    try:
+        return value if isinstance(value, str) and value.encode() else None
+    except UnicodeEncodeError:
+        return None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < 2**53 else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and abs(value) < 2**31 else None
