@@ -1,9 +1,10 @@
 """Checks a set of shards against its manifest."""
 
 import hashlib
+from typing import Any
 
 from pipeline.shards.codec import digest_member
-from pipeline.shards.index import index_problems
+from pipeline.shards.index import INDEX, ShardIndex, checked_index
 from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.shards.tar import read_shard
 from pipeline.storage.location import Location, file_sizes
@@ -20,7 +21,8 @@ def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
     manifest = Manifest.load(folder)
     home = manifest.home(folder)
     sizes = file_sizes(home)
-    problems = []
+    index, problems = checked_index(folder, manifest)
+    start = 0
     for row in manifest.shards:
         path = home / row.name
         if row.name not in sizes:
@@ -28,22 +30,27 @@ def verify_shards(folder: Location, *, hashes: bool) -> list[str]:
         elif sizes[row.name] != row.bytes:
             problems.append(f"{path}: {sizes[row.name]} bytes, expected {row.bytes}")
         elif hashes:
-            problems += _verify_content(path, row)
+            rows = None if index is None else index.slice(start, row.samples)
+            problems += _verify_content(path, row, manifest, rows)
+        start += row.samples
     listed = {row.name for row in manifest.shards}
     problems += [
         f"{home / name}: not in the manifest"
         for name in sizes
         if name.endswith(".tar") and name not in listed
     ]
-    return problems + index_problems(folder, manifest, full=hashes)
+    return problems
 
 
-def _verify_content(path: Location, row: ShardRow) -> list[str]:
-    """Problems of one shard, read once: in a store each read is a transfer."""
-    content, samples = hashlib.sha256(), 0
+def _verify_content(path: Location, row: ShardRow, manifest: Manifest, rows: Any) -> list[str]:
+    """Problems of one shard, read once: in a store each read is a transfer.
+
+    `rows` are those of the index, None where there is none.
+    """
+    content, samples, indexed = hashlib.sha256(), 0, ShardIndex(path)
     problems = []
     try:
-        for sample in read_shard(path, row.sha256):
+        for sample in indexed.watched(read_shard(path, row.sha256)):
             samples += 1
             for suffix, payload in sorted(sample.members.items()):
                 digest_member(content, f"{sample.key}.{suffix}", payload)
@@ -53,6 +60,8 @@ def _verify_content(path: Location, row: ShardRow) -> list[str]:
             return problems  # it ends too early: its digest says nothing more
     found = {"samples": samples, "content digest": content.hexdigest()}
     expected = {"samples": row.samples, "content digest": row.content}
+    if rows is not None and not problems and not rows.equals(indexed.table(manifest)):
+        problems.append(f"{path}: {INDEX} has other rows for it")
     return problems + [
         f"{path}: {name} {found[name]}, expected {expected[name]}"
         for name in found

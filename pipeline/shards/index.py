@@ -5,7 +5,8 @@ A row follows from the bytes of its shard alone. The worker that writes a shard 
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.executor.prefetch import in_threads
 from pipeline.shards.codec import decode_codes
 from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.shards.tar import (
@@ -36,6 +36,8 @@ INDEX = "index.parquet"
 _GROUP_ROWS = 65536
 """Rows of a group of the index, at least; a group ends with a shard."""
 _READING_THREADS = 8
+_AT_ONCE = 32
+"""Shards whose rows are in memory at once."""
 
 _NUMBER = pa.float64()
 _DEGRADATION = pa.struct(
@@ -76,9 +78,9 @@ _WHERE = ("key", "shard", "offset", "size")
 
 def write_indexed(path: Location, samples: Iterable[Sample]) -> ShardRow:
     """`write_shard`, which also leaves the shard's rows of the index for `write_index`."""
-    rows = _Rows(path)
+    rows = ShardIndex(path)
     row = write_shard(path, rows.watched(samples))
-    save_table(part_path(path), rows.table().replace_schema_metadata({"sha256": row.sha256}))
+    save_table(part_path(path), rows.part().replace_schema_metadata({"sha256": row.sha256}))
     return row
 
 
@@ -114,34 +116,24 @@ def save_table(path: Location, table: Any) -> None:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
-def index_problems(folder: Location, manifest: Manifest, *, full: bool) -> list[str]:
-    """Problems of the index in `folder`, one line each; none if sound.
+def checked_index(folder: Location, manifest: Manifest) -> tuple[Any, list[str]]:
+    """The whole index of the set in `folder`, and its problems, one line each; none if sound.
 
-    With `full`, each shard is read and its rows are compared.
+    The index is None where it is missing or cannot be used.
     """
     path = folder / INDEX
     try:
         table = _table(path, manifest, _SCHEMA.names)
     except FileNotFoundError:
         # Schema 2 had no index.
-        return [f"{path}: missing"] if manifest.schema > 2 else []
+        return None, [f"{path}: missing"] if manifest.schema > 2 else []
     except UserError as error:
-        return [str(error)]
-    expected = [row.name for row in manifest.shards for _ in range(row.samples)]
-    if table["shard"].to_pylist() != expected:
-        return [f"{path}: its rows are not those of the shards that the manifest lists"]
-    if not full:
-        return []
-    problems, start = [], 0
-    parts = _parts(manifest.home(folder), manifest, left=False)
-    try:
-        for row, part in zip(manifest.shards, parts, strict=True):
-            if not table.slice(start, row.samples).equals(part):
-                problems.append(f"{path}: its rows of {row.name} are not those of the shard")
-            start += row.samples
-    except UserError:
-        pass  # a problem of the shard
-    return problems
+        return None, [str(error)]
+    names = np.array([row.name for row in manifest.shards], object)
+    names = np.repeat(names, [row.samples for row in manifest.shards])
+    if not table["shard"].equals(pa.chunked_array([pa.array(names, pa.string())])):
+        return None, [f"{path}: its rows are not of the shards that the manifest lists"]
+    return table, []
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +196,7 @@ class SampleIndex:
         return {row.name: row.bytes for row in self.rows}
 
 
-class _Rows:
+class ShardIndex:
     """The rows of one shard, collected from its samples."""
 
     def __init__(self, shard: Location) -> None:
@@ -221,9 +213,13 @@ class _Rows:
             self._offset += size
             yield sample
 
-    def table(self) -> Any:
-        """The rows as an Arrow table."""
+    def part(self) -> Any:
+        """The rows as the shard alone gives them: an Arrow table."""
         return pa.Table.from_pylist(self._rows, schema=_PART)
+
+    def table(self, manifest: Manifest) -> Any:
+        """The rows as the index of the set has them."""
+        return _completed(self.part(), manifest, self._shard.name)
 
     def _codes(self, sample: Sample) -> dict[str, Any]:
         if "codes.npy" not in sample.members:
@@ -235,25 +231,37 @@ class _Rows:
         return {"code_entropy": entropy, "different_codes": len(share)}
 
 
-def _parts(home: Location, manifest: Manifest, *, left: bool) -> Any:
+def _parts(home: Location, manifest: Manifest, *, left: bool) -> Generator[Any, None, None]:
     """The rows of each shard in order; `left`: those that its writer left, where they are sound."""
-    preset = manifest.params.get("settings", {}).get("degradation")
-    read = partial(_part, home, preset if isinstance(preset, str) else None, left)
-    return in_threads(read, manifest.shards, _READING_THREADS)
+    read = partial(_part, home, manifest, left)
+    with ThreadPoolExecutor(_READING_THREADS) as pool:
+        for start in range(0, len(manifest.shards), _AT_ONCE):
+            yield from pool.map(read, manifest.shards[start : start + _AT_ONCE])
 
 
-def _part(home: Location, preset: str | None, left: bool, row: ShardRow) -> Any:
+def _part(home: Location, manifest: Manifest, left: bool, row: ShardRow) -> Any:
     shard = home / row.name
-    table = _left(part_path(shard), row) if left else None
-    if table is None:
-        rows = _Rows(shard)
-        for _ in rows.watched(read_shard(shard)):
-            pass
-        table = rows.table()
-    table = table.replace_schema_metadata()
-    if preset is not None:
-        table = _with_preset(table, preset)
-    return table.append_column("shard", pa.array([row.name] * len(table), pa.string()))
+    if left and (part := _left(part_path(shard), row)) is not None:
+        return _completed(part, manifest, row.name)
+    rows = ShardIndex(shard)
+    for _ in rows.watched(read_shard(shard)):
+        pass
+    return rows.table(manifest)
+
+
+def _completed(part: Any, manifest: Manifest, shard: str) -> Any:
+    """A shard's rows with what the shard does not hold: its name, and that of an only preset."""
+    table = part.replace_schema_metadata()
+    preset = manifest.params.get("settings", {}).get("degradation")
+    if isinstance(preset, str) and len(table):
+        place = _PART.get_field_index("degradations")
+        lists = table["degradations"].combine_chunks()
+        columns = lists.values.flatten()
+        columns[0] = pc.fill_null(columns[0], preset)
+        structs = pa.StructArray.from_arrays(columns, fields=list(_DEGRADATION))
+        filled = pa.ListArray.from_arrays(lists.offsets, structs, mask=lists.is_null())
+        table = table.set_column(place, _PART.field(place), filled)
+    return table.append_column("shard", pa.array([shard] * len(table), pa.string()))
 
 
 def _left(path: Location, row: ShardRow) -> Any:
@@ -267,19 +275,6 @@ def _left(path: Location, row: ShardRow) -> Any:
         return None
     expected = _PART.with_metadata({"sha256": row.sha256})
     return table if table.schema.equals(expected, check_metadata=True) else None
-
-
-def _with_preset(table: Any, preset: str) -> Any:
-    """The rows with the name of the set's only preset, which records leave out."""
-    place = _PART.get_field_index("degradations")
-    lists = table["degradations"].combine_chunks()
-    if isinstance(lists, pa.ChunkedArray):  # of no rows
-        return table
-    columns = lists.values.flatten()
-    columns[0] = pc.fill_null(columns[0], preset)
-    structs = pa.StructArray.from_arrays(columns, fields=list(_DEGRADATION))
-    filled = pa.ListArray.from_arrays(lists.offsets, structs, mask=lists.is_null())
-    return table.set_column(place, _PART.field(place), filled)
 
 
 def _table(path: Location, manifest: Manifest, columns: Sequence[str]) -> Any:

@@ -1,4 +1,7 @@
-"""Changes of sets and photographs: shards that nothing decides anew are taken over, not made."""
+"""Changes of sets and photographs: shards that nothing decides anew are taken over, not made.
+
+Of a set that is taken over, all files are compared with those of a fresh one, the index too.
+"""
 
 import json
 from pathlib import Path

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import stages.params
 from pipeline.config import DataSettings, PairsSettings
 from pipeline.shards.codec import encode_png
+from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, write_shard
 from tests.support.pairs import PAIRS, texture
@@ -24,7 +25,9 @@ def folder(tmp_path):
     sample = Sample("a_00000", {"hr.png": encode_png(np.zeros((8, 8, 3), np.uint8))})
     (tmp_path / "sets/train").mkdir(parents=True)
     row = write_shard(tmp_path / "sets/train/000000.tar", [sample])
-    Manifest("pairs", "train", {"settings": {"size": 8}}, (row,)).save(tmp_path / "sets/train")
+    manifest = Manifest("pairs", "train", {"settings": {"size": 8}}, (row,))
+    manifest.save(tmp_path / "sets/train")
+    write_index(tmp_path / "sets/train", manifest)
     return tmp_path / "sets"
 
 
