@@ -58,6 +58,14 @@ def _absolute(storage: str) -> str:
     return storage
 
 
+def _on_disk(photos: str) -> str:
+    if "://" in photos:
+        raise ValueError(
+            f"found {photos!r}, expected a path, which DVC follows: list URLs in a YAML file"
+        )
+    return photos
+
+
 NO_TEACHER = "models/none"
 """The empty model folder of the checkout."""
 
@@ -114,8 +122,12 @@ def _sums_to_one(key: str, shares: dict[str, float]) -> None:
 class DataSettings(Settings):
     """The photographs, and the conditions for using one."""
 
-    photos: str
-    """Folder of photographs, searched recursively."""
+    photos: Annotated[str, AfterValidator(_on_disk)]
+    """Folder of photographs, searched recursively; or a tar archive, an LMDB of BasicSR, or a YAML
+    file that lists sources of photographs (see docs/photographs.md)."""
+    licences: str | None
+    """CSV or Parquet file with the columns photo (or key), licence, source and author; none: the
+    sets say nothing of licences."""
     min_side: PositiveInt
     """Smallest shorter side of a photograph that is used, in pixels."""
     max_pixels: PositiveInt

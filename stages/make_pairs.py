@@ -36,6 +36,9 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
         data, executor=executor.kind, workers=executor.count, kept=SCANS, code=earlier.code
     )
     print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
+    if scan.licences is not None:
+        known = len(scan.usable) - scan.licences["licence"].null_count
+        print(f"{data.licences}: licences of {known} photographs")
     if scan.passed_over:
         print(f"{data.photos}: {scan.passed_over}")
     _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped], SKIPPED)

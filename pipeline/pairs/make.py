@@ -23,7 +23,7 @@ from pipeline.pairs.crops import capacities
 from pipeline.pairs.plan import crop_counts, plan_set
 from pipeline.pairs.shard import PairMaker, PairShard
 from pipeline.shards.index import save_table, write_index
-from pipeline.shards.manifest import Manifest, Skipped, reason_counts
+from pipeline.shards.manifest import Manifest, Skipped, reason_counts, value_counts
 from pipeline.sources.scan import PhotoScan
 from pipeline.sources.scanned import ScannedPhotos
 from pipeline.storage.lease import only_driver
@@ -32,6 +32,7 @@ from pipeline.teacher import Teacher
 
 SKIPPED = "skipped.parquet"
 NEAR_DUPLICATES = "near_duplicates.parquet"
+LICENCES = "licences.parquet"
 
 
 def make_set(
@@ -91,11 +92,20 @@ def make_set(
         )
         skipped = sorted((*scan.skipped, *small), key=lambda entry: entry.name)
         near = scan.near_duplicates(pairs)
-        extra = {"photographs": tasks.photographs, "near_duplicates": len(near)}
+        extra: dict[str, Any] = {
+            "photographs": len(tasks.photographs),
+            "near_duplicates": len(near),
+        }
+        licences = None
+        if scan.licences is not None:
+            licences = scan.licences.take(tasks.photographs)
+            extra |= _licence_counts(licences)
         manifest = _manifest(maker, pairs, ledger.shards, reason_counts(skipped), extra)
         check()
         save_table(out / SKIPPED, _columns(_SKIPPED_ROWS, map(astuple, skipped)))
         save_table(out / NEAR_DUPLICATES, _columns(_NEAR_ROWS, near))
+        if licences is not None:
+            save_table(out / LICENCES, licences)
         write_index(out, manifest)
         write_text(out / CARD, card_of(manifest))
         check()
@@ -130,7 +140,8 @@ def _maker(
         teacher=None if settings.target == "photo" else teacher,
         out=out,
         photos=FilesProof.of(
-            Path(data.photos).resolve(), [photos.names[number] for number in some]
+            Path(data.photos).resolve(),
+            [photos.locators[number] or photos.names[number] for number in some],
         ),
         storage=WrittenProof.beside(out),
     )
@@ -164,7 +175,7 @@ def _manifest(
     pairs: PairsSettings,
     shards: Sequence[PairShard],
     skipped: dict[str, int],
-    extra: dict[str, object],
+    extra: dict[str, Any],
 ) -> Manifest:
     return Manifest(
         kind="pairs",
@@ -174,6 +185,18 @@ def _manifest(
         skipped=skipped,
         extra={**extra, "machine": asdict(shards[0].machine)},
     )
+
+
+def _licence_counts(licences: Any) -> dict[str, Any]:
+    """Numbers of photographs by licence, and by source where any is known."""
+    counts = {"licences": value_counts(_texts(licences["licence"]), "other licences")}
+    if licences["source"].null_count < len(licences):
+        counts["sources"] = value_counts(_texts(licences["source"]), "other sources")
+    return counts
+
+
+def _texts(column: Any) -> list[str]:
+    return [text or "unknown" for text in column.to_pylist()]
 
 
 _SKIPPED_ROWS = pa.schema([("name", pa.string()), ("reason", pa.string())])

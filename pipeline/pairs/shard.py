@@ -22,8 +22,8 @@ from pipeline.shards.codec import encode_png
 from pipeline.shards.index import write_indexed
 from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow
 from pipeline.shards.tar import Sample
-from pipeline.sources.photos import Photo, decode
-from pipeline.storage.location import Location, file_sha256
+from pipeline.sources.photos import Photo, content_of, content_sha256, decode
+from pipeline.storage.location import Location
 from pipeline.teacher import Teach, Teacher
 from tvqrap.runtime.errors import UserError
 
@@ -131,7 +131,7 @@ class PairMaker:
 
 @dataclass
 class _Photographs:
-    """Decoded photographs of a folder; the last ones used are kept."""
+    """Decoded photographs; the last ones used are kept."""
 
     folder: Path
     settings: DataSettings
@@ -141,13 +141,13 @@ class _Photographs:
         """uint8 (H, W, 3). UserError where the file has another SHA-256."""
         decoded = self._decoded
         if photo not in decoded:
-            path = self.folder / photo.name
-            if (found := file_sha256(path)) != sha256:
+            content = content_of(self.folder, photo)
+            if (found := content_sha256(content)) != sha256:
                 raise UserError(
-                    f"{path}: found SHA-256 {found[:12]}, expected {sha256[:12]}, which it had "
-                    "when the photographs were scanned"
+                    f"{photo.locator or self.folder / photo.name}: found SHA-256 {found[:12]}, "
+                    f"expected {sha256[:12]}, which it had when the photographs were scanned"
                 )
-            image = decode(self.folder, photo, self.settings)
+            image = decode(content, self.settings)
             kept = sum(image.nbytes for image in decoded.values())
             while decoded and kept + image.nbytes > DECODED_BYTES:
                 kept -= decoded.popitem(last=False)[1].nbytes

@@ -62,17 +62,23 @@ class Skipped:
     reason: str
 
 
-_REASONS = 64
-"""Reasons that a manifest counts one by one, at most."""
+_COUNTED = 64
+"""Different values that a manifest counts one by one, at most."""
+
+
+def value_counts(values: Iterable[str], others: str) -> dict[str, int]:
+    """How often the most frequent values occur; those beyond `_COUNTED` of them as `others`."""
+    counts = Counter(values)
+    frequent = dict(counts.most_common(_COUNTED))
+    if rest := counts.total() - sum(frequent.values()):
+        frequent[others] = frequent.get(others, 0) + rest
+    return frequent
 
 
 def reason_counts(skipped: Iterable[Skipped]) -> dict[str, int]:
     """How many are skipped for each reason; N stands for numbers, which tell files apart."""
-    counts = Counter(re.sub(r"\d+", "N", entry.reason) for entry in skipped)
-    frequent = dict(counts.most_common(_REASONS))
-    if rest := counts.total() - sum(frequent.values()):
-        frequent["other reasons"] = frequent.get("other reasons", 0) + rest
-    return frequent
+    reasons = (re.sub(r"\d+", "N", entry.reason) for entry in skipped)
+    return value_counts(reasons, "other reasons")
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -35,6 +35,7 @@ def make_material(
     size: int = 64,
     count: int = 7,
     shard_size: int = 3,
+    licences: str | None = None,
 ) -> tuple[Path, Path]:
     """(folder of the set of pairs `train`, folder of a tokenizer with random weights)."""
     (root / "photos").mkdir()
@@ -42,7 +43,11 @@ def make_material(
         image = texture(number, 2 * size, 2 * size + 12 + 5 * number)
         Image.fromarray(image).save(root / "photos" / f"p{number}.png")
     data = DataSettings(
-        photos=str(root / "photos"), min_side=64, max_pixels=100_000, max_skipped_fraction=0.5
+        photos=str(root / "photos"),
+        licences=licences,
+        min_side=64,
+        max_pixels=100_000,
+        max_skipped_fraction=0.5,
     )
     train = {**PAIRS["sets"]["train"], "size": size, "count": count}
     settings = {**PAIRS, "shard_size": shard_size, "sets": {"train": train}}

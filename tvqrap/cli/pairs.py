@@ -83,7 +83,7 @@ def preview(
     images, skipped = [], []
     for photo in photos[:rows]:
         try:
-            images.append((photo, decode(folder, photo, settings.data)))
+            images.append((photo, decode(folder / photo.name, settings.data)))
         except UnusableError as error:
             skipped.append(f"{folder / photo.name}: {error}")
     if not images:

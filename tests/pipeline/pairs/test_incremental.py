@@ -97,7 +97,7 @@ def many(tmp_path: Path) -> DataSettings:
     for number in range(PHOTOS):
         Image.fromarray(texture(number, 34, 40)).save(folder / f"p{number}.png")
     return DataSettings(
-        photos=str(folder), min_side=32, max_pixels=10_000, max_skipped_fraction=0.0
+        photos=str(folder), licences=None, min_side=32, max_pixels=10_000, max_skipped_fraction=0.0
     )
 
 

@@ -54,7 +54,13 @@ def test_inspect_and_verify(folder):
 
 
 def test_preview_draws_a_sheet(tmp_path, monkeypatch):
-    data = DataSettings(photos="unused", min_side=32, max_pixels=10**6, max_skipped_fraction=0.0)
+    data = DataSettings(
+        photos="unused",
+        licences=None,
+        min_side=32,
+        max_pixels=10**6,
+        max_skipped_fraction=0.0,
+    )
     params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))
     monkeypatch.setattr(stages.params, "load_params", lambda path: params)
     Image.fromarray(texture(1, 150, 200)).save(tmp_path / "a.png")
