@@ -58,14 +58,6 @@ def _absolute(storage: str) -> str:
     return storage
 
 
-def _on_disk(photos: str) -> str:
-    if "://" in photos:
-        raise ValueError(
-            f"found {photos!r}, expected a path, which DVC follows: list URLs in a YAML file"
-        )
-    return photos
-
-
 NO_TEACHER = "models/none"
 """The empty model folder of the checkout."""
 
@@ -75,10 +67,7 @@ _TAKEN = ("curves", "logs", "published", "quarantine", "rows", "tokenizer")
 
 def _free(name: str) -> str:
     if name in _TAKEN:
-        raise ValueError(
-            f"found a set called {name!r}, expected another name: stages keep other things in "
-            "folders of that one"
-        )
+        raise ValueError(f"found a set called {name!r}, expected another name: stages use that one")
     return name
 
 
@@ -122,12 +111,10 @@ def _sums_to_one(key: str, shares: dict[str, float]) -> None:
 class DataSettings(Settings):
     """The photographs, and the conditions for using one."""
 
-    photos: Annotated[str, AfterValidator(_on_disk)]
-    """Folder of photographs, searched recursively; or a tar archive, an LMDB of BasicSR, or a YAML
-    file that lists sources of photographs (see docs/photographs.md)."""
+    photos: str
+    """Folder of photographs, tar archive, LMDB, or YAML file of sources (docs/photographs.md)."""
     licences: str | None
-    """CSV or Parquet file with the columns photo (or key), licence, source and author; none: the
-    sets say nothing of licences."""
+    """CSV or Parquet file with columns photo (or key), licence, source, author; none: unknown."""
     min_side: PositiveInt
     """Smallest shorter side of a photograph that is used, in pixels."""
     max_pixels: PositiveInt

@@ -352,14 +352,3 @@ def test_a_list_that_cannot_be_used_is_one_line(
     assert said in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(UserError, match="not found"):
         find_photos("absent.yaml")
-
-
-def test_a_url_goes_into_a_list() -> None:
-    with pytest.raises(ValueError, match="expected a path, which DVC follows"):
-        DataSettings(
-            photos="s3://bucket/photos",
-            licences=None,
-            min_side=1,
-            max_pixels=1,
-            max_skipped_fraction=0.0,
-        )

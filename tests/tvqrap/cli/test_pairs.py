@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 import stages.params
 from pipeline.config import DataSettings, PairsSettings
-from pipeline.shards.codec import encode_png
+from pipeline.shards.codec import decode_png, encode_png
 from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.tar import Sample, write_shard
+from pipeline.shards.tar import Sample, read_shard, write_shard
 from tests.support.pairs import PAIRS, texture
+from tests.support.tokens import make_material
 from tvqrap.cli.pairs import app
 from tvqrap.runtime.errors import UsageError, UserError
 
@@ -89,3 +90,17 @@ def test_preview_draws_a_sheet(tmp_path, monkeypatch):
     assert isinstance(wrong, UsageError)
     assert "expected one of train" in str(wrong)
     assert "multiple of 4" in str(refused("preview", tmp_path, "-o", sheet, "--size", "63"))
+
+
+def test_preview_draws_a_stored_sample(tmp_path):
+    pairs, _ = make_material(tmp_path, count=2, shard_size=2)
+    sample = next(read_shard(pairs / "000000.tar"))
+    sheet = tmp_path / "sheet.png"
+    assert f"sample {sample.key}" in call("preview", sample.key, "--pairs", pairs, "-o", sheet)
+    drawn = np.asarray(Image.open(sheet))
+    hr = decode_png(sample.members["hr.png"])
+    lr = decode_png(sample.members["lr1.png"]).repeat(4, 0).repeat(4, 1)
+    assert (drawn[34:98, 8:72] == hr).all()
+    assert (drawn[34:98, 152:216] == lr).all()
+    absent = refused("preview", "absent", "--pairs", pairs, "-o", tmp_path / "x.png")
+    assert "found no sample absent" in str(absent)
