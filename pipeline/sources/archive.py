@@ -72,6 +72,10 @@ class _Listing:
                     tar.members = []  # it would keep all of them
                     self._members += 1
                     self._add(member)
+                # tarfile takes an archive that ends between two members for a whole one.
+                file.seek(tar.offset)
+                if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+                    raise tarfile.ReadError("no end mark")
         except OSError:
             raise
         except Exception as error:  # tarfile raises many kinds for a damaged or hostile file
@@ -97,7 +101,8 @@ class _Listing:
         suffix = path.suffix.lower()
         if member.isdir():
             return
-        if suffix not in SUFFIXES or any(map(is_passed_over, path.parts)):
+        named = [part for part in path.parts if part != ".."]
+        if suffix not in SUFFIXES or any(map(is_passed_over, named)):
             self._others[suffix or "without ending"] += 1
         elif reason := self._reason(member, name):
             self._skip(name, reason)

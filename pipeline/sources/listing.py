@@ -180,6 +180,8 @@ def _merged(parts: Sequence[FoundPhotos]) -> FoundPhotos:
 
 
 def _check_keys(photos: str, found: Sequence[Photo]) -> None:
+    if len({photo.key for photo in found}) == len(found):
+        return
     keys: dict[str, Photo] = {}
     for photo in found:
         other = keys.setdefault(photo.key, photo)
