@@ -50,7 +50,7 @@ def find_photos(photos: str) -> FoundPhotos:
     """
     place = Path(photos)
     if place.suffix.lower() in _LISTS:
-        found = _merged([_of_entry(place, entry) for entry in _read_list(place)])
+        found = _merged([_of_entry(entry) for entry in _read_list(place)])
     elif place.is_dir() and not is_lmdb(place):
         found = discover(place.resolve())  # without locators, which take memory
     else:
@@ -71,7 +71,7 @@ def _read_list(path: Path) -> list[PhotoSource]:
     return [PhotoSource(photos=each) if isinstance(each, str) else each for each in entries]
 
 
-def _of_entry(path: Path, entry: PhotoSource) -> FoundPhotos:
+def _of_entry(entry: PhotoSource) -> FoundPhotos:
     found = _of_place(entry.photos)
     if entry.meta_info is not None:
         found = _named(found, listed_names(Path(entry.meta_info)))

@@ -12,7 +12,7 @@ from pipeline.config import DataSettings
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.dvc_cache import dvc_caches
 from pipeline.sources.scan_table import FileState
-from pipeline.storage.content import read_content
+from pipeline.storage.content import plain_path, read_content
 from pipeline.storage.location import file_sha256
 from tvqrap.images.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
 from tvqrap.images.open import read_image
@@ -107,12 +107,14 @@ def photo_key(name: str) -> str:
 
 
 def content_of(folder: Path, photo: Photo) -> Path | bytes:
-    """The file of a photograph, or its content where that is not a file of the folder.
+    """The file of a photograph, or its content where it is no file on disk.
 
     Raises UnusableError where it cannot be read.
     """
     if not photo.locator:
         return folder / photo.name
+    if (path := plain_path(photo.locator)) is not None:
+        return path
     try:
         return read_content(photo.locator)
     except FileNotFoundError:

@@ -34,6 +34,12 @@ def is_locator(text: str) -> bool:
     return text.startswith(("/", _LMDB)) or "://" in text
 
 
+def plain_path(locator: str) -> Path | None:
+    """The path of a locator that names a whole file on disk; None for another one."""
+    whole = locator.startswith("/") and _PART.fullmatch(locator) is None
+    return Path(locator) if whole else None
+
+
 def read_content(locator: str) -> bytes:
     """The bytes that a locator names.
 
@@ -50,10 +56,7 @@ def read_content(locator: str) -> bytes:
         if len(content) != size:
             raise ValueError(f"{len(content)} bytes, expected {size}: the archive was cut")
     else:
-        place = location(locator)
-        if isinstance(place, Path):
-            check_size(place.stat().st_size)
-        content = place.read_bytes()
+        content = location(locator).read_bytes()
     check_size(len(content))
     return content
 
