@@ -274,7 +274,7 @@ def test_a_header_that_claims_a_gigabyte_ends_the_archive(kind: bytes, tmp_path:
 
 def test_a_cut_or_foreign_archive_is_a_loss(data: DataSettings, tmp_path: Path) -> None:
     path = tar_of(photos_of(data), tmp_path / "x.tar")
-    whole = path.read_bytes()
+    whole = path.read_bytes().rstrip(b"\0")  # without the end mark
     for size in range(0, len(whole), 5003):
         path.write_bytes(whole[:size])
         found = find_photos(str(path))
