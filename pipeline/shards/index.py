@@ -291,7 +291,7 @@ def _table(path: Location, manifest: Manifest, columns: Sequence[str]) -> Any:
     except (FileNotFoundError, StorageError, UserError):
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: not an index of a set ({reason})") from None
     if not table.schema.equals(expected):
         raise UserError(f"{path}: not an index of a set, expected the columns {', '.join(columns)}")
