@@ -13,6 +13,7 @@ from stages.runner.publish import publish_sets
 from stages.runner.stage import SCRATCH, Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
+from tvqrap.runtime.text import printable
 
 PAIRS = Path("data/pairs")
 SCANS = SCRATCH / "scans"
@@ -95,7 +96,8 @@ def _list(title: str, lines: Sequence[str], table: str) -> None:
     if lines:
         more = len(lines) - LISTED
         rest = [f"and {more} more, in {table} of each set"] if more > 0 else []
-        print(f"{title}:", *lines[:LISTED], *rest, sep="\n  ", flush=True)
+        shown = map(printable, lines[:LISTED])
+        print(f"{title}:", *shown, *rest, sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ def make_set(
         write_text(out / CARD, card_of(manifest))
         check()
         manifest.save(out)
+        check()  # a folder that vanished just now has been made anew, with the manifest alone
         return manifest
 
 

@@ -16,7 +16,7 @@ from pipeline.sources.photos import FoundPhotos, Photo, is_text, photo_key
 from pipeline.sources.scan_table import FileState
 from pipeline.storage.content import MAX_BYTES, part_locator
 from pipeline.storage.location import Location
-from tvqrap.images.folder import SUFFIXES, is_passed_over
+from tvqrap.images.reading.folder import SUFFIXES, is_passed_over
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 

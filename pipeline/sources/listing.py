@@ -21,7 +21,7 @@ from pipeline.sources.scan_table import FileState
 from pipeline.storage.content import MAX_BYTES
 from pipeline.storage.location import Location, Url, fixed_part, location
 from tvqrap.config.base import Settings
-from tvqrap.images.folder import SUFFIXES, is_passed_over
+from tvqrap.images.reading.folder import SUFFIXES, is_passed_over
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 

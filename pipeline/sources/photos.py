@@ -14,8 +14,8 @@ from pipeline.sources.dvc_cache import dvc_caches
 from pipeline.sources.scan_table import FileState
 from pipeline.storage.content import plain_path, read_content
 from pipeline.storage.location import file_sha256
-from tvqrap.images.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
+from tvqrap.images.reading.open import read_image
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 

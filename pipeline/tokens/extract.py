@@ -92,6 +92,7 @@ def extract_set(
         write_text(out / CARD, card_of(manifest))
         check()
         manifest.save(out)
+        check()  # a folder that vanished just now has been made anew, with the manifest alone
     return manifest
 
 

@@ -31,6 +31,7 @@ from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.cores import busy_note
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
+from tvqrap.runtime.text import printable
 
 SCRATCH = Path(".scratch")
 
@@ -52,10 +53,12 @@ moment to save its work."""
 _OF_THE_DISK = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.EIO, errno.ESTALE),
+        *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN),
+        *(errno.ETIMEDOUT, errno.ENOENT),
     }
 )
-"""Errors of the system that are no fault of the code: no space, no permission, a failing disk."""
+"""Errors of the system that are no fault of the code: no space, no permission, a failing disk, or
+one that is gone."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def run_stage(name: str, body: Callable[[Stage], None], *, leads: bool = True) -
     try:
         run(name, body)
     except UserError as error:
-        print(_with_name(name, str(error)), file=sys.stderr)
+        print(printable(_with_name(name, str(error))), file=sys.stderr)
         sys.exit(error.exit_code)
     except Interrupted as stop:
         print(f"{name}: {stop}; the same command resumes from here", file=sys.stderr)
@@ -177,7 +180,8 @@ def run_stage(name: str, body: Callable[[Stage], None], *, leads: bool = True) -
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        print(f"{name}: {error.strerror} ({error.filename or 'disk'})", file=sys.stderr)
+        where = printable(str(error.filename or "disk"))
+        print(f"{name}: {error.strerror} ({where})", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 

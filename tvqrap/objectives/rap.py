@@ -19,9 +19,10 @@ from torch import Tensor
 from tvqrap.config.training import Compute, RapTraining
 from tvqrap.networks.tokenizer import join
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.adversary import Adversary, active, adversary_for
-from tvqrap.objectives.image_loss import ImageGradient, ImageLoss, perceptual_for
-from tvqrap.objectives.predictor import chosen_codes, code_loss, token_losses
+from tvqrap.objectives.image_losses.adversary import Adversary, active, adversary_for
+from tvqrap.objectives.image_losses.image_loss import ImageGradient, ImageLoss, perceptual_for
+from tvqrap.objectives.predictor import chosen_codes
+from tvqrap.objectives.token_losses import code_loss, token_losses
 from tvqrap.runtime.device import to_float32
 from tvqrap.training.batch import Batch, Microbatch, add_terms
 from tvqrap.training.codebook_usage import CodeUsage

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from tvqrap.config.training import Compute, TokenizerTraining
 from tvqrap.networks.codebook import Quantized
 from tvqrap.networks.tokenizer import Encoded, Tokenizer, join
-from tvqrap.objectives.adversary import Adversary, active, adversary_for
-from tvqrap.objectives.image_loss import ImageLoss, perceptual_for
+from tvqrap.objectives.image_losses.adversary import Adversary, active, adversary_for
+from tvqrap.objectives.image_losses.image_loss import ImageLoss, perceptual_for
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES
 from tvqrap.runtime.device import to_float32
 from tvqrap.runtime.errors import UserError

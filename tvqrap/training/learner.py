@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.config.training import Compute, Optimiser
-from tvqrap.runtime.device import autocast, on_device, select_device, weights_dtype
+from tvqrap.runtime.device import META, autocast, on_device, select_device, weights_dtype
 from tvqrap.training.batch import Batch, Microbatch, as_image
 from tvqrap.training.compile import compile_blocks
 from tvqrap.training.distributed import ALONE, Workers
@@ -45,7 +45,9 @@ class Learner(Generic[Module]):
         self.compute = compute
         self.steps = steps
         self.workers = workers
-        self.device = select_device(compute.device, "compute.device")
+        # Whoever counts operations builds the network on the meta device: there it stays.
+        on_meta = next(network.parameters()).is_meta
+        self.device = META if on_meta else select_device(compute.device, "compute.device")
         self.dtype = weights_dtype(compute.precision)
         torch.set_num_threads(compute.threads)
         on_device(network, self.device, self.dtype).train()

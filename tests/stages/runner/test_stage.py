@@ -154,6 +154,17 @@ def test_a_message_names_the_stage_once(checkout: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "sample: step 3: mse is nan\n"
 
 
+def test_names_in_a_message_move_no_cursor(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(stage: Stage) -> None:
+        raise UserError("a\x1b[2J.png: not an image")
+
+    with pytest.raises(SystemExit):
+        run_stage("sample", fail)
+    assert capsys.readouterr().err == "sample: a\\x1b[2J.png: not an image\n"
+
+
 @pytest.mark.parametrize("idle", [1, 8])
 def test_a_busy_machine_is_named_with_the_param(
     checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, idle: int

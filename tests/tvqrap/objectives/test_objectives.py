@@ -25,7 +25,7 @@ from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
 from tvqrap.losses.gan import adaptive_weight, hinge_generator_loss
 from tvqrap.losses.image_terms import chroma_loss, gradient_loss
-from tvqrap.objectives.image_loss import ImageGradient, ImageLoss
+from tvqrap.objectives.image_losses.image_loss import ImageGradient, ImageLoss
 from tvqrap.objectives.tokenizer import takes_teacher
 from tvqrap.training.batch import as_image
 

@@ -197,7 +197,7 @@ def test_killed_at_random_again_and_again_it_ends_the_same(tmp_path: Path) -> No
         "import sys, torch\nfrom pathlib import Path\n"
         "from tests.tvqrap.training.test_loop import run, tokenizer_task\n"
         "from tests.tvqrap.conftest import Blurred\n"
-        "from tvqrap.objectives import image_loss\n"
+        "from tvqrap.objectives.image_losses import image_loss\n"
         "from tvqrap.training import validation\n"
         "torch.set_num_threads(1)\n"
         "for module in (image_loss, validation):\n"

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def _closed(files: Mapping[str, Path]) -> Iterator[None]:
     import timm
     import torch
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with _cache(files) as folder, contextlib.ExitStack() as stack:
         for cache in ("checkpoints", "pyiqa"):
             for name, path in files.items():
                 link = Path(folder, cache, name)
@@ -90,6 +91,22 @@ def _closed(files: Mapping[str, Path]) -> Iterator[None]:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, stand_in)
         yield
+
+
+@contextmanager
+def _cache(files: Mapping[str, Path]) -> Iterator[str]:
+    """An empty folder for links to the files.
+
+    Where it cannot be made, a metric without files gets a place that can have none.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+        except OSError:
+            if files:
+                raise
+            folder = os.devnull
+        yield folder
 
 
 def _refuse(url: str, *arguments: Any, **options: Any) -> NoReturn:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.config.training import Adversarial
+from tvqrap.losses.discriminator import Discriminator
 from tvqrap.losses.gan import adaptive_weight, hinge_discriminator_loss
-from tvqrap.networks.discriminator import Discriminator
-from tvqrap.objectives.image_loss import ImageGradient
-from tvqrap.objectives.sync_batch_norm import SharedBatchNorm
+from tvqrap.objectives.image_losses.image_loss import ImageGradient
+from tvqrap.objectives.image_losses.sync_batch_norm import SharedBatchNorm
 from tvqrap.runtime.device import on_device
 from tvqrap.training.batch import Microbatch
 from tvqrap.training.learner import Learner
