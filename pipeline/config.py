@@ -67,10 +67,7 @@ _TAKEN = ("curves", "logs", "published", "quarantine", "rows", "tokenizer")
 
 def _free(name: str) -> str:
     if name in _TAKEN:
-        raise ValueError(
-            f"found a set called {name!r}, expected another name: stages keep other things in "
-            "folders of that one"
-        )
+        raise ValueError(f"found a set called {name!r}, expected another name: stages use that one")
     return name
 
 
@@ -115,7 +112,9 @@ class DataSettings(Settings):
     """The photographs, and the conditions for using one."""
 
     photos: str
-    """Folder of photographs, searched recursively."""
+    """Folder of photographs, tar archive, LMDB, or YAML file of sources (docs/photographs.md)."""
+    licences: str | None
+    """CSV or Parquet file with columns photo (or key), licence, source, author; none: unknown."""
     min_side: PositiveInt
     """Smallest shorter side of a photograph that is used, in pixels."""
     max_pixels: PositiveInt

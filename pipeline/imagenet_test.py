@@ -146,6 +146,7 @@ def _output_names(photos: Sequence[Photo]) -> list[str]:
 def _maker(recipe: _Recipe) -> Callable[[tuple[Photo, str]], "dict[str, Any] | Skipped"]:
     settings = DataSettings(
         photos=str(recipe.folder),
+        licences=None,
         min_side=recipe.size,
         max_pixels=MAX_PIXELS,
         max_skipped_fraction=1.0,
@@ -154,7 +155,7 @@ def _maker(recipe: _Recipe) -> Callable[[tuple[Photo, str]], "dict[str, Any] | S
     def make(task: tuple[Photo, str]) -> "dict[str, Any] | Skipped":
         photo, name = task
         try:
-            image = decode(recipe.folder, photo, settings)
+            image = decode(recipe.folder / photo.name, settings)
         except UnusableError as error:
             return Skipped(photo.name, str(error))
         height, width = image.shape[:2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.executor.run import connected
 from pipeline.pairs.index import SETS, pair_sets_text
-from pipeline.pairs.make import check_counts, make_set
+from pipeline.pairs.make import NEAR_DUPLICATES, SKIPPED, check_counts, make_set
 from pipeline.sources.scan import scan_photos
 from pipeline.teacher import teacher_of
 from stages.runner.executor import Executor, chosen_executor
@@ -17,6 +17,9 @@ from tvqrap.runtime.text import printable
 
 PAIRS = Path("data/pairs")
 SCANS = SCRATCH / "scans"
+
+LISTED = 20
+"""Photographs that are printed by name, at most."""
 
 
 def make_pairs(stage: Stage) -> None:
@@ -34,9 +37,12 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
         data, executor=executor.kind, workers=executor.count, kept=SCANS, code=earlier.code
     )
     print(f"{data.photos}: {len(scan.usable)} photographs usable, {len(scan.skipped)} skipped")
+    if scan.licences is not None:
+        known = len(scan.usable) - scan.licences["licence"].null_count
+        print(f"{data.licences}: licences of {known} photographs")
     if scan.passed_over:
         print(f"{data.photos}: {scan.passed_over}")
-    _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped])
+    _list("skipped", [f"{entry.name}: {entry.reason}" for entry in scan.skipped], SKIPPED)
     if scan.skipped_fraction > data.max_skipped_fraction:
         first, all_photos = scan.skipped[0], len(scan.usable) + len(scan.skipped)
         raise UserError(
@@ -50,6 +56,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
             f"{first} and {second} ({distance} of 64 bits differ)"
             for first, second, distance in scan.near_duplicates(pairs)
         ],
+        NEAR_DUPLICATES,
     )
     check_counts(pairs, scan)
     work = stage.work(pairs.storage)
@@ -84,9 +91,13 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
     stage.keep_sets(pairs.storage)
 
 
-def _list(title: str, lines: Sequence[str]) -> None:
+def _list(title: str, lines: Sequence[str], table: str) -> None:
+    """Prints the first of the lines; the table of that name beside each set has all of them."""
     if lines:
-        print(f"{title}:", *map(printable, lines), sep="\n  ", flush=True)
+        more = len(lines) - LISTED
+        rest = [f"and {more} more, in {table} of each set"] if more > 0 else []
+        shown = map(printable, lines[:LISTED])
+        print(f"{title}:", *shown, *rest, sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import typer.main
 from PIL import Image
@@ -42,7 +43,7 @@ CLI, EXPERIMENTS = (typer.main.get_command(each) for each in (app, experiments))
 CODE_FOLDERS = r"(?:pipeline|tvqrap|stages|tests|docs)"
 DVC_COMMANDS = ("cache", "commit", "exp", "metrics", "params", "plots", "queue", "repro", "status")
 DVC_FLAGS = ("--queue", "--single-item", "--temp")
-FILE_ENDINGS = ("csv", "html", "json", "md", "npy", "png", "py", "tar", "tsv", "yaml")
+FILE_ENDINGS = ("csv", "html", "json", "md", "npy", "parquet", "png", "py", "tar", "tsv", "yaml")
 
 each_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
 
@@ -392,3 +393,6 @@ def test_the_format_names_all_keys_and_members(sets: tuple[Path, Path]) -> None:
         assert names - documented == set()
         for step in (step for steps in record["degradations"] for step in steps):
             assert {*step, step["step"]} - documented == set()
+        index = pq.read_schema(folder / "index.parquet")
+        drawn = index.field("degradations").type.value_type
+        assert {*index.names, *(field.name for field in drawn)} - documented == set()

@@ -1,6 +1,7 @@
 """The ledger of a set in the making, so that no finished shard is made again.
 
 `rows/SET/NAME.json` holds the record of each finished shard, a line of JSON and the line's SHA-256.
+The worker that made the shard left its rows of the index in `rows/SET/NAME.parquet`.
 `rows/SET/code` holds the digest of the code that made them. A record counts only if it and its
 shard are intact, and plan and code are those of this run. Shards of earlier runs in other folders
 count as well: the set gets a link or copy. Workers write the records of the shards that they make,
@@ -12,6 +13,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,7 +23,8 @@ from pipeline.executor.intact import intact_shards
 from pipeline.executor.outcome import UnfitWorkerError
 from pipeline.executor.prefetch import in_threads
 from pipeline.executor.run import ExecutorKind
-from pipeline.shards.manifest import MANIFEST, ShardRow, is_intact
+from pipeline.shards.index import part_path
+from pipeline.shards.manifest import COMPANIONS, MANIFEST, ShardRow, is_intact
 from pipeline.storage.location import (
     Location,
     StorageError,
@@ -36,8 +39,11 @@ from tvqrap.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_OWN_FILE = re.compile(rf"\d{{6}}\.tar(\.json)?|{re.escape(MANIFEST)}")
-"""Shards, their records and the manifest; beside temporary files, no other file is removed."""
+_OWN_FILE = re.compile(
+    r"\d{6}\.tar(\.json|\.parquet)?|" + "|".join(map(re.escape, (MANIFEST, *COMPANIONS)))
+)
+"""Shards, their records and rows of the index, the manifest and what lies beside it. But for
+temporary files, no other file is removed."""
 
 
 class Finished(Protocol):
@@ -145,7 +151,8 @@ class Ledger(Generic[Shard]):
         Only files that are named as this module and the shards' writers name them.
         """
         _remove_others(self.out, self.done)
-        _remove_others(self._rows, {f"{name}.json": None for name in self.done})
+        kept = (f"{name}.{ending}" for name in self.done for ending in ("json", "parquet"))
+        _remove_others(self._rows, dict.fromkeys(kept))
 
     def check_there(self) -> None:
         """Raises UserError where a recorded shard is no longer in the folder as it was made."""
@@ -202,6 +209,8 @@ class Ledger(Generic[Shard]):
                 copy_file(out / shard.row.name, self.out / name)
             except FileNotFoundError:  # its run removes it just now
                 continue
+            with suppress(FileNotFoundError):  # then they are read from the shard
+                copy_file(part_path(out / shard.row.name), part_path(self.out / name))
             renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
             self.record(renamed)
             self.done[name] = renamed

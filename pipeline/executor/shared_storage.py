@@ -1,5 +1,6 @@
 """Proofs that a worker's node sees the driver's storage; each worker checks them at its start."""
 
+import hashlib
 import socket
 import uuid
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.shards.manifest import Manifest
+from pipeline.storage.content import is_locator, read_content
 from pipeline.storage.location import Location, file_sha256, write_text
 from tvqrap.runtime.errors import UserError
 
@@ -46,28 +48,29 @@ class WrittenProof:
 
 @dataclass(frozen=True)
 class FilesProof:
-    """The hashes of some files in a folder that workers read, as the driver found them."""
+    """The hashes of some files that workers read, as the driver found them."""
 
     folder: Path
     hashes: tuple[tuple[str, str], ...]
-    """Name in the folder and SHA-256 of each."""
+    """Name in the folder or locator, and SHA-256 of each."""
 
     @classmethod
     def of(cls, folder: Path, names: Sequence[str]) -> "FilesProof":
         """Hashes `SPOT_CHECKS` of the files, spread over all; leaves unreadable ones out."""
         last = len(names) - 1
         chosen = {last * step // (SPOT_CHECKS - 1) for step in range(SPOT_CHECKS)} if names else ()
-        found = [(names[index], _sha256(folder / names[index])) for index in sorted(chosen)]
+        found = [(names[index], _sha256(folder, names[index])) for index in sorted(chosen)]
         return cls(folder, tuple((name, sha256) for name, sha256 in found if sha256))
 
     def check(self) -> None:
         """Raises `UserError` where a file on this node differs or is missing."""
         for name, expected in self.hashes:
-            found = _sha256(self.folder / name)
+            found = _sha256(self.folder, name)
             if found != expected:
+                place = name if is_locator(name) else self.folder / name
                 raise UserError(
-                    f"{socket.gethostname()} sees {found[:12] or 'nothing'} in "
-                    f"{self.folder / name} where the driver sees {expected[:12]}, {_EXPECTED}"
+                    f"{socket.gethostname()} sees {found[:12] or 'nothing'} in {place} where the "
+                    f"driver sees {expected[:12]}, {_EXPECTED}"
                 )
 
 
@@ -94,8 +97,10 @@ class ManifestProof:
             )
 
 
-def _sha256(path: Path) -> str:
+def _sha256(folder: Path, name: str) -> str:
     try:
-        return file_sha256(path)
-    except OSError:
+        if is_locator(name):
+            return hashlib.sha256(read_content(name)).hexdigest()
+        return file_sha256(folder / name)
+    except (OSError, ValueError):
         return ""

@@ -1,6 +1,6 @@
 """A contact sheet of token samples: the image decoded from their tokens beside LR and HR."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.shards.codec import decode_codes, decode_png, decode_structure
-from pipeline.shards.manifest import Manifest
-from pipeline.shards.tar import Sample, decoded_member, read_shard
+from pipeline.shards.index import SampleIndex
+from pipeline.shards.tar import Sample, decoded_member
 from pipeline.storage.location import Location
 from pipeline.tokens.check import check_tokens
 from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
@@ -30,43 +30,27 @@ def token_sheet(
     Raises `UserError` where tokens, pairs and tokenizer do not belong together, or no sample has
     the key.
     """
-    manifest = check_tokens(tokens, tokenizer, pairs)
+    check_tokens(tokens, tokenizer, pairs)
     network = load_tokenizer(tokenizer)
-    token_home, pair_home = manifest.home(tokens), Manifest.load(pairs).home(pairs)
-    missing = set(keys)
-    rows: dict[str, SheetRow] = {}
-    for shard in (row.name for row in manifest.shards):
-        if not missing:
-            break
-        found = _samples(token_home / shard, missing)
-        if found:
-            pairs_shard = pair_home / shard
-            hr = _samples(pairs_shard, found)
-            for key, sample in found.items():
-                if key not in hr:
-                    raise UserError(f"{pairs_shard}: found no sample {key}")
-                high = decoded_member(pairs_shard, hr[key], "hr.png", decode_png)
-                rows[key] = _row(network, token_home / shard, sample, high)
-            missing -= found.keys()
-    if missing:
-        raise UserError(f"{tokens}: found no sample {', '.join(sorted(missing))}")
+    found = SampleIndex.open(tokens).find(keys)
+    hr = SampleIndex.open(pairs).find(keys)
+    rows = {
+        key: _row(network, tokens, found[key], decoded_member(pairs, hr[key], "hr.png", decode_png))
+        for key in found
+    }
     structured = network.architecture.structure is not None
     columns = ["LR", *(["structure alone"] if structured else []), "decoded tokens", "HR"]
     return contact_sheet(columns, [rows[key] for key in keys])
 
 
-def _samples(shard: Location, keys: Collection[str]) -> dict[str, Sample]:
-    return {sample.key: sample for sample in read_shard(shard) if sample.key in keys}
-
-
 @torch.inference_mode()
-def _row(network: Tokenizer, shard: Location, tokens: Sample, hr: NDArray[np.uint8]) -> SheetRow:
+def _row(network: Tokenizer, folder: Location, tokens: Sample, hr: NDArray[np.uint8]) -> SheetRow:
     sizes = network.architecture
     decode = partial(decode_codes, codebook=sizes.codebook)
-    codes = torch.from_numpy(decoded_member(shard, tokens, "codes.npy", decode))[None]
+    codes = torch.from_numpy(decoded_member(folder, tokens, "codes.npy", decode))[None]
     structure = None
     if sizes.structure is not None:
-        held = decoded_member(shard, tokens, "structure.npy", decode_structure)
+        held = decoded_member(folder, tokens, "structure.npy", decode_structure)
         structure = torch.from_numpy(held).float()[None]
     high, wide = hr.shape[:2]
     found: list[tuple[int, ...]] = [tuple(codes[0].shape)]
@@ -77,11 +61,11 @@ def _row(network: Tokenizer, shard: Location, tokens: Sample, hr: NDArray[np.uin
         expected.append((sizes.structure_channels, *side))
     if found != expected:
         raise UserError(
-            f"{shard}: sample {tokens.key}: found tokens of {found}, expected {expected} for an "
+            f"{folder}: sample {tokens.key}: found tokens of {found}, expected {expected} for an "
             f"HR crop of {wide}x{high}"
         )
     decoded = to_uint8(network.decode_codes(structure, codes)[0])
-    cells = [decoded_member(shard, tokens, "lr0.png", decode_png)]
+    cells = [decoded_member(folder, tokens, "lr0.png", decode_png)]
     if structure is not None:
         cells.append(to_uint8(network.decode(structure, None)[0]))
     quality = psnr(to_tensor(decoded)[None], to_tensor(hr)[None]).item()

@@ -1,8 +1,12 @@
 """A set of shards opened for training: one folder, or several that hold the same keys."""
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
+from pipeline.shards.index import SampleIndex
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
 from pipeline.storage.location import Location, Url
@@ -30,6 +34,8 @@ class ShardedDataset:
 
     folders: tuple[Location, ...]
     """Where the shards are, on disk or in a store."""
+    manifests: tuple[Location, ...]
+    """Where the manifests and indexes are."""
     shards: tuple[str, ...]
     """File names of the shards, the same in all folders."""
     hashes: tuple[tuple[str, ...], ...]
@@ -49,6 +55,38 @@ class ShardedDataset:
     def samples(self) -> int:
         """Samples in the set."""
         return sum(self.counts)
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, number: int) -> Sample:
+        """A sample by its place in the set, its members still encoded; nothing else is read.
+
+        Raises IndexError, and `UserError` for a damaged index or shard, whose hash is not checked.
+        """
+        place = range(self.samples)[number]
+        shard = bisect_right(self._ends, place)
+        place -= self._ends[shard] - self.counts[shard]
+        found: list[Sample] = []
+        for index in self._indexes:
+            start, keys = index.keys_of(shard)
+            kept = [at for at, key in enumerate(keys, start) if key not in self.dropped]
+            found.append(index[kept[place]])
+        if len({sample.key for sample in found}) > 1:
+            raise UserError(f"{self.manifests[1]}: its keys are not those of {self.manifests[0]}")
+        members = {
+            name: each for sample in reversed(found) for name, each in sample.members.items()
+        }
+        return Sample(found[0].key, members)
+
+    @cached_property
+    def _indexes(self) -> tuple[SampleIndex, ...]:
+        return tuple(SampleIndex.open(folder) for folder in self.manifests)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Number of the samples up to the end of each shard."""
+        return list(accumulate(self.counts))
 
     @classmethod
     def open(cls, *folders: Location, cache: ShardCache | None = None) -> "ShardedDataset":
@@ -73,6 +111,7 @@ class ShardedDataset:
             folders=tuple(
                 each.home(folder) for folder, each in zip(folders, manifests, strict=True)
             ),
+            manifests=folders,
             shards=names,
             hashes=tuple(tuple(row.sha256 for row in each.shards) for each in manifests),
             counts=tuple(planned[name] - fewer[name] for name in names),

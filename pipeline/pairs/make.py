@@ -4,11 +4,13 @@ Every choice depends on the seed and on names alone (set, photograph, crop, vari
 same bytes whatever the number, kind or order of the workers.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config import DataSettings, PairsSettings
@@ -16,15 +18,21 @@ from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
+from pipeline.pairs.card import CARD, card_of
 from pipeline.pairs.crops import capacities
 from pipeline.pairs.plan import crop_counts, plan_set
 from pipeline.pairs.shard import PairMaker, PairShard
-from pipeline.shards.manifest import Manifest, Skipped
+from pipeline.shards.index import save_table, write_index
+from pipeline.shards.manifest import Manifest, Skipped, reason_counts, value_counts
 from pipeline.sources.scan import PhotoScan
 from pipeline.sources.scanned import ScannedPhotos
 from pipeline.storage.lease import only_driver
-from pipeline.storage.location import Location, resolved
+from pipeline.storage.location import Location, resolved, write_text
 from pipeline.teacher import Teacher
+
+SKIPPED = "skipped.parquet"
+NEAR_DUPLICATES = "near_duplicates.parquet"
+LICENCES = "licences.parquet"
 
 
 def make_set(
@@ -82,7 +90,24 @@ def make_set(
             check=check,
             on_shard=lambda shard: advance(tasks.size(shard)),
         )
-        manifest = _manifest(maker, pairs, scan, small, ledger.shards, tasks.photographs)
+        skipped = sorted((*scan.skipped, *small), key=lambda entry: entry.name)
+        near = scan.near_duplicates(pairs)
+        extra: dict[str, Any] = {
+            "photographs": len(tasks.photographs),
+            "near_duplicates": len(near),
+        }
+        licences = None
+        if scan.licences is not None:
+            licences = scan.licences.take(tasks.photographs)
+            extra |= _licence_counts(licences)
+        manifest = _manifest(maker, pairs, ledger.shards, reason_counts(skipped), extra)
+        check()
+        save_table(out / SKIPPED, _columns(_SKIPPED_ROWS, map(astuple, skipped)))
+        save_table(out / NEAR_DUPLICATES, _columns(_NEAR_ROWS, near))
+        if licences is not None:
+            save_table(out / LICENCES, licences)
+        write_index(out, manifest)
+        write_text(out / CARD, card_of(manifest))
         check()
         manifest.save(out)
         check()  # a folder that vanished just now has been made anew, with the manifest alone
@@ -116,7 +141,8 @@ def _maker(
         teacher=None if settings.target == "photo" else teacher,
         out=out,
         photos=FilesProof.of(
-            Path(data.photos).resolve(), [photos.names[number] for number in some]
+            Path(data.photos).resolve(),
+            [photos.locators[number] or photos.names[number] for number in some],
         ),
         storage=WrittenProof.beside(out),
     )
@@ -148,23 +174,42 @@ def _fitting(
 def _manifest(
     maker: PairMaker,
     pairs: PairsSettings,
-    scan: PhotoScan,
-    small: Sequence[Skipped],
     shards: Sequence[PairShard],
-    photographs: int,
+    skipped: dict[str, int],
+    extra: dict[str, Any],
 ) -> Manifest:
     return Manifest(
         kind="pairs",
         set=maker.name,
         params=_params(maker, pairs),
         shards=tuple(shard.row for shard in shards),
-        skipped=tuple(sorted((*scan.skipped, *small), key=lambda entry: entry.name)),
-        extra={
-            "photographs": photographs,
-            "near_duplicates": [list(entry) for entry in scan.near_duplicates(pairs)],
-            "machine": asdict(shards[0].machine),
-        },
+        skipped=skipped,
+        extra={**extra, "machine": asdict(shards[0].machine)},
     )
+
+
+def _licence_counts(licences: Any) -> dict[str, Any]:
+    """Numbers of photographs by licence, and by source where any is known."""
+    counts = {"licences": value_counts(_texts(licences["licence"]), "other licences")}
+    if licences["source"].null_count < len(licences):
+        counts["sources"] = value_counts(_texts(licences["source"]), "other sources")
+    return counts
+
+
+def _texts(column: Any) -> list[str]:
+    return [text or "unknown" for text in column.to_pylist()]
+
+
+_SKIPPED_ROWS = pa.schema([("name", pa.string()), ("reason", pa.string())])
+_NEAR_ROWS = pa.schema(
+    [("first", pa.string()), ("second", pa.string()), ("different_bits", pa.int32())]
+)
+
+
+def _columns(schema: Any, rows: Iterable[tuple[Any, ...]]) -> Any:
+    """An Arrow table of these rows."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table([list(column) for column in columns], schema=schema)
 
 
 def _params(maker: PairMaker, pairs: PairsSettings) -> dict[str, object]:

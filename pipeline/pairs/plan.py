@@ -133,9 +133,9 @@ class PlannedSet(Mapping[str, PairShardTask]):
         return digest.hexdigest()
 
     @property
-    def photographs(self) -> int:
-        """Number of photographs with a sample."""
-        return len(np.unique(self.photo))
+    def photographs(self) -> NDArray[np.integer]:
+        """Numbers of the photographs with a sample, sorted."""
+        return np.unique(self.photo)
 
     def _samples(self, name: str) -> slice:
         number = int(name.partition(".")[0])

@@ -19,10 +19,11 @@ from pipeline.pairs.plan import PairShardTask, PlannedSample
 from pipeline.pairs.toolchain import Toolchain
 from pipeline.rng import random_stream
 from pipeline.shards.codec import encode_png
+from pipeline.shards.index import write_indexed
 from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow
-from pipeline.shards.tar import Sample, write_shard
-from pipeline.sources.photos import Photo, decode
-from pipeline.storage.location import Location, file_sha256
+from pipeline.shards.tar import Sample
+from pipeline.sources.photos import Photo, content_of, content_sha256, decode
+from pipeline.storage.location import Location
 from pipeline.teacher import Teach, Teacher
 from tvqrap.runtime.errors import UserError
 
@@ -93,7 +94,7 @@ class PairMaker:
         for planned in sorted(task.samples, key=lambda sample: sample.key):
             pixels = photos.pixels(planned.entry.photo, planned.entry.sha256)
             made[planned.key] = self._sample(planned, pixels, teach)
-        row = write_shard(self.out / task.name, (made[planned.key] for planned in task.samples))
+        row = write_indexed(self.out / task.name, (made[planned.key] for planned in task.samples))
         return PairShard(replace(row, plan=task.plan), toolchain)
 
     def _sample(self, planned: PlannedSample, photo: np.ndarray, teach: Teach | None) -> Sample:
@@ -131,7 +132,7 @@ class PairMaker:
 
 @dataclass
 class _Photographs:
-    """Decoded photographs of a folder; the last ones used are kept."""
+    """Decoded photographs; the last ones used are kept."""
 
     folder: Path
     settings: DataSettings
@@ -141,13 +142,13 @@ class _Photographs:
         """uint8 (H, W, 3). UserError where the file has another SHA-256."""
         decoded = self._decoded
         if photo not in decoded:
-            path = self.folder / photo.name
-            if (found := file_sha256(path)) != sha256:
+            content = content_of(self.folder, photo)
+            if (found := content_sha256(content)) != sha256:
                 raise UserError(
-                    f"{path}: found SHA-256 {found[:12]}, expected {sha256[:12]}, which it had "
-                    "when the photographs were scanned"
+                    f"{photo.locator or self.folder / photo.name}: found SHA-256 {found[:12]}, "
+                    f"expected {sha256[:12]}, which it had when the photographs were scanned"
                 )
-            image = decode(self.folder, photo, self.settings)
+            image = decode(content, self.settings)
             kept = sum(image.nbytes for image in decoded.values())
             while decoded and kept + image.nbytes > DECODED_BYTES:
                 kept -= decoded.popitem(last=False)[1].nbytes

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NotRequired
@@ -26,9 +27,21 @@ from pipeline.storage.location import (
 from tvqrap.architecture import CODEBOOKS
 from tvqrap.runtime.errors import UserError
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+
+_OLDER = 2
+"""The schema before, which is read too: it lists each photograph that was skipped."""
 
 MANIFEST = "manifest.json"
+
+COMPANIONS = (
+    "README.md",
+    "index.parquet",
+    "licences.parquet",
+    "near_duplicates.parquet",
+    "skipped.parquet",
+)
+"""Files beside a manifest that describe the set, not all in every set."""
 
 Kind = Literal["pairs", "tokens"]
 
@@ -47,6 +60,25 @@ class Skipped:
 
     name: str
     reason: str
+
+
+_COUNTED = 64
+"""Different values that a manifest counts one by one, at most."""
+
+
+def value_counts(values: Iterable[str], others: str) -> dict[str, int]:
+    """How often the most frequent values occur; those beyond `_COUNTED` of them as `others`."""
+    counts = Counter(values)
+    frequent = dict(counts.most_common(_COUNTED))
+    if rest := counts.total() - sum(frequent.values()):
+        frequent[others] = frequent.get(others, 0) + rest
+    return frequent
+
+
+def reason_counts(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """How many are skipped for each reason; N stands for numbers, which tell files apart."""
+    reasons = (re.sub(r"\d+", "N", entry.reason) for entry in skipped)
+    return value_counts(reasons, "other reasons")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -134,11 +166,13 @@ class Manifest:
     params: Annotated[Finite, AfterValidator(_known_params)]
     """The params that made the shards."""
     shards: Annotated[tuple[ShardRow, ...], AfterValidator(_sound_rows)]
-    skipped: tuple[Skipped, ...] = ()
+    skipped: dict[str, Count] = field(default_factory=dict)
+    """How many photographs are not in the set, by reason; `skipped.parquet` has their names."""
     extra: Annotated[Finite, AfterValidator(_known_keys)] = field(default_factory=dict)
     location: str | None = None
     """Folder or URL of the shards; None where they lie beside the manifest."""
-    schema: Literal[2] = SCHEMA
+    schema: Literal[2, 3] = SCHEMA
+    """That of the file which was read; all are saved with the newest."""
 
     @property
     def samples(self) -> int:
@@ -200,7 +234,11 @@ class Manifest:
 
     def save(self, folder: Location) -> None:
         """Write `manifest.json` into the folder, whole or not at all."""
-        content = asdict(self) | {"root": self.root, "samples": self.samples}
+        content = asdict(self) | {
+            "root": self.root,
+            "samples": self.samples,
+            "schema": SCHEMA,
+        }
         if self.location is None:
             del content["location"]
         for row in content["shards"]:
@@ -219,7 +257,8 @@ class Manifest:
         try:
             with opened(path) as file:
                 content = pydantic_core.from_json(file.read(), allow_inf_nan=False)
-            schema, root, samples = (content.pop(key) for key in ("schema", "root", "samples"))
+            root, samples = (content.pop(key) for key in ("root", "samples"))
+            schema, _ = content["schema"], content["skipped"]
         except FileNotFoundError:
             raise UserError(
                 f"{path}: not found, expected the manifest of a finished set of shards"
@@ -228,11 +267,14 @@ class Manifest:
             raise
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error!r})") from None
-        if schema != SCHEMA:
+        if schema not in (_OLDER, SCHEMA):
             newer = isinstance(schema, int) and schema > SCHEMA
             advice = "a newer version made the set" if newer else "make the set again"
             raise UserError(f"{path}: found schema {schema!r}, expected {SCHEMA}: {advice}")
         try:
+            if schema == _OLDER:
+                listed = _SKIPPED.validate_json(pydantic_core.to_json(content["skipped"]))
+                content["skipped"] = reason_counts(listed)
             manifest = _MANIFEST.validate_json(pydantic_core.to_json(content))
             if (manifest.root, manifest.samples) != (root, samples):
                 raise ValueError("its root and rows disagree")
@@ -242,6 +284,7 @@ class Manifest:
 
 
 _MANIFEST = TypeAdapter(Manifest)
+_SKIPPED = TypeAdapter(list[Skipped])
 
 _trusted: list[Location] = []
 

@@ -21,6 +21,7 @@ from pipeline.storage.location import (
     Location,
     file_sha256,
     opened,
+    read_range,
     written,
 )
 from tvqrap.runtime.errors import UserError
@@ -135,6 +136,48 @@ def read_shard(path: Location, sha256: str | None = None) -> Iterator[Sample]:
         raise UserError(f"{path}: not a readable shard ({reason})") from None
 
 
+def stored_size(sample: Sample) -> int:
+    """Bytes of a sample in a shard: header and content of each member, in blocks of 512."""
+    block = tarfile.BLOCKSIZE
+    return sum(block + -(-len(payload) // block) * block for payload in sample.members.values())
+
+
+def read_sample(path: Location, key: str, offset: int, size: int) -> Sample:
+    """One sample of a shard, from the `size` bytes at `offset` alone.
+
+    Raises UserError that names the file where they are not the members of the sample `key`.
+    """
+    sample = Sample(key, {})
+    try:
+        content = read_range(path, offset, size)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            for member in tar:
+                found, suffix = _key_and_suffix(path, member)
+                payload = _payload(path, tar, member)
+                if found != key or suffix in sample.members:
+                    raise UserError(f"{path}: found member {member.name} in the sample {key}")
+                sample.members[suffix] = payload
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found, expected a shard") from None
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # tarfile raises many kinds for a damaged or hostile file
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: sample {key} is not readable ({reason})") from None
+    if stored_size(sample) != size:
+        raise UserError(f"{path}: cut short or damaged in sample {key}")
+    return sample
+
+
+def _payload(path: Location, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The content of a member. Raises UserError where the file ends before it."""
+    extracted = tar.extractfile(member)
+    payload = extracted.read() if extracted else b""
+    if len(payload) != member.size:
+        raise UserError(f"{path}: cut short in member {member.name}")
+    return payload
+
+
 def _samples(path: Location, file: BinaryIO, tar: tarfile.TarFile) -> Iterator[Sample]:
     seen: set[str] = set()
     sample: Sample | None = None
@@ -150,11 +193,7 @@ def _samples(path: Location, file: BinaryIO, tar: tarfile.TarFile) -> Iterator[S
             seen.add(key)
         if suffix in sample.members:
             raise UserError(f"{path}: member {member.name} is there twice")
-        extracted = tar.extractfile(member)
-        payload = extracted.read() if extracted else b""
-        if len(payload) != member.size:
-            raise UserError(f"{path}: cut short in member {member.name}")
-        sample.members[suffix] = payload
+        sample.members[suffix] = _payload(path, tar, member)
         end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     # tarfile takes a file that ends between two members for a whole one. A whole one ends with zero
     # blocks that fill up the last record.

@@ -1,9 +1,9 @@
-"""Photographs in a folder: finding them, giving them keys, decoding them."""
+"""Photographs: finding those of a folder, giving them keys, reading and decoding them."""
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from pipeline.config import DataSettings
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.dvc_cache import dvc_caches
+from pipeline.sources.scan_table import FileState
+from pipeline.storage.content import plain_path, read_content
+from pipeline.storage.location import file_sha256
 from tvqrap.images.reading.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
 from tvqrap.images.reading.open import read_image
 from tvqrap.runtime.errors import UserError
@@ -23,17 +26,20 @@ _DIGEST = 16
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file of a folder, readable or not."""
+    """An image of a source, readable or not."""
 
     key: str
     """`photo_key` of the name."""
     name: str
-    """Path relative to the folder, with `/`."""
+    """Path relative to the folder, with `/`; in an archive the name of the member."""
+    locator: str = ""
+    """Where its content is, see `pipeline.storage.content`; empty: the file `name` of the folder
+    that `data.photos` names."""
 
 
 @dataclass(frozen=True)
 class FoundPhotos:
-    """The listing of a folder of photographs."""
+    """The listing of a source of photographs, or of several."""
 
     photos: list[Photo]
     """Sorted by name."""
@@ -41,6 +47,8 @@ class FoundPhotos:
     """Sorted: images that cannot be used, and folders that cannot be searched."""
     passed_over: str
     """Counts, by reason, of what is no photograph, in one line; empty where there is nothing."""
+    states: Mapping[str, FileState] = field(default_factory=dict)
+    """By locator, the states that the listing knows."""
 
 
 class UnusableError(Exception):
@@ -63,12 +71,10 @@ def discover(folder: Path) -> FoundPhotos:
     photos = []
     for path in scan.images:
         name = path.relative_to(folder).as_posix()
-        if _is_text(name):
+        if is_text(name):
             photos.append(Photo(photo_key(name), name))
         else:
             skipped.append(Skipped(printable(name), "its name is not UTF-8"))
-    if len({photo.key for photo in photos}) != len(photos):
-        raise UserError(f"{folder}: two photographs have the same key, expected other file names")
     return FoundPhotos(
         sorted(photos, key=lambda photo: photo.name),
         sorted(skipped, key=lambda entry: entry.name),
@@ -80,7 +86,8 @@ def _summary(passed_over: Iterable[PassedOver]) -> str:
     return FolderScan(passed_over=list(passed_over)).summary()
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether the bytes of a file name are UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8 come as lone surrogates
@@ -99,20 +106,44 @@ def photo_key(name: str) -> str:
     return f"{re.sub('[^A-Za-z0-9_-]', '_', readable)[:_READABLE]}-{digest}"
 
 
-def decode(folder: Path, photo: Photo, settings: DataSettings) -> np.ndarray:
+def content_of(folder: Path, photo: Photo) -> Path | bytes:
+    """The file of a photograph, or its content where it is no file on disk.
+
+    Raises UnusableError where it cannot be read.
+    """
+    if not photo.locator:
+        return folder / photo.name
+    if (path := plain_path(photo.locator)) is not None:
+        return path
+    try:
+        return read_content(photo.locator)
+    except FileNotFoundError:
+        raise UnusableError("no such file") from None
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"cannot be read ({printable(str(error))})") from None
+
+
+def decode(content: Path | bytes, settings: DataSettings) -> np.ndarray:
     """Decode a photograph to uint8 (H, W, 3) RGB, upright, transparency laid over white.
 
     Raises UnusableError for one that is not an image, truncated, over `max_pixels` (checked before
     its pixels are decoded), or with a side under `min_side`.
     """
-    path = folder / photo.name
     try:
-        image = read_image(path, max_pixels=settings.max_pixels)
+        image = read_image(content, max_pixels=settings.max_pixels)
     except UserError as error:
-        raise UnusableError(str(error).removeprefix(f"{printable(path)}: ")) from None
+        name = printable(content) if isinstance(content, Path) else "standard input"
+        raise UnusableError(str(error).removeprefix(f"{name}: ")) from None
     if min(image.size) < settings.min_side:
         raise UnusableError(
             f"{image.width}x{image.height} pixels, expected a shorter side of at least "
             f"{settings.min_side}"
         )
     return np.asarray(image)
+
+
+def content_sha256(content: Path | bytes) -> str:
+    """SHA-256 (hex) of a photograph. Raises OSError where its file cannot be read."""
+    return (
+        hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_sha256(content)
+    )

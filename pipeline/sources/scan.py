@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,19 @@ from pipeline.config import DataSettings, PairsSettings, SplitName
 from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.shared_storage import FilesProof
 from pipeline.shards.manifest import Skipped
-from pipeline.sources.photos import Photo, UnusableError, decode, discover
+from pipeline.sources.licences import read_licences
+from pipeline.sources.listing import find_photos
+from pipeline.sources.photos import (
+    FoundPhotos,
+    Photo,
+    UnusableError,
+    content_of,
+    content_sha256,
+    decode,
+)
 from pipeline.sources.scan_table import FileState, Scanned, ScanTable
-from pipeline.sources.scanned import ScannedPhoto, ScannedPhotos
+from pipeline.sources.scanned import ScannedPhoto, ScannedPhotos, decoded
 from pipeline.sources.splits import near_duplicates, perceptual_hash, split_photos
-from pipeline.storage.location import file_sha256
 from tvqrap.runtime.errors import UserError
 
 CHUNK = 64
@@ -31,13 +40,16 @@ KEEP_SECONDS = 30.0
 
 @dataclass(frozen=True, eq=False)
 class PhotoScan:
-    """The photographs of a folder, usable and not."""
+    """The photographs of the sources, usable and not."""
 
     usable: ScannedPhotos
     skipped: tuple[Skipped, ...]
     """Photographs that cannot be used."""
     passed_over: str = ""
-    """Counts, by reason, of the folder's other files, in one line."""
+    """Counts, by reason, of the sources' other files, in one line."""
+    licences: Any = None
+    """Arrow table of photo, licence, source and author, a row for each usable photograph; None
+    where no licences were given."""
     _splits: dict[tuple[str, int], dict[SplitName, NDArray[np.int64]]] = field(
         default_factory=dict, repr=False
     )
@@ -93,7 +105,7 @@ def scan_photos(
     decodes; results of other code do not count.
     """
     folder = Path(data.photos).resolve()
-    found = discover(folder)
+    found = find_photos(data.photos)
     skipped = list(found.skipped)
     usable: list[ScannedPhoto] = []
 
@@ -109,7 +121,7 @@ def scan_photos(
         failed = _decode_all(found.photos, data, executor, workers, sort)
     else:
         failed = _decode_new(
-            found.photos, data, executor, workers, ScanTable(kept, folder, data, code), sort
+            found, data, executor, workers, ScanTable(kept, folder, data, code), sort
         )
     skipped += failed
     if not usable:
@@ -117,15 +129,21 @@ def scan_photos(
         if found.passed_over:
             reasons += f"; {found.passed_over}"
         raise UserError(f"{data.photos}: found no usable photograph: {reasons}")
+    photos = ScannedPhotos.of(usable)
+    licences = None
+    if data.licences is not None:
+        keys = list(decoded(photos.keys, np.arange(len(photos))))
+        licences = read_licences(Path(data.licences), photos.names.tolist(), keys)
     return PhotoScan(
-        ScannedPhotos.of(usable),
+        photos,
         tuple(sorted(skipped, key=lambda entry: entry.name)),
         found.passed_over,
+        licences,
     )
 
 
 def _decode_new(
-    photos: Sequence[Photo],
+    found: FoundPhotos,
     data: DataSettings,
     executor: ExecutorKind,
     workers: int,
@@ -135,12 +153,12 @@ def _decode_new(
     """Decodes the photographs that a table does not know, and adds them to it."""
     folder = Path(data.photos).resolve()
     unknown: dict[Photo, FileState] = {}
-    for photo in photos:
+    for photo in found.photos:
         try:
-            state = FileState.of(folder / photo.name)
+            state = found.states.get(photo.locator) or FileState.of(_path(folder, photo))
         except OSError:
-            state = FileState(-1, -1)  # removed since: its reading says so
-        known = table.find(photo.name, state)
+            state = FileState(-1, "")  # removed since: its reading says so
+        known = table.find(_place(photo), state)
         if known is None:
             unknown[photo] = state
         else:
@@ -151,7 +169,7 @@ def _decode_new(
     def keep(photo: Photo, result: Scanned) -> None:
         nonlocal kept_at
         if result.sha256:  # else the file cannot be read now, which its state does not tell
-            fresh[photo.name] = unknown[photo], result
+            fresh[_place(photo)] = unknown[photo], result
         if time.monotonic() - kept_at > KEEP_SECONDS:
             keep_fresh()
             kept_at = time.monotonic()
@@ -166,8 +184,18 @@ def _decode_new(
         failed = _decode_all(list(unknown), data, executor, workers, keep)
     finally:
         keep_fresh()
-    table.finish(photo.name for photo in photos)
+    table.finish(map(_place, found.photos))
     return failed
+
+
+def _path(folder: Path, photo: Photo) -> Path:
+    """The path of a photograph that lies on disk as a file."""
+    return Path(photo.locator) if photo.locator else folder / photo.name
+
+
+def _place(photo: Photo) -> str:
+    """What tells a photograph from others of its source: its locator, or its name in the folder."""
+    return photo.locator or photo.name
 
 
 def _decode_all(
@@ -178,7 +206,7 @@ def _decode_all(
     on_result: Callable[[Photo, Scanned], None],
 ) -> list[Skipped]:
     """Decodes photographs in chunks; those that kill their worker are skipped, with the error."""
-    proof = FilesProof.of(Path(data.photos).resolve(), [photo.name for photo in photos])
+    proof = FilesProof.of(Path(data.photos).resolve(), list(map(_place, photos)))
     worker = functools.partial(_scanner, proof, data)
 
     def run(chunks: Sequence[Sequence[Photo]]) -> Mapping[int, str]:
@@ -213,20 +241,21 @@ def _scanner(proof: FilesProof, data: DataSettings) -> Callable[[Sequence[Photo]
     folder = proof.folder
 
     def scan(photo: Photo) -> Scanned:
+        content: Path | bytes | None = None
         try:
-            image = decode(folder, photo, data)
+            content = content_of(folder, photo)
+            image = decode(content, data)
         except UnusableError as error:
-            return Scanned(_readable(folder / photo.name), 0, 0, 0, str(error))
-        sha256 = file_sha256(folder / photo.name)
+            return Scanned(_readable(content), 0, 0, 0, str(error))
         height, width = image.shape[:2]
-        return Scanned(sha256, width, height, perceptual_hash(image), None)
+        return Scanned(content_sha256(content), width, height, perceptual_hash(image), None)
 
     return lambda photos: [scan(photo) for photo in photos]
 
 
-def _readable(path: Path) -> str:
-    """SHA-256 (hex) of a file, empty where it cannot be read."""
+def _readable(content: Path | bytes | None) -> str:
+    """SHA-256 (hex) of a photograph, empty where it cannot be read."""
     try:
-        return file_sha256(path)
+        return "" if content is None else content_sha256(content)
     except OSError:
         return ""

@@ -1,7 +1,7 @@
 """The table of a scan: what is known of each photograph of a folder, kept between runs as Parquet.
 
-A photograph counts as known while its path, size and modification time are those of its row. A run
-that is stopped leaves parts, so that the next one goes on from there.
+A photograph counts as known while its path or locator, size, and modification time or entity tag
+are those of its row. A run that is stopped leaves parts, so that the next one goes on from there.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _SCHEMA = pa.schema(
     [
         ("path", pa.string()),
         ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
+        ("mark", pa.string()),
         ("sha256", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -41,15 +41,15 @@ class FileState:
     """By what a file is known again without reading it."""
 
     size: int
-    """In bytes."""
-    mtime_ns: int
-    """Modification time in nanoseconds."""
+    """In bytes; -1 where it is not known."""
+    mark: str
+    """Changes with the content: modification time in nanoseconds, or the entity tag of a store."""
 
     @classmethod
     def of(cls, path: Path) -> "FileState":
         """The state of a file, behind a link too. Raises OSError where there is none."""
         found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns)
+        return cls(found.st_size, str(found.st_mtime_ns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class ScanTable:
         columns = {
             "path": list(rows),
             "size": [state.size for state, _ in rows.values()],
-            "mtime_ns": [state.mtime_ns for state, _ in rows.values()],
+            "mark": [state.mark for state, _ in rows.values()],
             **{
                 key: [getattr(scanned, key) for _, scanned in rows.values()]
                 for key in ("sha256", "width", "height", "hash", "reason")
@@ -129,10 +129,10 @@ class ScanTable:
             return {}
         if not table.schema.equals(self._schema, check_metadata=True):
             return {}
-        paths, sizes, times, *results = (column.to_pylist() for column in table.columns)
+        paths, sizes, marks, *results = (column.to_pylist() for column in table.columns)
         return {
-            name: (FileState(size, time), Scanned(*found))
-            for name, size, time, *found in zip(paths, sizes, times, *results, strict=True)
+            name: (FileState(size, mark), Scanned(*found))
+            for name, size, mark, *found in zip(paths, sizes, marks, *results, strict=True)
         }
 
 

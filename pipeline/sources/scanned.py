@@ -1,6 +1,6 @@
 """Usable photographs in columns: a million of them take some hundred megabytes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,14 @@ class ScannedPhotos:
     keys: NDArray[np.bytes_]
     """ASCII."""
     names: NDArray[Any]
-    """Paths relative to the folder, of NumPy's strings of any length."""
+    """Of NumPy's strings of any length."""
     widths: NDArray[np.int32]
     heights: NDArray[np.int32]
     sha256: NDArray[np.void]
     """32 bytes each."""
     hashes: NDArray[np.uint64]
+    locators: NDArray[Any]
+    """Of NumPy's strings; they take no memory where all are empty."""
 
     @classmethod
     def of(cls, entries: Iterable[ScannedPhoto]) -> "ScannedPhotos":
@@ -52,6 +54,7 @@ class ScannedPhotos:
             np.array([entry.height for entry in rows], np.int32),
             np.frombuffer(digests, "V32"),
             np.array([entry.hash for entry in rows], np.uint64),
+            locators_of([entry.photo.locator for entry in rows]),
         )
 
     def __len__(self) -> int:
@@ -59,7 +62,7 @@ class ScannedPhotos:
 
     def __getitem__(self, number: int) -> ScannedPhoto:
         return ScannedPhoto(
-            Photo(self.keys[number].decode(), self.names[number]),
+            Photo(self.keys[number].decode(), self.names[number], self.locators[number]),
             int(self.widths[number]),
             int(self.heights[number]),
             self.sha256[number].tobytes().hex(),
@@ -68,6 +71,14 @@ class ScannedPhotos:
 
     def __iter__(self) -> Iterator[ScannedPhoto]:
         return (self[number] for number in range(len(self)))
+
+
+def locators_of(locators: Sequence[str]) -> NDArray[Any]:
+    """The column of these locators."""
+    kind = np.dtypes.StringDType()
+    if any(locators):
+        return np.array(locators, kind)
+    return np.broadcast_to(np.array("", kind), len(locators))
 
 
 def decoded(keys: NDArray[np.bytes_], numbers: NDArray[np.integer]) -> Iterator[str]:

@@ -5,6 +5,7 @@ a file appears whole or not at all: on disk it is written under a temporary name
 store it is one put.
 """
 
+import glob
 import hashlib
 import io
 import os
@@ -28,7 +29,11 @@ class StorageError(UserError, OSError):
     """A store that cannot be reached, or that refuses a request."""
 
 
-@dataclass(frozen=True)
+_CHANGING = ("ETag", "etag", "md5", "LastModified", "mtime", "last_modified", "created")
+"""What file systems of fsspec call an entity tag, or a time."""
+
+
+@dataclass(frozen=True, order=True)
 class Url:
     """A file or folder of an object store, such as `s3://bucket/folder`.
 
@@ -65,6 +70,11 @@ class Url:
         """The whole content, by one request."""
         with self._store() as (store, path):
             return bytes(store.cat_file(path))
+
+    def read_range(self, offset: int, size: int) -> bytes:
+        """The `size` bytes at `offset`, by one request; fewer where the file ends before."""
+        with self._store() as (store, path):
+            return bytes(store.cat_file(path, start=offset, end=offset + size))
 
     def write_bytes(self, content: bytes) -> None:
         """Puts the content there and replaces a file of this name."""
@@ -111,6 +121,39 @@ class Url:
                 return []
             return [entry for entry in found if entry["name"].rstrip("/") != path.rstrip("/")]
 
+    def found(self) -> list["FoundFile"]:
+        """The file itself, all files in the folder, or what matches the pattern; sorted.
+
+        A pattern can match folders too; the others are files.
+        """
+        with self._store() as (store, path):
+            store.invalidate_cache()
+            base = path.rstrip("/")
+            if glob.has_magic(path):
+                base = fixed_part(path)
+                entries = store.glob(path, detail=True)
+            elif store.isfile(path):
+                base = path.rpartition("/")[0]
+                entries = {path: store.info(path)}
+            else:
+                entries = store.find(path, detail=True)
+            return sorted(
+                FoundFile(
+                    Url(store.unstrip_protocol(name).rstrip("/")),
+                    name.rstrip("/").removeprefix(base).strip("/"),
+                    entry["type"] == "directory",
+                    int(entry.get("size") or 0),
+                    next((str(entry[key]) for key in _CHANGING if entry.get(key)), ""),
+                )
+                for name, entry in entries.items()
+            )
+
+    @contextmanager
+    def stream(self) -> Iterator[BinaryIO]:
+        """The file to read and seek in, fetched in pieces."""
+        with self._store() as (store, path), store.open(path, "rb") as file:
+            yield file
+
     @contextmanager
     def _store(self) -> Iterator[tuple[Any, str]]:
         """(file system, path in it); turns errors of other libraries into `StorageError`."""
@@ -123,6 +166,27 @@ class Url:
             raise StorageError(
                 f"{self}: {type(error).__name__}: {lines[0] if lines else 'no reason given'}"
             ) from error
+
+
+@dataclass(frozen=True, order=True)
+class FoundFile:
+    """An entry of a store, as `Url.found` lists it."""
+
+    url: Url
+    name: str
+    """Path relative to the folder that was listed, or to that before the first wildcard."""
+    is_folder: bool
+    size: int
+    """In bytes."""
+    mark: str
+    """Changes with the content: the entity tag or a time; empty where the store tells neither."""
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder before the first wildcard of a pattern."""
+    parts = pattern.split("/")
+    fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return "/".join(parts[:fixed])
 
 
 @contextmanager
@@ -224,6 +288,15 @@ def opened(path: Location) -> Iterator[BinaryIO]:
             yield file
     else:
         yield io.BytesIO(path.read_bytes())
+
+
+def read_range(path: Location, offset: int, size: int) -> bytes:
+    """The `size` bytes of a file at `offset`; fewer where it ends before."""
+    if not isinstance(path, Path):
+        return path.read_range(offset, size)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import WrittenProof
+from pipeline.pairs.card import CARD, CARRIED, card_of
+from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.lease import only_driver
-from pipeline.storage.location import Location, file_sizes, resolved, written
+from pipeline.storage.location import Location, file_sizes, resolved, write_text, written
 from pipeline.tokens.check import code_statistics
 from pipeline.tokens.quarantine import sweep_quarantine
 from pipeline.tokens.shard import IN_FLIGHT, ExtractedShard, Extractor, check_complete, plan_of
@@ -94,6 +96,9 @@ def extract_set(
         if tables is not None:
             _save_tables(shards, tables, source.set)
         manifest = _manifest(source, config, settings, shards)
+        check()
+        write_index(out, manifest)
+        write_text(out / CARD, card_of(manifest))
         check()
         manifest.save(out)
         check()  # a folder that vanished just now has been made anew, with the manifest alone
@@ -185,6 +190,7 @@ def _manifest(
             "tokenizer": tokenizer.fingerprint,
             "architecture": tokenizer.architecture.to_dict(),
             "pairs": source.root,
+            **{key: source.extra[key] for key in CARRIED if key in source.extra},
             "precision": "float32",
             "device": settings.device,
             **({"machine": asdict(shards[0].machine)} if shards else {}),

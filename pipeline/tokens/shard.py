@@ -22,8 +22,9 @@ from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import prefetch
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
+from pipeline.shards.index import write_indexed
 from pipeline.shards.manifest import SCHEMA, STRICT, Manifest, ShardRow, Skipped
-from pipeline.shards.tar import Sample, read_shard, write_shard
+from pipeline.shards.tar import Sample, read_shard
 from pipeline.storage.location import Location, file_sizes
 from pipeline.tokens.quarantine import BadSampleError, quarantine
 from tvqrap.runtime.errors import UserError
@@ -106,7 +107,7 @@ class Extractor:
         )
         encoded: Queue[_Encoded | BaseException | None] = Queue()
         with closing(prefetch(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
-            row = pool.submit(write_shard, self.out / source.name, shard.samples(encoded))
+            row = pool.submit(write_indexed, self.out / source.name, shard.samples(encoded))
             try:
                 first = list(islice(prepared, 1))  # before its turn
                 with turn:

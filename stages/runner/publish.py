@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.shards.manifest import MANIFEST, Manifest, is_intact
+from pipeline.shards.manifest import COMPANIONS, MANIFEST, Manifest, is_intact
 from pipeline.storage.location import Location, file_sizes, location
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
@@ -79,13 +79,15 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _place_set(source: Path, target: Path) -> None:
-    """Gives `target` the manifest of a set and its shards, unless they are in a storage.
+    """Gives `target` the manifest of a set, the files beside it, and shards that lie with them.
 
     Raises `UserError` where they are not as the manifest says.
     """
     manifest = Manifest.load(source)
     target.mkdir()
-    _link_or_copy(source / MANIFEST, target / MANIFEST)
+    for name in (MANIFEST, *COMPANIONS):
+        if (source / name).is_file():
+            _link_or_copy(source / name, target / name)
     if manifest.location is not None:
         _check_stored(manifest, location(manifest.location))
         return

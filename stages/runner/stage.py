@@ -13,12 +13,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from pipeline.executor.ledger import EarlierRuns
-from pipeline.shards.manifest import Manifest, trust_storage
+from pipeline.shards.manifest import COMPANIONS, Manifest, trust_storage
 from pipeline.storage.location import Location, folder_names, location, resolved
 from pipeline.storage.lock import file_lock
 from stages.params import PARAMS, Params, load_params
@@ -138,8 +139,12 @@ class Stage:
             self.scratch.replace(kept)
 
     def refer_to(self, manifest: Manifest, work: Location) -> None:
-        """Saves the manifest of a set that was made in a storage to the scratch folder as well."""
+        """Saves the manifest of a set in a storage, and the files beside it, to the scratch."""
         if work != self.scratch:
+            for name in COMPANIONS:
+                with suppress(FileNotFoundError):
+                    content = (work / manifest.set / name).read_bytes()
+                    write_atomic(self.scratch / manifest.set / name, content)
             replace(manifest, location=str(work / manifest.set)).save(self.scratch / manifest.set)
 
 

@@ -53,7 +53,7 @@ def main() -> None:
 
     folder = Path(data.photos)
     found = photos.discover(folder).photos
-    decoded = [photos.decode(folder, photo, data) for photo in found[:8]]
+    decoded = [photos.decode(folder / photo.name, data) for photo in found[:8]]
     for size in options.sizes:
         crops = []
         for index in range(options.samples):

@@ -20,7 +20,7 @@ from pipeline.config import PairsSettings
 from pipeline.pairs.plan import PlannedSet, plan_set
 from pipeline.sources.photos import photo_key
 from pipeline.sources.scan import PhotoScan
-from pipeline.sources.scanned import ScannedPhotos
+from pipeline.sources.scanned import ScannedPhotos, locators_of
 from stages.params import load_params
 
 SET = "train"
@@ -78,6 +78,7 @@ def made_up(count: int) -> ScannedPhotos:
         sides[order, 1],
         digests[order],
         hashes[order],
+        locators_of([""] * count),
     )
 
 

@@ -137,7 +137,11 @@ def test_upscale_does_the_rest(
 def test_the_scan_of_photographs(tmp_path: Path) -> None:
     def use(given: Path, out: Path) -> None:
         data = DataSettings(
-            photos=str(given), min_side=2, max_pixels=MAX_PIXELS, max_skipped_fraction=1.0
+            photos=str(given),
+            licences=None,
+            min_side=2,
+            max_pixels=MAX_PIXELS,
+            max_skipped_fraction=1.0,
         )
         found = scan_photos(data, executor="serial", workers=1)
         assert len(found.usable) + len(found.skipped) == len(list(given.iterdir()))

@@ -104,7 +104,11 @@ def test_make_pairs(tmp_path: Path) -> None:
         image = Image.fromarray(texture(number, 64 + 7 * number, 100 - 5 * number))
         image.save(tmp_path / "photos" / f"p{number}.png")
     data = DataSettings(
-        photos=str(tmp_path / "photos"), min_side=48, max_pixels=10**5, max_skipped_fraction=0.5
+        photos=str(tmp_path / "photos"),
+        licences=None,
+        min_side=48,
+        max_pixels=10**5,
+        max_skipped_fraction=0.5,
     )
     pairs = PairsSettings.model_validate(PAIRS)
     params = cast(Params, SimpleNamespace(data=data, pairs=pairs))

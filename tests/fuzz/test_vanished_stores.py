@@ -63,7 +63,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stage_of(name: str, storage: str) -> Stage:
     """A stage that puts its sets into a storage."""
     Path(".scratch/work").mkdir(parents=True, exist_ok=True)
-    data = DataSettings(photos="photos", min_side=48, max_pixels=10**5, max_skipped_fraction=0.5)
+    data = DataSettings(
+        photos="photos",
+        licences=None,
+        min_side=48,
+        max_pixels=10**5,
+        max_skipped_fraction=0.5,
+    )
     params = SimpleNamespace(
         data=data,
         pairs=PairsSettings.model_validate({**PAIRS, "storage": storage}),

@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> DataSettings:
         image = texture(number, 64 + 7 * number, 100 - 5 * number)
         Image.fromarray(image).save(folder / f"p{number}.png")
     return DataSettings(
-        photos=str(folder), min_side=48, max_pixels=100_000, max_skipped_fraction=0.5
+        photos=str(folder), licences=None, min_side=48, max_pixels=100_000, max_skipped_fraction=0.5
     )
 
 

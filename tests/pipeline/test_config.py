@@ -25,7 +25,7 @@ def test_settings_refuse_what_cannot_be():
         with pytest.raises(ValueError, match=message):
             PairsSettings.model_validate(PAIRS | change)
     with pytest.raises(ValueError, match="less than or equal to 1"):
-        DataSettings(photos="x", min_side=1, max_pixels=1, max_skipped_fraction=1.5)
+        DataSettings(photos="x", licences=None, min_side=1, max_pixels=1, max_skipped_fraction=1.5)
 
 
 @pytest.mark.parametrize(

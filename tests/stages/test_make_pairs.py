@@ -65,7 +65,12 @@ def test_sets_can_be_stored_elsewhere(stage, tmp_path):
     with contextlib.chdir(tmp_path / "inside"):
         make_pairs.make_pairs(stage)
         published = Path("data/pairs/train").resolve()
-    assert [path.name for path in published.iterdir()] == ["manifest.json"]
+    assert {path.name for path in published.iterdir()} == {
+        *("README.md", "index.parquet", "manifest.json"),
+        *("near_duplicates.parquet", "skipped.parquet"),
+    }
+    for name in ("README.md", "index.parquet", "skipped.parquet"):
+        assert (published / name).read_bytes() == (here / "train" / name).read_bytes()
     assert Manifest.load(published).root == Manifest.load(here / "train").root
     assert verify_shards(published, hashes=True) == []
     home = tmp_path / "big disk/work-0123/train"

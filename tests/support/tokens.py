@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.config import DataSettings, PairsSettings, TokensSettings
 from pipeline.pairs.make import make_set
+from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.sources.scan import scan_photos
@@ -34,6 +35,7 @@ def make_material(
     size: int = 64,
     count: int = 7,
     shard_size: int = 3,
+    licences: str | None = None,
 ) -> tuple[Path, Path]:
     """(folder of the set of pairs `train`, folder of a tokenizer with random weights)."""
     (root / "photos").mkdir()
@@ -41,7 +43,11 @@ def make_material(
         image = texture(number, 2 * size, 2 * size + 12 + 5 * number)
         Image.fromarray(image).save(root / "photos" / f"p{number}.png")
     data = DataSettings(
-        photos=str(root / "photos"), min_side=64, max_pixels=100_000, max_skipped_fraction=0.5
+        photos=str(root / "photos"),
+        licences=licences,
+        min_side=64,
+        max_pixels=100_000,
+        max_skipped_fraction=0.5,
     )
     train = {**PAIRS["sets"]["train"], "size": size, "count": count}
     settings = {**PAIRS, "shard_size": shard_size, "sets": {"train": train}}
@@ -69,7 +75,9 @@ def with_changes(source: Path, out: Path, change: Callable[[int, Sample], Sample
             if changed is not None:
                 samples.append(changed)
         rows.append(write_shard(out / row.name, samples))
-    replace(manifest, shards=tuple(rows)).save(out)
+    changed = replace(manifest, shards=tuple(rows))
+    changed.save(out)
+    write_index(out, changed)
     return out
 
 
@@ -77,10 +85,10 @@ def with_member(source: Path, out: Path, name: str, content: bytes | None) -> tu
     """(a copy of a set, the key of its second sample, whose member `name` holds `content`).
 
     None removes the member. Unlike `write_shard`, this writes content that does not decode; the
-    manifest has the new shard's SHA-256 and size.
+    manifest has the new shard's SHA-256 and size. The copy has no index.
     """
     manifest = Manifest.load(source)
-    shutil.copytree(source, out)
+    shutil.copytree(source, out, ignore=shutil.ignore_patterns("*.parquet"))
     path = out / manifest.shards[0].name
     samples = list(read_shard(path))
     key = samples[1].key

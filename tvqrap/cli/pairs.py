@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvqrap.cli.output_paths import check_folder_overwrite, check_overwrite
-from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, verify_sets
+from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, trust_params, verify_sets
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -46,8 +46,14 @@ def verify(
 
 @app.command()
 def preview(
-    source: Annotated[Path, typer.Argument(help="A photograph, or a folder of them.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="A photograph, or a folder of them; with --pairs, a sample's key."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet, a PNG.")],
+    pairs: Annotated[
+        str | None, typer.Option(help="A set of pairs, path or URL: draw one of its samples.")
+    ] = None,
     params: Annotated[Path, typer.Option(help="File of parameters.")] = Path("params.yaml"),
     degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "train",
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
@@ -55,7 +61,14 @@ def preview(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the degradation's random values.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
-    """Draw a sheet: HR, the image after each degradation step, and LR."""
+    """Draw a sheet: HR, the image after each degradation step, and LR.
+
+    With --pairs, the HR and LR images of the sample SOURCE as the set holds them; other options do
+    not count.
+    """
+    if pairs is not None:
+        _preview_sample(pairs, str(source), output, overwrite)
+        return
     from pipeline.config import CropMode
     from pipeline.pairs.crops import capacity, cut, plan_crop
     from pipeline.pairs.degradation import degrade
@@ -83,7 +96,7 @@ def preview(
     images, skipped = [], []
     for photo in photos[:rows]:
         try:
-            images.append((photo, decode(folder, photo, settings.data)))
+            images.append((photo, decode(folder / photo.name, settings.data)))
         except UnusableError as error:
             skipped.append(f"{folder / photo.name}: {error}")
     if not images:
@@ -102,6 +115,18 @@ def preview(
         lines.append(_line(photo.name, hr, degraded))
     save_png(output, _sheet(lines))
     typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
+
+
+def _preview_sample(folder: str, key: str, output: Path, overwrite: bool) -> None:
+    """Draws the images of a stored sample, which the index of its set finds."""
+    from pipeline.inspection.pair_sheet import pair_sheet
+    from pipeline.storage.location import location
+    from tvqrap.images.save import save_png
+
+    check_overwrite(output, overwrite)
+    trust_params()
+    save_png(output, pair_sheet(location(folder), key))
+    typer.echo(f"{output}: sample {key} of {folder}")
 
 
 @app.command("imagenet-test")

@@ -106,14 +106,12 @@ def inspect_sets(folder: str, as_json: bool) -> None:
             _say(f"  {key.replace('_', ' '):<16} {shown}")
         for dropped in entry["extra"].get("dropped", []):
             _say(f"    {dropped['key']} ({dropped['shard']}): {dropped['reason']}")
-        _say(f"  skipped  {len(entry['skipped'])}")
-        for skipped in entry["skipped"]:
-            _say(f"    {skipped['name']}: {skipped['reason']}")
+        _say(f"  skipped  {sum(entry['skipped'].values())}")
+        for reason, count in entry["skipped"].items():
+            _say(f"    {count} {reason}")
 
 
 def _described(path: "Location") -> dict[str, Any]:
-    from dataclasses import asdict
-
     from pipeline.shards.manifest import Manifest
 
     manifest = Manifest.load(path)
@@ -129,7 +127,7 @@ def _described(path: "Location") -> dict[str, Any]:
         "location": manifest.location or str(path),
         "settings": manifest.params.get("settings", {}),
         "extra": manifest.extra,
-        "skipped": [asdict(entry) for entry in manifest.skipped],
+        "skipped": manifest.skipped,
     }
 
 

@@ -1,4 +1,7 @@
-"""Changes of sets and photographs: shards that nothing decides anew are taken over, not made."""
+"""Changes of sets and photographs: shards that nothing decides anew are taken over, not made.
+
+Of a set that is taken over, all files are compared with those of a fresh one, the index too.
+"""
 
 import json
 from pathlib import Path
@@ -94,7 +97,7 @@ def many(tmp_path: Path) -> DataSettings:
     for number in range(PHOTOS):
         Image.fromarray(texture(number, 34, 40)).save(folder / f"p{number}.png")
     return DataSettings(
-        photos=str(folder), min_side=32, max_pixels=10_000, max_skipped_fraction=0.0
+        photos=str(folder), licences=None, min_side=32, max_pixels=10_000, max_skipped_fraction=0.0
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -234,8 +235,11 @@ def test_killed_and_resumed_gives_the_same_bytes(data, tmp_path):
 
 def test_photographs_too_small_for_a_set_are_listed(data, tmp_path):
     manifest = build(changed(size=72, count=6), data, tmp_path)
-    assert manifest.skipped
-    assert all("too small for zoom 72" in entry.reason for entry in manifest.skipped)
+    (reason,) = manifest.skipped
+    assert reason == "NxN pixels, too small for zoom N"
+    listed = pq.read_table(tmp_path / "train/skipped.parquet").to_pylist()
+    assert len(listed) == manifest.skipped[reason] > 0
+    assert all("too small for zoom 72" in entry["reason"] for entry in listed)
 
 
 def test_a_set_that_asks_for_too_much(data, tmp_path):
@@ -316,18 +320,20 @@ def test_ray_gives_the_same_bytes(pairs, data, tmp_path, ray_cluster):
     assert content(tmp_path / "here/train") == content(tmp_path / "ray/train")
 
 
-def test_near_duplicates_and_skipped_photographs_are_in_the_manifest(pairs, data, tmp_path):
+def test_near_duplicates_and_skipped_photographs_are_counted_and_listed(pairs, data, tmp_path):
     for number in range(8):
         image = texture(number, 64 + 7 * number, 100 - 5 * number)
         Image.fromarray(image).save(Path(data.photos, f"copy{number}.jpg"), quality=80)
     Path(data.photos, "bad.png").write_bytes(b"")
     manifest = build(pairs, data, tmp_path)
-    assert [entry.name for entry in manifest.skipped] == ["bad.png"]
-    found = manifest.extra["near_duplicates"]
-    assert found
-    for first, second, distance in found:
-        assert {first[-5], second[-5]} == {first[-5]}  # pN.png and copyN.jpg
-        assert distance <= 10
+    assert manifest.skipped == {"not an image of a known format": 1}
+    (skipped,) = pq.read_table(tmp_path / "train/skipped.parquet").to_pylist()
+    assert skipped == {"name": "bad.png", "reason": "not an image of a known format"}
+    found = pq.read_table(tmp_path / "train/near_duplicates.parquet").to_pylist()
+    assert len(found) == manifest.extra["near_duplicates"] > 0
+    for row in found:
+        assert row["first"][-5] == row["second"][-5]  # pN.png and copyN.jpg
+        assert row["different_bits"] <= 10
 
 
 def test_skipped_fraction():
@@ -353,4 +359,5 @@ def test_planning_grows_with_the_photographs_and_not_with_their_square(pairs, da
     )
     assert time.process_time() - start < 20
     assert manifest.samples == 1
-    assert len(manifest.skipped) == 15_000
+    assert sum(manifest.skipped.values()) == 15_000 and len(manifest.skipped) == 1
+    assert (tmp_path / "train/manifest.json").stat().st_size < 20_000

@@ -96,7 +96,8 @@ def test_what_decides_a_shard_is_in_its_digest() -> None:
     sha256 = other.sha256.copy()
     sha256[:] = np.frombuffer(bytes(32), "V32")
     changed = ScannedPhotos(
-        other.keys, other.names, other.widths, other.heights, sha256, other.hashes
+        *(other.keys, other.names, other.widths, other.heights),
+        *(sha256, other.hashes, other.locators),
     )
     everyone = np.arange(40)
     digests = {

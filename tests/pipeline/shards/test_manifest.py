@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.shards.manifest import Manifest, Skipped, trust_storage
+from pipeline.shards.manifest import Manifest, Skipped, reason_counts, trust_storage
 from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.storage.location import file_sha256
 from tvqrap.runtime.errors import UserError
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
         for n in range(2)
     )
     params = {"settings": {"size": 32}}
-    Manifest("pairs", "train", params, rows, (Skipped("a.jpg", "truncated"),)).save(folder)
+    Manifest("pairs", "train", params, rows, {"truncated": 1}).save(folder)
     return folder
 
 
@@ -61,9 +61,29 @@ def test_damaged_manifests_are_refused_in_one_line(tmp_path: Path, text: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_an_older_schema_asks_for_the_set_again(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"found schema 1, expected 2: make the set again"):
+def test_the_first_schema_asks_for_the_set_again(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"found schema 1, expected 3: make the set again"):
         Manifest.load(rewritten(folder, {"schema": 1, "lost": []}))
+
+
+def test_the_second_schema_is_read_and_saved_as_the_newest(folder: Path) -> None:
+    """It listed each photograph; reasons that differ in numbers alone now count as one."""
+    listed = [{"name": f"{n}.jpg", "reason": f"{n}x64 pixels, too small"} for n in range(3)]
+    listed.append({"name": "a.jpg", "reason": "truncated"})
+    manifest = Manifest.load(rewritten(folder, {"schema": 2, "skipped": listed}))
+    assert manifest.skipped == {"NxN pixels, too small": 3, "truncated": 1}
+    manifest.save(folder)
+    assert json.loads((folder / "manifest.json").read_text())["schema"] == 3
+    assert Manifest.load(folder).skipped == manifest.skipped
+
+
+def test_a_manifest_counts_few_reasons() -> None:
+    skipped = [
+        Skipped(f"{n}.jpg", f"reason {chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(300)
+    ]
+    counts = reason_counts([*skipped, Skipped("x.jpg", "reason aa")])
+    assert sum(counts.values()) == 325 and len(counts) < 100
+    assert counts["reason aa"] == 2 and counts["other reasons"] > 100
 
 
 @pytest.mark.parametrize(
@@ -75,7 +95,10 @@ def test_an_older_schema_asks_for_the_set_again(folder: Path) -> None:
         {"set": "rows"},
         {"set": "a" * 300},
         {"kind": "photographs"},
-        {"skipped": [{"name": 5, "reason": "x"}]},
+        {"skipped": [{"name": "a.jpg", "reason": "x"}]},
+        {"skipped": {"x": -1}},
+        {"schema": 2, "skipped": [{"name": 5, "reason": "x"}]},
+        {"schema": 2, "skipped": {"x": 1}},
         {"location": 5},
         {"params": {"settings": float("nan")}},
         {"extra": {"dropped": [{"shard": "000000.tar", "key": 5, "reason": "x"}]}},

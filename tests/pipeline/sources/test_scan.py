@@ -27,9 +27,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     decode = scan_module.decode
 
-    def recorded(folder: Path, photo: Photo, settings: DataSettings) -> np.ndarray:
-        names.append(photo.name)
-        return decode(folder, photo, settings)
+    def recorded(content: Path, settings: DataSettings) -> np.ndarray:
+        names.append(content.name)
+        return decode(content, settings)
 
     monkeypatch.setattr(scan_module, "decode", recorded)
     return names
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_is_tried_again(
         def refused(path: Path) -> str:
             raise PermissionError("not yours")
 
-        patched.setattr(scan_module, "file_sha256", refused)
+        patched.setattr(scan_module, "content_sha256", refused)
         patched.setattr(scan_module, "decode", raising(UnusableError("cannot be read")))
         with pytest.raises(UserError, match="9 such as"):
             scan(data, tmp_path / "kept")

@@ -79,11 +79,11 @@ def changed(folder: Path, out: Path, change: Callable[[dict[str, Any]], None]) -
 
 def test_tokens_of_another_schema_are_refused(root: Path, tmp_path: Path) -> None:
     tokenizer = root / "tokenizer"
-    newer = changed(root / "tokens/train", tmp_path / "new", lambda found: found.update(schema=3))
-    said = f"{newer}/manifest.json: found schema 3, expected 2: a newer version made the set"
+    newer = changed(root / "tokens/train", tmp_path / "new", lambda found: found.update(schema=4))
+    said = f"{newer}/manifest.json: found schema 4, expected 3: a newer version made the set"
     assert refusal(newer, tokenizer) == said
     older = changed(root / "tokens/train", tmp_path / "old", lambda found: found.update(schema=1))
-    said = f"{older}/manifest.json: found schema 1, expected 2: make the set again"
+    said = f"{older}/manifest.json: found schema 1, expected 3: make the set again"
     assert refusal(older, tokenizer) == said
 
 

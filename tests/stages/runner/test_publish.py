@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.inspection.verify import verify_shards
+from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, write_shard
 from pipeline.storage.location import Url
@@ -28,7 +29,9 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         rows = [
             write_shard(folder / f"00000{n}.tar", [Sample(f"{n}", {"json": b"{}"})]) for n in (0, 1)
         ]
-        Manifest("pairs", folder.name, {}, tuple(rows)).save(folder)
+        manifest = Manifest("pairs", folder.name, {}, tuple(rows))
+        manifest.save(folder)
+        write_index(folder, manifest)
     return folders
 
 
@@ -55,6 +58,7 @@ def test_files_and_folders_replace_what_was_there(sets: list[Path]) -> None:
     assert sorted(path.name for path in OUT.iterdir()) == [
         "000000.tar",
         "000001.tar",
+        "index.parquet",
         "manifest.json",
     ]
     publish(sets[0] / "manifest.json", OUT)
@@ -129,7 +133,8 @@ def test_only_what_the_manifest_lists_is_published(sets: list[Path]) -> None:
     replace(manifest, location="memory://elsewhere").save(sets[1])
     publish_sets(sets, OUT, {})
     assert not (OUT / "train/000002.tar").exists()
-    assert [path.name for path in (OUT / "test").iterdir()] == ["manifest.json"]
+    found = sorted(path.name for path in (OUT / "test").iterdir())
+    assert found == ["index.parquet", "manifest.json"]
 
 
 def test_a_set_that_is_no_longer_in_its_storage_is_refused(sets: list[Path]) -> None:

@@ -35,7 +35,13 @@ def test_it_needs_no_params_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_pairs_by_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = DataSettings(photos="unused", min_side=32, max_pixels=10**6, max_skipped_fraction=0.0)
+    data = DataSettings(
+        photos="unused",
+        licences=None,
+        min_side=32,
+        max_pixels=10**6,
+        max_skipped_fraction=0.0,
+    )
     params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))
     monkeypatch.setattr(stages.params, "load_params", lambda path: params)
     monkeypatch.setenv("TVQRAP_WORKERS", "1")

@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 import stages.params
 from pipeline.config import DataSettings, PairsSettings
-from pipeline.shards.codec import encode_png
+from pipeline.shards.codec import decode_png, encode_png
+from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.tar import Sample, write_shard
+from pipeline.shards.tar import Sample, read_shard, write_shard
 from tests.support.pairs import PAIRS, texture
+from tests.support.tokens import make_material
 from tvqrap.cli.pairs import app
 from tvqrap.runtime.errors import UsageError, UserError
 
@@ -24,7 +26,9 @@ def folder(tmp_path):
     sample = Sample("a_00000", {"hr.png": encode_png(np.zeros((8, 8, 3), np.uint8))})
     (tmp_path / "sets/train").mkdir(parents=True)
     row = write_shard(tmp_path / "sets/train/000000.tar", [sample])
-    Manifest("pairs", "train", {"settings": {"size": 8}}, (row,)).save(tmp_path / "sets/train")
+    manifest = Manifest("pairs", "train", {"settings": {"size": 8}}, (row,))
+    manifest.save(tmp_path / "sets/train")
+    write_index(tmp_path / "sets/train", manifest)
     return tmp_path / "sets"
 
 
@@ -51,7 +55,13 @@ def test_inspect_and_verify(folder):
 
 
 def test_preview_draws_a_sheet(tmp_path, monkeypatch):
-    data = DataSettings(photos="unused", min_side=32, max_pixels=10**6, max_skipped_fraction=0.0)
+    data = DataSettings(
+        photos="unused",
+        licences=None,
+        min_side=32,
+        max_pixels=10**6,
+        max_skipped_fraction=0.0,
+    )
     params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))
     monkeypatch.setattr(stages.params, "load_params", lambda path: params)
     Image.fromarray(texture(1, 150, 200)).save(tmp_path / "a.png")
@@ -80,3 +90,17 @@ def test_preview_draws_a_sheet(tmp_path, monkeypatch):
     assert isinstance(wrong, UsageError)
     assert "expected one of train" in str(wrong)
     assert "multiple of 4" in str(refused("preview", tmp_path, "-o", sheet, "--size", "63"))
+
+
+def test_preview_draws_a_stored_sample(tmp_path):
+    pairs, _ = make_material(tmp_path, count=2, shard_size=2)
+    sample = next(read_shard(pairs / "000000.tar"))
+    sheet = tmp_path / "sheet.png"
+    assert f"sample {sample.key}" in call("preview", sample.key, "--pairs", pairs, "-o", sheet)
+    drawn = np.asarray(Image.open(sheet))
+    hr = decode_png(sample.members["hr.png"])
+    lr = decode_png(sample.members["lr1.png"]).repeat(4, 0).repeat(4, 1)
+    assert (drawn[34:98, 8:72] == hr).all()
+    assert (drawn[34:98, 152:216] == lr).all()
+    absent = refused("preview", "absent", "--pairs", pairs, "-o", tmp_path / "x.png")
+    assert "found no sample absent" in str(absent)

@@ -134,6 +134,11 @@ def scan_folder(
     return scan
 
 
+def is_passed_over(name: str) -> bool:
+    """Whether an entry of this name is passed over whatever it is: hidden, or of thumbnails."""
+    return name.startswith(".") or name.lower() in _THUMBNAIL_FOLDERS
+
+
 def _reason(entry: "os.DirEntry[str]", allowed: list[Path]) -> str:
     """Why an entry is not listed; empty for images and for folders to search."""
     suffix = Path(entry.name).suffix.lower()

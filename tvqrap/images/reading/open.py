@@ -195,16 +195,16 @@ def deep_gray(image: Image.Image) -> NDArray[np.uint16]:
     return values.astype(np.uint16)
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Reads an image file as 8-bit RGB, upright (EXIF orientation applied), as by `to_rgb`.
+def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Reads a file, or the content of one, as 8-bit RGB as by `to_rgb`, upright (EXIF orientation).
 
     Raises UserError as `open_image` does, and for pixels without a meaning as RGB.
     """
-    with open_image(path, max_pixels) as image:
+    with open_image(source, max_pixels) as image:
         deep = has_deep_colours(image)
         image.load()
         if deep:
-            with open_image(path, max_pixels) as lower:
+            with open_image(source, max_pixels) as lower:
                 keep_lower_bytes(lower)
                 pixels = Image.fromarray(eight_bits(deep_colours(image, lower)))
             return to_rgb(upright(pixels, orientation_of(image)))
