@@ -49,8 +49,8 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.folder import scan_folder
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.folder import scan_folder
+from tvqrap.images.reading.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
@@ -208,7 +208,7 @@ def stages(
         batch = batch_of(params, side, second.batch_size)
         predictor = predictor_task(params, compute, [batch], workers)
         own = batch.dealt(workers.rank, workers.count)
-        cost = predictor_step(architecture, second.batch_size, side, recompute)
+        cost = predictor_step(architecture, params.predictor, second.batch_size, side, recompute)
         update = partial(predictor.update, own, 0)
         yield Stage(2, side, second.batch_size, update, cost, predictor.state)
     if 3 in numbers:
@@ -295,7 +295,8 @@ def print_feeding(params: Params, found: Feeding) -> None:
     architecture, phase = params.architecture, params.predictor.phases[0]
     side, step = params.pairs.sets[phase.set].size, found.step
     tokenizing, degrading = found.tokenizing, found.tokenizing + found.degrading
-    operations = predictor_step(architecture, phase.batch_size, side).operations["network"]
+    cost = predictor_step(architecture, params.predictor, phase.batch_size, side)
+    operations = cost.operations["network"]
     encoding = phase.batch_size * tokenizing_operations(architecture, side)
     print(f"feeding stage 2, {side}x{side}, batch {phase.batch_size}, step {step:.3f} s")
     print(f"  fed / in memory           {found.fed / step:.3f}")

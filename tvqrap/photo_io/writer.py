@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from tvqrap.images.high_bit_depth import eight_bits
-from tvqrap.images.open import to_rgb
+from tvqrap.images.reading.high_bit_depth import eight_bits
+from tvqrap.images.reading.open import to_rgb
 from tvqrap.images.save import encoded
 from tvqrap.photo_io.formats import Format
 from tvqrap.photo_io.metadata import Metadata, exif_bytes, tiff_tags

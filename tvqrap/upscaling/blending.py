@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tvqrap.architecture import SCALE
-from tvqrap.networks.padding import mirrored_positions
+from tvqrap.images.padding import mirrored_positions
 from tvqrap.upscaling.tile_norms import Box
 from tvqrap.upscaling.tiles import Tiles
 

@@ -26,7 +26,7 @@ from tvqrap.config.training import Monitoring
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
 from tvqrap.training.batch import Batch
-from tvqrap.training.loop import ROWS_OF_CURVE, train
+from tvqrap.training.loop import train
 from tvqrap.training.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("small_distance")
@@ -141,7 +141,7 @@ class Scripted:
         self.sum = state["sum"]
 
 
-LENGTH = 8 * ROWS_OF_CURVE
+LENGTH = 1600
 """Steps of a training whose curves have a row every eight: less often than the terms are read."""
 
 
@@ -158,7 +158,13 @@ def train_scripted(poisoned: Sequence[int], folder: Path, stop: int | None = Non
         steps=LENGTH,
         batches=source,
         monitoring=Monitoring.model_validate(
-            {**MONITORING, "validate_every": 700, "checkpoint_every": 33, "max_skipped_updates": 4}
+            {
+                **MONITORING,
+                "record_every": 8,
+                "validate_every": 700,
+                "checkpoint_every": 33,
+                "max_skipped_updates": 4,
+            }
         ),
         folder=folder,
     )
