@@ -56,7 +56,7 @@ def test_stage_1_fits_40_gb_where_blocks_are_recomputed(paper: Plan) -> None:
     cost = tokenizer_step(params.architecture, params.tokenizer, crop, recompute=True)
     assert paper.tokenizer.step.state + paper.tokenizer.step.kept > 40e9
     assert cost.state == paper.tokenizer.step.state
-    assert cost.state + cost.kept < 25e9
+    assert cost.state + cost.kept < 40e9
     more = sum(cost.operations.values()) / sum(paper.tokenizer.step.operations.values())
     assert 1 < more < 4 / 3
 
