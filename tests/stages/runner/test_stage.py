@@ -65,7 +65,7 @@ def test_only_declared_params_can_be_read() -> None:
 
 
 def test_the_depth_of_the_predictor_is_no_matter_of_the_tokenizer() -> None:
-    keys = ["width", "codebook", "texture", "structure"]
+    keys = ["width", "codebook", "texture", "structure", "structure_width"]
     guarded = DeclaredParams(load_params(ROOT / "params.yaml"), keys)
     assert guarded.tokenizer_architecture.width == guarded.width
     with pytest.raises(UndeclaredParam, match="swin_blocks"):
