@@ -10,6 +10,7 @@ import tvqrap
 from tvqrap.cli import (
     average,
     benchmark,
+    card,
     convert,
     decompose,
     evaluate,
@@ -18,6 +19,7 @@ from tvqrap.cli import (
     metrics,
     pairs,
     params,
+    push,
     runs,
     tokens,
     upscale,
@@ -83,6 +85,8 @@ app.command("decompose")(decompose.decompose)
 app.command("convert")(convert.convert)
 app.command("average")(average.average)
 app.command("export")(export.export)
+app.command("card")(card.card)
+app.command("push")(push.push)
 app.add_typer(pairs.app, name="pairs", cls=_Group)
 app.add_typer(params.app, name="params", cls=_Group)
 app.add_typer(runs.app, name="runs", cls=_Group)

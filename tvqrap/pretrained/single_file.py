@@ -39,18 +39,29 @@ def write_single_file(folder: Path, file: Path, dtype: torch.dtype) -> None:
     document = json.dumps(
         config_document(config.model_copy(update={"fingerprint": fingerprint_of(network)}))
     )
-    about = {
+    about = {**_model_spec(config), CONFIG_TENSOR: document}
+    packed = torch.frombuffer(bytearray(document.encode()), dtype=torch.uint8)
+    with atomic_path(file) as temporary:
+        save_file({**stored, CONFIG_TENSOR: packed}, temporary, about)
+        temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
+
+
+def write_described(folder: Path, file: Path) -> None:
+    """Writes the weights of a model folder with metadata of the ModelSpec convention.
+
+    Raises UserError where the folder holds no model.
+    """
+    save_file(read_state(folder), file, _model_spec(read_config(folder)))
+
+
+def _model_spec(config: ModelConfig) -> dict[str, str]:
+    return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": "tvqrap",
         "modelspec.implementation": f"tvqrap {tvqrap.__version__}",
         "modelspec.title": f"tvqrap {config.fingerprint[:12]}",
         "modelspec.tags": "super-resolution, 4x",
-        CONFIG_TENSOR: document,
     }
-    packed = torch.frombuffer(bytearray(document.encode()), dtype=torch.uint8)
-    with atomic_path(file) as temporary:
-        save_file({**stored, CONFIG_TENSOR: packed}, temporary, about)
-        temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
 
 
 def is_single_file(file: Path) -> bool:
