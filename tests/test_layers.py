@@ -23,6 +23,7 @@ LAYERS = (
     "upscaling",
     "spandrel",
     "evaluation",
+    "model_card",
     "comparison",
     "cost",
     "decomposition",

@@ -3,7 +3,9 @@
 import math
 import os
 import re
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from tvqrap.cli import upscale_options as options
 from tvqrap.cli.checkout import default_model
 from tvqrap.cli.options import Device, Overwrite
 from tvqrap.runtime.device_names import check_device_name
-from tvqrap.runtime.errors import UsageError
+from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 from tvqrap.upscaling.jobs import FoundJobs, Output, find_jobs
 from tvqrap.upscaling.settings import OutputSettings, check_choices
@@ -48,6 +50,7 @@ def upscale(
     recursive: options.Recursive = True,
     follow_links: options.FollowLinks = False,
     dry_run: options.DryRun = False,
+    watch: options.Watch = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Enlarge photographs of any size, four times if not told otherwise.
@@ -70,7 +73,11 @@ def upscale(
         if scale is not None and size is not None:
             raise ValueError("size stands in place of scale, expected one of them")
         place = _output(output, suffix, settings)
-        found = find_jobs(inputs, place, recursive=recursive, follow_links=follow_links)
+        if watch:
+            _check_watch(inputs, place, dry_run)
+        choices = {"recursive": recursive, "follow_links": follow_links, "may_be_empty": watch}
+        find = partial(find_jobs, inputs, place, **choices)
+        found = find()
         settings.check_used({job.form for job in found.jobs})
     except ValueError as error:
         raise UsageError(f"--{error}") from None
@@ -80,11 +87,15 @@ def upscale(
 
     made = made_by(chosen.fingerprint, colour, precision)
     run = _Run(found, FileUpscaler(settings, made, overwrite))
+    load = partial(_upscaler, chosen, device, precision, colour, tile)
+    if watch:
+        run.watch(find, load())
+        return
     run.check()
     if dry_run:
         run.list_tasks()
     else:
-        run.upscale(lambda: _upscaler(chosen, device, precision, colour, tile))
+        run.upscale(load)
     if run.count("failed") or found.faults:
         raise typer.Exit(1)
 
@@ -109,6 +120,17 @@ def _output(given: str | None, suffix: str | None, settings: OutputSettings) -> 
         fitted = settings.size
         suffix = f"_x{settings.scale:g}" if fitted is None else f"_{fitted[0]}x{fitted[1]}"
     return Output(None, suffix=suffix, form=settings.form)
+
+
+def _check_watch(inputs: list[Path], output: Output, dry_run: bool) -> None:
+    """Raises ValueError where photographs cannot be told from outputs for as long as it runs."""
+    if dry_run:
+        raise ValueError("watch has no meaning with --dry-run, expected one of them")
+    for path in inputs:
+        if not path.is_dir():
+            raise ValueError(f"watch: {path} is no folder, expected folders to watch")
+        if output.path is None or output.path.resolve() == path.resolve():
+            raise ValueError("watch: expected -o with another folder for the outputs")
 
 
 def _model(given: str | None, device: str, tile: int | None) -> "Model":
@@ -197,10 +219,12 @@ class _Run:
 
     def _upscale(self, upscaler: "Upscaler") -> None:
         from tvqrap.runtime.progress import progress
+        from tvqrap.upscaling.claims import in_turn
 
         total = sum(math.prod(task.lr_size) for task in self.tasks)
         with progress("upscale", total=-(-total // _UNIT), unit="kpixel") as advance:
-            finished = 0
+            finished = numbered = 0
+            note = ""
 
             def seen(pixels: int, worked: bool = True) -> None:
                 nonlocal finished
@@ -208,12 +232,66 @@ class _Run:
                 finished += pixels
                 advance(count, note) if worked else advance(0, note, skipped=count)
 
-            for number, task in enumerate(self.tasks, 1):
-                note = f"{task.job.source.name} ({number} of {len(self.tasks)})"
+            def run(task: "Task") -> "Outcome | None":
+                nonlocal note, numbered
+                note = f"{task.job.source.name} ({numbered + 1} of {len(self.tasks)})"
                 before = finished
-                self._add(self.files.run(task, upscaler, seen))
-                # The rest of a photograph that failed half-way is not to do any more.
-                seen(before + math.prod(task.lr_size) - finished, worked=False)
+                outcome = self.files.run_shared(task, upscaler, seen)
+                if outcome is not None:
+                    numbered += 1
+                    # The rest of a photograph that failed half-way is not to do any more.
+                    seen(before + math.prod(task.lr_size) - finished, worked=False)
+                return outcome
+
+            for _, outcome in in_turn(self.tasks, run):
+                self._add(outcome)
+
+    def watch(self, find: Callable[[], FoundJobs], upscaler: "Upscaler") -> None:
+        """Upscales photographs as they appear, until Ctrl-C."""
+        from tvqrap.upscaling.files import Outcome
+        from tvqrap.upscaling.watch import SECONDS_BETWEEN_LOOKS, NewPhotographs
+
+        new, told = NewPhotographs(), set[str]()
+        for line in self.found.notes:
+            _say(line)
+        _say("watching, Ctrl-C ends it")
+        try:
+            while True:
+                for job in new.among(self.found.jobs):
+                    checked = self.files.check(job)
+                    if isinstance(checked, Outcome):
+                        self._tell(checked)
+                    else:
+                        self.tasks.append(checked)
+                self.tasks = [task for task in self.tasks if not self._finish(task, upscaler)]
+                for line in self.found.faults:
+                    if line not in told:
+                        _say(f"error: {line}")
+                        told.add(line)
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                try:
+                    self.found = find()
+                except UserError as error:  # the folder may come back
+                    self.found = FoundJobs(faults=[str(error)])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            _say(self._counts(f"{self.count('upscaled')} upscaled"))
+
+    def _finish(self, task: "Task", upscaler: "Upscaler") -> bool:
+        """Whether a task is done with; not if another process is at it."""
+        outcome = self.files.run_shared(task, upscaler)
+        if outcome is not None:
+            self._tell(outcome)
+        return outcome is not None
+
+    def _tell(self, outcome: "Outcome") -> None:
+        """Says at once what became of a photograph that has appeared."""
+        self._add(outcome)
+        if outcome.status == "failed":
+            _say(f"error: {outcome.message}")
+        elif outcome.status == "upscaled":
+            _say(f"{outcome.target}: upscaled")
 
     def _add(self, outcome: "Outcome") -> None:
         self.outcomes.append(outcome)
@@ -225,12 +303,15 @@ class _Run:
         failed = [outcome.message for outcome in self.outcomes if outcome.status == "failed"]
         for line in (*self.found.faults, *failed):
             _say(f"error: {line}")
+        _say(self._counts(done))
+
+    def _counts(self, done: str) -> str:
         rest = {
             "there already": self.count("exists"),
-            "failed": len(failed),
+            "failed": self.count("failed"),
             "inputs not searched": len(self.found.faults),
         }
-        _say(", ".join([done, *(f"{number} {name}" for name, number in rest.items() if number)]))
+        return ", ".join([done, *(f"{number} {name}" for name, number in rest.items() if number)])
 
 
 def _say(line: str) -> None:

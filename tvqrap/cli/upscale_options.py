@@ -80,3 +80,9 @@ FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Follow links that lead out of a folder.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Go on: upscale photographs as they appear in the folders, until Ctrl-C."
+    ),
+]

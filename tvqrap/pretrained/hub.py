@@ -1,13 +1,16 @@
-"""Model folders from the Hugging Face Hub. Needs the extra `hub`."""
+"""Model folders from the Hugging Face Hub, and to it. Needs the extra `hub`."""
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import tvqrap
 from tvqrap.pretrained.folder import CONFIG, README, WEIGHTS
 from tvqrap.runtime.errors import UserError
 
 PREFIX = "hf:"
 """Prefix of the name of a model on the hub; needed where a path has the same form."""
+_NOT_INSTALLED = "huggingface_hub is not installed; pip install 'tvqrap[hub]'"
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
@@ -35,9 +38,7 @@ def hub_folder(given: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError:
-        raise UserError(
-            f"{told}huggingface_hub is not installed; pip install 'tvqrap[hub]'"
-        ) from None
+        raise UserError(f"{told}{_NOT_INSTALLED}") from None
     name, revision = match.groups()
     problem = ""
     for offline in (True, False):
@@ -51,11 +52,57 @@ def hub_folder(given: str) -> Path:
                 )
             )
         except Exception as error:  # its HTTP library's errors are of many classes
-            lines = str(error).splitlines() or [type(error).__name__]
-            problem = f"cannot be downloaded ({lines[0]})"
+            problem = f"cannot be downloaded ({_line(error)})"
             continue
         missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
         if not missing:
             return folder
         problem = f"no model there ({', '.join(missing)} is missing)"
     raise UserError(told + problem)
+
+
+def upload(
+    name: str,
+    files: Mapping[str, bytes | Path],
+    *,
+    private: bool = False,
+    kept: Collection[str] = (),
+) -> str:
+    """Uploads files by their names to the repository `user/model`, in one commit.
+
+    A repository that is not there is made, `private` or public. Files of `kept` stay as they are
+    where the repository has them. Returns the commit's address. Raises UserError, in one line,
+    where the extra or an access token is missing, the hub refuses, or a repository is public
+    although `private` is asked for.
+    """
+    told = f"{PREFIX}{name}: "
+    try:
+        from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    except ModuleNotFoundError:
+        raise UserError(f"{told}{_NOT_INSTALLED}") from None
+    if get_token() is None:
+        raise UserError(
+            f"{told}no access token of the hub, expected one by `hf auth login` or in HF_TOKEN"
+        )
+    api = HfApi(library_name="tvqrap", library_version=tvqrap.__version__)
+    try:
+        # None: as the account's settings have it.
+        api.create_repo(name, private=private or None, exist_ok=True)
+        if private and not api.model_info(name).private:
+            raise UserError(f"{told}is a public repository, nothing was uploaded (--private)")
+        additions = [
+            CommitOperationAdd(path_in_repo=file, path_or_fileobj=content)
+            for file, content in files.items()
+            if file not in kept or not api.file_exists(name, file)
+        ]
+        message = f"Upload by tvqrap {tvqrap.__version__}"
+        commit = api.create_commit(name, additions, commit_message=message)
+    except UserError:
+        raise
+    except Exception as error:  # its HTTP library's errors are of many classes
+        raise UserError(f"{told}cannot be uploaded ({_line(error)})") from None
+    return str(commit.commit_url)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

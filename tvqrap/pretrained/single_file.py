@@ -44,16 +44,27 @@ def write_single_file(folder: Path, file: Path, dtype: torch.dtype) -> None:
     document = json.dumps(
         config_document(config.model_copy(update={"fingerprint": fingerprint_of(network)}))
     )
-    about = {
+    about = {**_model_spec(config), CONFIG_TENSOR: document}
+    packed = torch.frombuffer(bytearray(document.encode()), dtype=torch.uint8)
+    write_safetensors(file, {**stored, CONFIG_TENSOR: packed}, about)
+
+
+def write_described(folder: Path, file: Path) -> None:
+    """Writes the weights of a model folder with metadata of the ModelSpec convention.
+
+    Raises UserError where the folder holds no model.
+    """
+    write_safetensors(file, read_state(folder), _model_spec(read_config(folder)))
+
+
+def _model_spec(config: ModelConfig) -> dict[str, str]:
+    return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": "tvqrap",
         "modelspec.implementation": f"tvqrap {tvqrap.__version__}",
         "modelspec.title": f"tvqrap {config.fingerprint[:12]}",
         "modelspec.tags": "super-resolution, 4x",
-        CONFIG_TENSOR: document,
     }
-    packed = torch.frombuffer(bytearray(document.encode()), dtype=torch.uint8)
-    write_safetensors(file, {**stored, CONFIG_TENSOR: packed}, about)
 
 
 def is_single_file(file: Path) -> bool:

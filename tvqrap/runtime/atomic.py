@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +91,8 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _is_left_behind(path: Path, origin: str, process: int) -> bool:
-    if origin == _origin():
+    # Windows has no signal 0: it would interrupt the process. There, age alone decides.
+    if origin == _origin() and sys.platform != "win32":
         try:
             os.kill(process, 0)
         except ProcessLookupError:
@@ -106,7 +108,7 @@ def _is_left_behind(path: Path, origin: str, process: int) -> bool:
 
 
 def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)  # Windows flushes no file that is open to be read alone
     try:
         os.fsync(descriptor)
     finally:

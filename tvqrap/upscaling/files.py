@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -17,6 +17,7 @@ from tvqrap.photo_io.writer import write_photo
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.device_memory import is_out_of_memory
 from tvqrap.runtime.errors import UserError
+from tvqrap.upscaling.claims import claim, in_turn
 from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_there
 from tvqrap.upscaling.record import SOURCE, difference, read_record, record_line, source_digest
 from tvqrap.upscaling.settings import OutputSettings
@@ -54,6 +55,8 @@ class Task:
     """(width, height) of the output."""
     record: Mapping[str, str]
     """What the output depends on."""
+    replaced: tuple[int, int] | None = None
+    """Inode and time of change (ns) of the output that is there; None where there is none."""
 
 
 @dataclass
@@ -77,10 +80,15 @@ class FileUpscaler:
             return Outcome(job.source, job.target, "failed", _line(job.source, error))
         if job.target == STREAM or not is_there(job.target):
             return task
+        if self.overwrite and not is_folder(job.target):
+            return replace(task, replaced=_identity(job.target))
+        return self._existing(task)
+
+    def _existing(self, task: Task) -> Outcome:
+        """The outcome of a task whose output is there."""
+        job = task.job
         if is_folder(job.target):
             problem = "is a folder, expected an image or nothing"
-        elif self.overwrite:
-            return task
         else:
             record = read_record(job.target)
             if record is None:
@@ -113,6 +121,28 @@ class FileUpscaler:
         else:
             return Outcome(job.source, job.target, "upscaled", notes=notes)
         return Outcome(job.source, job.target, "failed", message)
+
+    def run_shared(
+        self, task: Task, upscaler: Upscaler, advance: Advance | None = None
+    ) -> Outcome | None:
+        """As `run`, where other processes may have the same tasks.
+
+        None where another process is at this photograph. An output that another process has
+        written since the check counts as existing.
+        """
+        target = task.job.target
+        if target == STREAM:
+            return self.run(task, upscaler, advance)
+        try:
+            with claim(target) as claimed:
+                if not claimed:
+                    return None
+                if is_there(target) and _identity(target) != task.replaced:
+                    return self._existing(task)
+                return self.run(task, upscaler, advance)
+        except OSError as error:
+            message = f"{target}: cannot be written ({error})"
+            return Outcome(task.job.source, target, "failed", message)
 
     def _task(self, job: Job) -> Task:
         content = self._content(job)
@@ -236,7 +266,8 @@ def upscale_files(
     """Upscales photographs, folders and globs into a folder, and yields what became of each.
 
     Folders keep their tree; `recursive` is whether folders in them are searched. `suffix` follows
-    each name. Existing outputs stay unless `overwrite`. Photographs that fail do not stop the rest:
+    each name. Existing outputs stay unless `overwrite`. Processes with the same outputs share the
+    work. Photographs that fail do not stop the rest:
 
     >>> for outcome in upscale_files("album", "large"):
     ...     print(outcome.source.name, outcome.status)
@@ -279,9 +310,17 @@ def _outcomes(
     files = FileUpscaler(
         settings, made_by(upscaler.fingerprint, upscaler.colour, upscaler.precision), overwrite
     )
-    for job in found.jobs:
-        checked = files.check(job)
-        yield checked if isinstance(checked, Outcome) else files.run(checked, upscaler)
+
+    def run(checked: Task | Outcome) -> Outcome | None:
+        return checked if isinstance(checked, Outcome) else files.run_shared(checked, upscaler)
+
+    for _, outcome in in_turn([files.check(job) for job in found.jobs], run):
+        yield outcome
+
+
+def _identity(target: Path) -> tuple[int, int]:
+    status = target.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _is_newer(source: Path, target: Path) -> bool:

@@ -65,15 +65,21 @@ class FoundJobs:
 
 
 def find_jobs(
-    inputs: list[Path], output: Output, *, recursive: bool = True, follow_links: bool = False
+    inputs: list[Path],
+    output: Output,
+    *,
+    recursive: bool = True,
+    follow_links: bool = False,
+    may_be_empty: bool = False,
 ) -> FoundJobs:
     """Pairs each photograph with its output.
 
     Globs are expanded and folders searched; `follow_links` is whether links may lead out of a
-    folder. The content of the output's folder and outputs beside their photographs are left out,
-    and an input that is given twice is one job. Photographs of one folder whose outputs would have
-    the same name keep their endings in it (`a.bmp.png`, `a.gif.png`). Raises UsageError where
-    outputs collide with each other or with an input, UserError where there is nothing to do.
+    folder, `may_be_empty` whether a folder without images is no fault. The content of the output's
+    folder and outputs beside their photographs are left out, and an input that is given twice is
+    one job. Photographs of one folder whose outputs would have the same name keep their endings in
+    it (`a.bmp.png`, `a.gif.png`). Raises UsageError where outputs collide with each other or with
+    an input, UserError where there is nothing to do.
     """
     found = FoundJobs()
     given = [path for pattern in inputs for path in _expanded(pattern, found.faults)]
@@ -87,7 +93,14 @@ def find_jobs(
         jobs = [
             job
             for path in given
-            for job in _jobs(path, output, found, recursive=recursive, follow_links=follow_links)
+            for job in _jobs(
+                path,
+                output,
+                found,
+                recursive=recursive,
+                follow_links=follow_links,
+                may_be_empty=may_be_empty,
+            )
         ]
         found.jobs = _without_outputs(_with_distinct_names(_once(jobs)), output, found)
     if not found.jobs and found.faults:
@@ -146,7 +159,13 @@ def _check_output_folder(output: Output, given: list[Path]) -> None:
 
 
 def _jobs(
-    path: Path, output: Output, found: FoundJobs, *, recursive: bool, follow_links: bool
+    path: Path,
+    output: Output,
+    found: FoundJobs,
+    *,
+    recursive: bool,
+    follow_links: bool,
+    may_be_empty: bool,
 ) -> list[Job]:
     """The jobs of one input, a file or a folder; what is wrong with it goes to `found`."""
     if not is_folder(path):
@@ -169,7 +188,7 @@ def _jobs(
         advice = any(entry.reason == LEADS_OUT for entry in scan.passed_over)
         hint = "; --follow-links follows links" if advice else ""
         found.notes.append(f"{path}: {scan.summary()}{hint}")
-    if not images and not scan.faults:
+    if not images and not scan.faults and not may_be_empty:
         found.faults.append(f"{path}: holds no images")
     return [output.job(image, image.relative_to(path)) for image in images]
 

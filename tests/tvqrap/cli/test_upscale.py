@@ -171,3 +171,34 @@ def test_arguments_are_checked_before_torch_is_loaded() -> None:
         command = [sys.executable, "-c", code, "upscale", *words]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == (0 if words == ["--help"] else 2), done.stderr
+
+
+def test_without_what_windows_and_macos_lack(tiny_model: Path, tmp_path: Path) -> None:
+    code = """
+import os, sys
+for module in ("fcntl", "resource", "termios", "pwd", "grp"):
+    sys.modules[module] = None
+for name in ("sched_getaffinity", "sysconf", "getuid", "geteuid"):
+    delattr(os, name)
+from tvqrap.cli.main import app
+app(sys.argv[1:])
+"""
+    image(tmp_path / "in/A.PNG")
+    image(tmp_path / "in/b.jpg")
+    words = ["upscale", tmp_path / "in", "-o", tmp_path / "out", "--model", tiny_model]
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.endswith("2 upscaled\n"), done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A.PNG", "b.jpg"]
+
+
+def test_photographs_over_100_megapixels_by_an_option(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (20_000, 10_000)).save("large.png")  # more than Pillow reads if not told
+    result = run("large.png", "-o", "out.png", "--dry-run")
+    assert result.exit_code == 1
+    assert "20000x10000 is 200000000 pixels, at most 100000000 are read" in result.output
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    result = run("large.png", "-o", "out.png", "--dry-run", "--max-pixels", "200000000")
+    assert "large.png -> out.png: 20000x10000 to 80000x40000\n" in result.output

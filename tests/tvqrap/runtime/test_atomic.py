@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -105,3 +106,29 @@ def test_a_file_that_cannot_be_flushed_does_not_take_the_name(
     with pytest.raises(OSError, match="No space left"):
         write_atomic(tmp_path / "a", "after")
     assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "before"
+
+
+class TestWindows:
+    """What differs there, as far as it can be seen elsewhere."""
+
+    def test_no_process_is_interrupted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        left = tmp_path / left_by_a_dead_process(tmp_path / "a")
+        kills: list[object] = []
+        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setattr(os, "kill", lambda *signal: kills.append(signal))
+        sweep_temporaries(tmp_path)
+        assert left.exists() and kills == []
+        week = time.time() - 8 * 24 * 3600
+        os.utime(left, (week, week))
+        sweep_temporaries(tmp_path)
+        assert not left.exists() and kills == []
+
+    def test_files_are_flushed_by_a_writable_descriptor(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flags: list[int] = []
+        monkeypatch.setattr(os, "fsync", lambda fd: flags.append(fcntl.fcntl(fd, fcntl.F_GETFL)))
+        write_atomic(tmp_path / "a", "whole")
+        assert [each & os.O_ACCMODE for each in flags] == [os.O_RDWR]

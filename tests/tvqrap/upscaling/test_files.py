@@ -11,8 +11,11 @@ from tests.support.documents import pages
 from tests.support.upscaling import TINY, image, opened, repeated
 from tvqrap import OutputSettings, Upscaler, upscale_file, upscale_files
 from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.photo_io.formats import FORMATS
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.upscaling import files
+from tvqrap.upscaling.claims import claim
+from tvqrap.upscaling.jobs import Job
 from tvqrap.upscaling.record import read_record
 
 
@@ -95,3 +98,24 @@ def test_the_size_fits_into_a_box(upscaler: Upscaler) -> None:
         assert opened(f"{number}.png").size == size
     with pytest.raises(UserError, match="40x30 would be enlarged 100 times, expected at most 64"):
         upscale_file(photo, "c.png", upscaler, OutputSettings(size=(4000, 4000)))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_process_wrote_since_the_check_stays(
+    upscaler: Upscaler, overwrite: bool
+) -> None:
+    photo = image("a.png")
+    if overwrite:
+        image("b.png", 7)
+    made = files.made_by(upscaler.fingerprint, "keep", "float32")
+    mine, other = (files.FileUpscaler(OutputSettings(), made, overwrite) for _ in range(2))
+    job = Job(photo, Path("b.png"), FORMATS["png"])
+    tasks = [each.check(job) for each in (mine, other)]
+    assert all(isinstance(task, files.Task) for task in tasks)
+    with claim(job.target):
+        assert mine.run_shared(tasks[0], upscaler) is None
+    outcomes = [
+        each.run_shared(task, upscaler) for each, task in zip((mine, other), tasks, strict=True)
+    ]
+    assert [outcome.status for outcome in outcomes] == ["upscaled", "exists"]
+    assert opened("b.png").size == (20, 12)
