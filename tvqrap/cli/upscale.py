@@ -1,6 +1,5 @@
 """`tvqrap-cli upscale`: enlarges photographs."""
 
-import math
 import os
 import re
 from collections.abc import Callable
@@ -45,6 +44,7 @@ def upscale(
     compression: options.Compression = None,
     tile: options.Tile = None,
     max_pixels: options.MaxPixels = 100_000_000,
+    frames: options.FramesChoice = "first",
     recursive: options.Recursive = True,
     follow_links: options.FollowLinks = False,
     dry_run: options.DryRun = False,
@@ -58,6 +58,7 @@ def upscale(
     try:
         check_device_name(device)
         check_choices(precision, colour)
+        chosen_frames: Any = frames  # checked by the settings
         settings = OutputSettings(
             scale=4 if scale is None else scale,
             size=_size(size),
@@ -66,6 +67,7 @@ def upscale(
             lossless=lossless,
             compression=compression,
             max_pixels=max_pixels,
+            frames=chosen_frames,
         )
         if scale is not None and size is not None:
             raise ValueError("size stands in place of scale, expected one of them")
@@ -184,6 +186,8 @@ class _Run:
         for task in self.tasks:
             sizes = ["x".join(map(str, size)) for size in (task.lr_size, task.size)]
             line = f"{task.job.source} -> {task.job.target}: {sizes[0]} to {sizes[1]}"
+            if task.images > 1:
+                line += f", {task.images} frames or pages"
             typer.echo(printable(line))
         self._summary(f"{len(self.tasks)} to upscale")
 
@@ -198,7 +202,7 @@ class _Run:
     def _upscale(self, upscaler: "Upscaler") -> None:
         from tvqrap.runtime.progress import progress
 
-        total = sum(math.prod(task.lr_size) for task in self.tasks)
+        total = sum(task.pixels for task in self.tasks)
         with progress("upscale", total=-(-total // _UNIT), unit="kpixel") as advance:
             finished = 0
 
@@ -213,7 +217,7 @@ class _Run:
                 before = finished
                 self._add(self.files.run(task, upscaler, seen))
                 # The rest of a photograph that failed half-way is not to do any more.
-                seen(before + math.prod(task.lr_size) - finished, worked=False)
+                seen(before + task.pixels - finished, worked=False)
 
     def _add(self, outcome: "Outcome") -> None:
         self.outcomes.append(outcome)
