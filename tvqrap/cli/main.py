@@ -20,6 +20,7 @@ from tvqrap.cli import (
     params,
     runs,
     tokens,
+    ui,
     upscale,
 )
 from tvqrap.runtime.cores import watch_cores
@@ -64,6 +65,7 @@ app = typer.Typer(
     help="Enlarge photographs four times, and measure how well that works.",
 )
 app.command("upscale")(upscale.upscale)
+app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
 app.command("metrics")(metrics.metrics)
 app.command("benchmark")(benchmark.benchmark)

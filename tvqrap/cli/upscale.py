@@ -108,8 +108,7 @@ def _output(given: str | None, suffix: str | None, settings: OutputSettings) -> 
         folder = given.endswith(("/", os.sep))
         return Output(Path(given), folder, suffix or "", settings.form)
     if suffix is None:
-        fitted = settings.size
-        suffix = f"_x{settings.scale:g}" if fitted is None else f"_{fitted[0]}x{fitted[1]}"
+        suffix = settings.suffix
     return Output(None, suffix=suffix, form=settings.form)
 
 

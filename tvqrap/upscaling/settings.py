@@ -77,6 +77,11 @@ class OutputSettings:
         """The format that is asked for; None where names decide."""
         return None if self.format is None else FORMATS[self.format]
 
+    @property
+    def suffix(self) -> str:
+        """What follows a photograph's name in that of its output, if the user says nothing else."""
+        return f"_x{self.scale:g}" if self.size is None else f"_{self.size[0]}x{self.size[1]}"
+
     def check_used(self, forms: set[Format]) -> None:
         """Raises ValueError where an encoding is chosen that none of these formats has."""
         known = FORMATS.values()
