@@ -23,6 +23,7 @@ LAYERS = (
     "upscaling",
     "spandrel",
     "evaluation",
+    "ui",
     "comparison",
     "cost",
     "decomposition",

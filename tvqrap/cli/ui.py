@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PORT = 8765
 _LOOPBACK = "127.0.0.1"
+_CONNECTIONS = 64
 _PATIENCE = 0.2
 """Seconds that a tile of the network may still take at the end."""
 
@@ -110,10 +111,10 @@ def _serve(
 
     select_device(device, "--device")
     found = _models(models, tile)
-    use_idle_cores()
-    keep_freed_memory()
 
     def load(chosen: "Model", colour: Colour) -> Upscaler:
+        use_idle_cores()  # of the worker's thread, which loads the upscaler
+        keep_freed_memory()
         return Upscaler.from_pretrained(chosen, device, colour=colour, tile=tile)
 
     port = listening.getsockname()[1]
@@ -128,6 +129,7 @@ def _serve(
             log_level="warning",
             lifespan="off",
             timeout_graceful_shutdown=1,
+            limit_concurrency=_CONNECTIONS,
             server_header=False,
         )
         work.start()

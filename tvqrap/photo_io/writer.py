@@ -3,7 +3,6 @@
 import itertools
 import math
 import struct
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ from tvqrap.photo_io.photo import Pixels
 from tvqrap.photo_io.png import PngWriter, write_png_metadata
 from tvqrap.photo_io.reader import Animation
 from tvqrap.photo_io.tiff import TiffWriter
+from tvqrap.runtime.atomic import temporary_folder
 
 _UNIT, _X_RESOLUTION, _Y_RESOLUTION, _XMP, _IPTC, _PROFILE = 296, 282, 283, 700, 33723, 34675
 """Where a TIFF keeps resolution (unit 2: inches), XMP, IPTC and the colour profile."""
@@ -95,11 +95,13 @@ def write_frames(
     quality: int | None = None,
     lossless: bool = False,
     compression: int | None = None,
+    scratch: Path | None = None,
 ) -> list[str]:
     """Writes an animation; `frames` are the bands of each frame, all of one kind.
 
     PNG is written as the rows come. The encoders of WebP and AVIF get the frames one at a time,
-    from a temporary file. Otherwise as `write_photo`.
+    from a temporary file in `scratch`, or where the system keeps such files. Otherwise as
+    `write_photo`.
     """
     left_out: list[str] = []
     with warnings.catch_warnings():
@@ -110,8 +112,8 @@ def write_frames(
         return left_out
     if metadata.cicp is not None:
         left_out.append("colour space (cICP)")
-    with tempfile.TemporaryDirectory() as folder:
-        waiting = Path(folder) / "frames.tif"
+    with temporary_folder(scratch) as folder:
+        waiting = folder / "frames.tif"
         with waiting.open("w+b") as spool:
             eight = ((eight_bits(band) for band in bands) for bands in frames)
             write_pages(spool, (Page(bands, size, Metadata()) for bands in eight))

@@ -41,12 +41,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """Yields a new folder that only this user can read, and removes it in the end.
 
-    It is where the system keeps temporary files. Folders that dead processes left are removed.
+    It is in `parent`, or where the system keeps temporary files. Folders that dead processes left
+    there are removed.
     """
-    parent = Path(tempfile.gettempdir())
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)

@@ -123,7 +123,8 @@ class _Page:
 
     async def upload(self, request: Request) -> Response:
         """The body is the photograph's file; name and choices are in the query."""
-        name = printable(request.query_params.get("name", ""))[-_LONGEST_NAME:] or "photograph"
+        given = request.query_params.get("name", "")[-_LONGEST_NAME:] or "photograph"
+        name = "".join(char if char.isprintable() else "_" for char in given)
         choice = self._choice(request.query_params)
         length = request.headers.get("content-length", "")
         if not re.fullmatch(r"\d{1,15}", length):

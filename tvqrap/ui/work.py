@@ -63,6 +63,8 @@ class Photo:
     message: str = ""
     """Why it failed."""
     notes: tuple[str, ...] = ()
+    size: int | None = None
+    """Bytes of its output, when it is done."""
     compared: bool = False
     """Whether there are pictures to compare."""
     removed: bool = False
@@ -85,7 +87,7 @@ class Photo:
             "images": self.task.images,
             "model": self.choice.model_name,
             "file": self.target.name,
-            "bytes": self.target.stat().st_size if self.status == "done" else None,
+            "bytes": self.size,
             "message": self.message,
             "notes": self.notes,
             "compared": self.compared,
@@ -260,8 +262,12 @@ class Work:
         if outcome.status == "failed":
             raise UserError(_said(outcome.message, source, photo.name))
         if compared:
-            write_comparison(photo.folder, source, photo.target, photo.task.size)
-        photo.compared = compared
+            try:
+                write_comparison(photo.folder, source, photo.target, photo.task.size)
+                photo.compared = True
+            except Exception:  # the output is there, and more important
+                _log.exception("%s: cannot be compared", photo.name)
+        photo.size, photo.done = photo.target.stat().st_size, photo.task.pixels
         photo.status = "done"
 
     def _upscaler(self, choice: Choice) -> Upscaler:
@@ -273,10 +279,9 @@ class Work:
 
 
 def _file_name(name: str) -> str:
-    """The last part of a name as that of a file: no separators, no control characters, not long."""
+    """The last part of a name as that of a file: no separators, and not long."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    kept = "".join(char if char.isprintable() else "_" for char in last).lstrip(".").strip()
-    path = Path(kept or "photograph")
+    path = Path(last.lstrip(".").strip() or "photograph")
     return _cut(path.stem, _LONGEST_NAME) + _cut(path.suffix, _LONGEST_ENDING)
 
 

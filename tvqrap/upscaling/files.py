@@ -208,7 +208,11 @@ class FileUpscaler:
         settings, line = self.settings, record_line(task.record)
         try:
             if isinstance(read, SeveralPhotos):
-                return write_several(file, task.job.form, read, upscaler, settings, line, advance)
+                # Beside the output: the system's folder for temporary files may be small.
+                scratch = None if task.job.target == STREAM else task.job.target.parent
+                return write_several(
+                    file, task.job.form, read, upscaler, settings, line, advance, scratch
+                )
             rows = enlarged_rows(read.photo, lambda lr: upscaler.rows(lr, advance), task.size)
             return write_photo(
                 file,

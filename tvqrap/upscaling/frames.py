@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from tvqrap.photo_io.formats import Format
@@ -21,11 +22,13 @@ def write_several(
     settings: OutputSettings,
     record: str,
     advance: Advance | None,
+    scratch: Path | None,
 ) -> list[str]:
     """Upscales frames or pages into a file that can be read too.
 
     Frames share their tiles and the statistics of normalisation; pages are upscaled as photographs
-    of their own. `record` is the line that says what made the file. Returns the names of what is
+    of their own. `record` is the line that says what made the file, and `scratch` the folder for
+    temporary files, if it is not the system's. Returns the names of what is
     left out. Raises ValueError as `Upscaler.rows` does.
     """
     network = None
@@ -57,4 +60,5 @@ def write_several(
         quality=settings.quality,
         lossless=settings.lossless,
         compression=settings.compression,
+        scratch=scratch,
     )
