@@ -1,5 +1,6 @@
 """File formats that upscaled photographs are written to, and their limits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,8 @@ def check_holds_several(
         raise UserError(f"{found}, {form.name} holds one image ({able})")
     if pages and form.several == "frames":
         raise UserError(f"{found}, {form.name} holds frames of one size (tiff holds pages)")
-    content = sum((8 if deep else 4) * width * height for width, height in sizes)
-    if content > form.largest_bytes:
-        raise UserError(f"{found}, {form.name} holds files up to 4 GB")
+    # Frames of WebP and AVIF wait in a TIFF of 8 bits for their encoder.
+    largest = math.inf if form.name == "png" else FORMATS["tiff"].largest_bytes
+    each = 8 if deep and form.deep else 4
+    if sum(each * width * height for width, height in sizes) > largest:
+        raise UserError(f"{found}, {form.name} takes up to 4 GB of pixels (png takes more frames)")

@@ -35,7 +35,6 @@ class Guard:
         self.app = app
         self.hosts = frozenset(hosts)
         self.token = token
-        self.cookie = "tvqrap"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,13 +65,15 @@ class Guard:
                 return PlainTextResponse("the request is of another page", 403)
         if self.token is None:
             return None
+        # Cookies are those of a machine, whatever the port.
+        cookie = f"tvqrap-{scope['server'][1]}"
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and given and self._is_token(given):
             # The address without the token: it is in no history and no screenshot.
             response = RedirectResponse("/", 303)
-            response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
+            response.set_cookie(cookie, self.token, httponly=True, samesite="lax")
             return response
-        if self._is_token(cookie_parser(headers.get("cookie", "")).get(self.cookie, "")):
+        if self._is_token(cookie_parser(headers.get("cookie", "")).get(cookie, "")):
             return None
         return PlainTextResponse("open the address that tvqrap-cli ui has printed", 403)
 

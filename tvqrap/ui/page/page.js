@@ -28,7 +28,7 @@
 
   function progressText(photo) {
     const percent = `${Math.floor(100 * photo.progress)} %`;
-    if (photo.progress < 0.02) return photo.seconds > 3 ? `first tile, ${timeText(photo.seconds)}` : "upscaling";
+    if (photo.progress < 0.02) return `first tile, ${timeText(photo.seconds)}`;
     if (photo.progress >= 1) return "writing";
     return `${percent}, ${timeText(photo.seconds / photo.progress - photo.seconds)} left`;
   }
