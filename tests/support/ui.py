@@ -32,7 +32,12 @@ class Ui:
         models = [("tiny", find_model(model))]
         self.app = make_app(self.work, models, [HOST], **options)
         self.client = TestClient(self.app, base_url=f"http://{HOST}", follow_redirects=False)
+        self.client.__enter__()  # one event loop for all requests
         self.work.start()
+
+    def close(self) -> None:
+        self.client.__exit__(None, None, None)
+        assert self.work.close(30)
 
     def send(self, content: bytes, name: str = "a.png", **query: Any) -> Any:
         return self.client.post("/api/photos", params={"name": name, **query}, content=content)
@@ -49,12 +54,13 @@ class Ui:
 
     def wait(self, photo_id: str, *wanted: str) -> dict[str, Any]:
         """Waits until a photograph is done or failed, or in another state that is wanted."""
-        for _ in range(600):
-            photo = self.photo(photo_id)
-            if photo["status"] in (wanted or ("done", "failed")):
-                return photo
-            time.sleep(0.05)
-        raise AssertionError(f"still {photo['status']}")
+        for _ in range(3000):
+            photo = self.work.photo(photo_id)
+            assert photo is not None
+            if photo.status in (wanted or ("done", "failed")):
+                return self.photo(photo_id)
+            time.sleep(0.02)
+        raise AssertionError(f"still {photo.status}")
 
     def output(self, photo_id: str) -> bytes:
         answer = self.client.get(f"/api/photos/{photo_id}/output")

@@ -156,13 +156,17 @@ def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralP
             check_readable(image)
             # Frames are laid over each other, which their lower bytes alone cannot be.
             deep = header.pages and has_deep_colours(image)
-            files.append(_read(source, image, number, max_pixels, deep))
+            read = _read(source, image, number, max_pixels, deep)
+            found, stated = read.photo.pixels.shape[1::-1], header.sizes[len(files)]
+            if found != stated:
+                raise ValueError(f"image {number + 1} is {found}, expected {stated}")
+            files.append(read)
             durations.append(float(image.info.get("duration", 0)))
     if header.pages:
         return SeveralPhotos(tuple(files), None)
     photos = alike([read.photo for read in files])
-    read = [replace(files[0], photo=photo) for photo in photos]
-    return SeveralPhotos(tuple(read), Animation(tuple(durations), plays))
+    frames = tuple(replace(files[0], photo=photo) for photo in photos)
+    return SeveralPhotos(frames, Animation(tuple(durations), plays))
 
 
 def _read(

@@ -154,7 +154,7 @@ def test_limits_of_bytes(
     assert "a.png: needs up to 0.0 GB" in small.send(bytes(40_001)).json()["error"]
     found = small.wait(small.added(content(60, 60)))  # its output might be larger than the limit
     assert found["status"] == "failed" and "of temporary files" in found["message"]
-    assert small.work.close(30)
+    small.close()
     assert list(ui.folder.iterdir()) == []
 
 
@@ -288,7 +288,7 @@ class TestGuard:
         assert ui.client.get("/api/state").json()["photos"] == []
         ui.client.cookies.clear()
         assert ui.client.get("/", headers={"cookie": "tvqrap-8000=wrong"}).status_code == 403
-        assert ui.work.close(30)
+        ui.close()
 
     def test_the_page_asks_nothing_of_the_network(self, ui: Ui) -> None:
         answer = ui.client.get("/")
