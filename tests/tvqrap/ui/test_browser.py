@@ -39,21 +39,27 @@ def address(tmp_path: Path, tiny_model: Path) -> Iterator[str]:
     assert work.close(30)
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Any]:
-    said: list[str] = []
-    asked: list[str] = []
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
+        found = started.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--headless"]
         )
-        opened_page = browser.new_page(viewport={"width": 1280, "height": 800})
-        opened_page.on("pageerror", lambda error: said.append(str(error)))
-        opened_page.on("console", lambda message: said.append(message.text))
-        opened_page.on("request", lambda request: asked.append(request.url))
-        opened_page.goto(address)
-        yield opened_page
-        browser.close()
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    said: list[str] = []
+    asked: list[str] = []
+    opened_page = browser.new_page(viewport={"width": 1280, "height": 800})
+    opened_page.on("pageerror", lambda error: said.append(str(error)))
+    opened_page.on("console", lambda message: said.append(message.text))
+    opened_page.on("request", lambda request: asked.append(request.url))
+    opened_page.goto(address)
+    yield opened_page
+    opened_page.close()
     # A refused photograph is an answer of 422, which Chromium reports.
     assert [line for line in said if "422" not in line] == []
     assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
@@ -132,7 +138,7 @@ def test_folders_dropping_and_a_narrow_screen(page: Any, tmp_path: Path) -> None
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
-    # Everything that can be clicked has a name for screen readers, and is large enough for fingers.
+    # Everything that can be clicked has a name for screen readers.
     unnamed = page.evaluate(
         """[...document.querySelectorAll('button, a, input, select')].filter((control) =>
             control.offsetParent && !control.textContent.trim() && !control.ariaLabel
