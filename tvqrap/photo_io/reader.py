@@ -159,7 +159,8 @@ def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralP
             read = _read(source, image, number, max_pixels, deep)
             found, stated = read.photo.pixels.shape[1::-1], header.sizes[len(files)]
             if found != stated:
-                raise ValueError(f"image {number + 1} is {found}, expected {stated}")
+                sizes = [f"{width}x{height}" for width, height in (found, stated)]
+                raise ValueError(f"image {number + 1} is {sizes[0]}, expected {sizes[1]}")
             files.append(read)
             durations.append(float(image.info.get("duration", 0)))
     if header.pages:

@@ -30,6 +30,9 @@ _UNIT, _X_RESOLUTION, _Y_RESOLUTION, _XMP, _IPTC, _PROFILE = 296, 282, 283, 700,
 _MARKER = 65533
 """Bytes that a JPEG's marker, one piece of its metadata, can hold."""
 
+_MOST_PLAYS, _LONGEST_FRAME = 2**16 - 1, 2**24 - 1
+"""Repetitions and milliseconds of a frame that a WebP can hold."""
+
 _XMP_NAME, _IPTC_NAME = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\x008BIM\x04\x04\0\0"
 """What XMP and IPTC begin with in a JPEG."""
 
@@ -121,7 +124,7 @@ def write_frames(
             options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
             options["duration"] = _whole_milliseconds(animation.durations)
             if form.name == "webp":
-                options["loop"] = animation.plays
+                options["loop"] = min(animation.plays, _MOST_PLAYS)
             elif animation.plays:
                 left_out.append("number of repetitions")
             file.write(encoded(image, form.name, save_all=True, **options))
@@ -149,6 +152,8 @@ def write_pages(
             warnings.simplefilter("ignore")  # as in write_photo
             exif = exif_bytes(page.metadata, page.size, math.inf, left_out)
             tags = _tiff_tags(page.metadata, exif)
+        if page.metadata.cicp is not None:
+            left_out.append("colour space (cICP)")
         for folder in KEPT_FOLDERS:
             # Pillow leaves the places of folders as they are where it appends a page.
             if number and tags.pop(folder, None) is not None:
@@ -201,9 +206,9 @@ def _write_apng(
 
 
 def _whole_milliseconds(durations: Iterable[float]) -> list[int]:
-    """Durations in whole milliseconds, at least 1, whose sum is off by less than one of them."""
+    """Durations in whole milliseconds, from 1, whose sum is off by less than one of them."""
     ends = [round(end) for end in itertools.accumulate(durations, initial=0.0)]
-    return [max(1, end - start) for start, end in itertools.pairwise(ends)]
+    return [min(max(1, end - start), _LONGEST_FRAME) for start, end in itertools.pairwise(ends)]
 
 
 def _whole_image(bands: Iterable[Pixels], size: tuple[int, int], form: Format) -> Image.Image:
