@@ -55,6 +55,7 @@ class Params(Settings):
     codebook: int
     texture: int
     structure: int | Literal["none"]
+    structure_width: float | None
     swin_blocks: int
     init: str
     """Folder of models to start from: `tokenizer/`, `predictor/` and `rap/`, each optional."""
@@ -71,7 +72,13 @@ class Params(Settings):
     def tokenizer_architecture(self) -> Architecture:
         """The tokenizer that the top-level params describe."""
         structure = None if self.structure == "none" else self.structure
-        return Architecture(self.width, self.codebook, self.texture, structure)
+        return Architecture(
+            self.width,
+            self.codebook,
+            self.texture,
+            structure,
+            structure_width=self.structure_width,
+        )
 
     @property
     def architecture(self) -> Architecture:

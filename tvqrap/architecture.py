@@ -18,6 +18,9 @@ STRUCTURES = (8, 16, 32, 64, 128)
 CODEBOOKS = range(2, 2**16 + 1)
 """Codes are stored in 16 bits."""
 SWIN_BLOCKS = (2, 4, 6)
+STRUCTURE_WIDTHS = tuple(k / 16 for k in range(1, 33))
+OPTIONAL = ("swin_blocks", "structure_width")
+"""Numbers that `model.json` omits where they are the default."""
 
 Assignment = Literal["hard", "soft"]
 """Input of an upscaler's decoder at each position: `hard`, the entry with the highest score (the
@@ -63,6 +66,9 @@ class Architecture:
     swin_blocks: int = 6
     """Swin blocks in each of the predictor's five groups (6 in the paper); every second is shifted.
     A tokenizer has none of them, and the paper's number."""
+    structure_width: float | None = None
+    """Channels of the structure relative to the paper's 64: a multiple of 1/16, at most 2. None: as
+    `width`, so that a narrow network has a structure of fewer numbers."""
 
     def __post_init__(self) -> None:
         _check("width", self.width, WIDTHS, ", ".join(f"{width:g}" for width in WIDTHS))
@@ -70,6 +76,8 @@ class Architecture:
         _check("texture", self.texture, TEXTURES, "4 and 8")
         _check("structure", self.structure, (None, *STRUCTURES), "8, 16, 32, 64, 128 and none")
         _check("swin_blocks", self.swin_blocks, SWIN_BLOCKS, "2, 4 and 6")
+        allowed = (None, *STRUCTURE_WIDTHS)
+        _check("structure_width", self.structure_width, allowed, "none and k / 16 from 1/16 to 2")
 
     @property
     def of_tokenizer(self) -> Architecture:
@@ -87,8 +95,9 @@ class Architecture:
 
     @property
     def structure_channels(self) -> int:
-        """Channels of the structure (64 in the paper)."""
-        return self.channels(64)
+        """Channels of the structure and of the layers around it (64 in the paper)."""
+        width = self.width if self.structure_width is None else self.structure_width
+        return int(64 * width)
 
     @property
     def heads(self) -> int:
@@ -124,11 +133,12 @@ class Architecture:
         return self.hr_multiple // SCALE
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the values for JSON, `swin_blocks` only where it is not the paper's."""
-        values = asdict(self)
-        if self.swin_blocks == Architecture.swin_blocks:
-            del values["swin_blocks"]
-        return values
+        """Returns the values for JSON, those of `OPTIONAL` only where they are not the default."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in OPTIONAL or value != getattr(Architecture, name)
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
@@ -137,8 +147,8 @@ class Architecture:
         Raises:
             ValueError: A key is missing or unknown, or a value is impossible.
         """
-        expected = [name for name in cls.__dataclass_fields__ if name != "swin_blocks"]
-        if sorted({*values} - {"swin_blocks"}) != sorted(expected):
+        expected = [name for name in cls.__dataclass_fields__ if name not in OPTIONAL]
+        if sorted({*values} - {*OPTIONAL}) != sorted(expected):
             raise ValueError(
                 f"an architecture has the keys {', '.join(expected)}; "
                 f"found {', '.join(sorted(values)) or 'none'}"
@@ -148,6 +158,6 @@ class Architecture:
 
 def _check(key: str, value: object, allowed: object, words: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    whole = key == "width" or not isinstance(value, float)
+    whole = key.endswith("width") or not isinstance(value, float)
     if not ((number and whole) or value is None) or value not in allowed:  # type: ignore[operator]
         raise ValueError(f"{key} is {value!r}; allowed are {words}")

@@ -21,6 +21,14 @@ Given = Annotated[
     str, typer.Argument(metavar="RECIPE", help=f"Name of a recipe in {FOLDER}, or a YAML file.")
 ]
 
+Profile = Annotated[
+    str | None,
+    typer.Option(help="Profile in place of the recipe's; its network, budget and photographs."),
+]
+Photos = Annotated[
+    Path | None, typer.Option(help="Folder of photographs in place of the profile's.")
+]
+
 
 @app.command()
 def run(
@@ -31,16 +39,23 @@ def run(
     points: Annotated[
         str, typer.Option(help="Points to run, with commas between; all if not given.")
     ] = "",
+    profile: Profile = None,
+    photos: Photos = None,
 ) -> None:
-    """Run the points of a recipe that have no result yet. It can be stopped and started again."""
+    """Run the points of a recipe that have no result yet. It can be stopped and started again.
+
+    TVQRAP_EXECUTOR=processes or ray runs TVQRAP_WORKERS points side by side.
+    """
     from stages.experiments.run import run_recipe
+    from stages.runner.executor import chosen_executor
 
     _check_here()
-    name, loaded = load_recipe(recipe)
+    name, loaded = load_recipe(recipe, profile)
     chosen = [point.strip() for point in points.split(",") if point.strip()]
-    runs = runs_of(loaded, name, points=chosen, seeds=seeds)
+    executor = chosen_executor("serial")
+    runs = runs_of(loaded, name, points=chosen, seeds=seeds, photos=photos)
     try:
-        failed = run_recipe(name, loaded, runs)
+        failed = run_recipe(name, loaded, runs, executor)
     except KeyboardInterrupt:
         typer.echo(f"{name}: stopped; the same command resumes from here", err=True)
         raise typer.Exit(130) from None
@@ -64,6 +79,8 @@ def collect(
         str | None,
         typer.Option(help="Digest of other inputs than those of the present code."),
     ] = None,
+    profile: Profile = None,
+    photos: Photos = None,
 ) -> None:
     """Put the results of a recipe into a table, and a chart where it has one."""
     from stages.experiments.chart import draw_chart
@@ -72,8 +89,9 @@ def collect(
     from tvqrap.runtime.atomic import write_atomic
 
     _check_here()
-    name, loaded = load_recipe(recipe)
-    collection = gather(loaded, runs_of(loaded, name), inputs)
+    name, loaded = load_recipe(recipe, profile)
+    runs = runs_of(loaded, name, photos=photos)
+    collection = gather(loaded, runs, inputs)
     content = [markdown_table(collection, name)]
     if output is None:
         typer.echo(content[0], nl=False)

@@ -136,8 +136,11 @@ def recipe_names() -> list[str]:
     return [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
 
 
-def load_recipe(given: str) -> tuple[str, Recipe]:
-    """(name, recipe) for the name of a recipe or a YAML file. Raises `UsageError`, one line."""
+def load_recipe(given: str, profile: str | None = None) -> tuple[str, Recipe]:
+    """(name, recipe) for the name of a recipe or a YAML file, with another profile where given.
+
+    Raises `UsageError`, one line.
+    """
     path = Path(given) if given.endswith(".yaml") else FOLDER / f"{given}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
@@ -148,16 +151,23 @@ def load_recipe(given: str) -> tuple[str, Recipe]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable: {error}") from None
-    return path.stem, checked(Recipe, read_mapping(text, str(path)), str(path))
+    values = read_mapping(text, str(path)) | ({} if profile is None else {"profile": profile})
+    return path.stem, checked(Recipe, values, str(path))
 
 
 def runs_of(
-    recipe: Recipe, origin: str, *, points: Sequence[str] = (), seeds: int | None = None
+    recipe: Recipe,
+    origin: str,
+    *,
+    points: Sequence[str] = (),
+    seeds: int | None = None,
+    photos: Path | None = None,
 ) -> list[Run]:
     """The recipe's runs, all points of a seed before the next seed.
 
-    `points` selects points and `seeds` the number of seeds; without them all are run. The params
-    of every run are checked. Raises `UsageError`, one line that names point and key.
+    `points` selects points and `seeds` the number of seeds; without them all are run. `photos`
+    replaces the profile's folder of photographs. The params of every run are checked. Raises
+    `UsageError`, one line that names point and key.
     """
     for name in points:
         if name not in recipe.points:
@@ -172,6 +182,10 @@ def runs_of(
     except UsageError as error:
         raise UsageError(f"{origin}: {error}") from None
     base = read_mapping(expanded(profile), str(profile))
+    if photos is not None:
+        if not photos.is_dir():
+            raise UsageError(f"--photos: found {photos}, expected a folder of photographs")
+        base["data"]["photos"] = str(photos)
     return [
         _run(name, seed, overrides, base, f"{origin}: points.{name}")
         for seed in recipe.seeds[:seeds]

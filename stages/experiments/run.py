@@ -1,86 +1,235 @@
-"""Runs the points of a recipe that have no result yet."""
+"""Runs the points of a recipe that have no result yet, one after the other or several at once."""
 
+import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
-from stages.experiments.recipe import Recipe, Run
-from stages.experiments.results import EXPERIMENTS, SCORES, Keys, load_result, store_result
+from pipeline.executor.run import run_tasks
+from pipeline.storage.lock import file_lock
+from stages.experiments.recipe import Recipe, Run, Target
+from stages.experiments.results import EXPERIMENTS, SCORES, Key, Keys, load_result, store_result
 from stages.experiments.working_copy import WorkingCopy
+from stages.runner.declared import inputs_of, read_pipeline
+from stages.runner.executor import EXECUTOR, Executor
 from tvqrap.runtime.errors import UserError
 
 RECONSTRUCTION = Path(".scratch/reconstruction")
 """Folder in the working copy for the scores of a tokenizer alone."""
 
 
-def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run]) -> list[str]:
+@dataclass(frozen=True)
+class Done:
+    """What became of a run."""
+
+    title: str
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs that share a tokenizer: one worker runs them, one after the other."""
+
+    runs: tuple[Run, ...]
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class PointWorker:
+    """Makes the function with which a process or Ray actor runs tasks, in a copy of its own."""
+
+    checkout: Path
+    name: str
+    recipe: Recipe
+    folders: frozenset[Path]
+    pairs_alone: bool = False
+    """Whether the pairs of the runs are made, and nothing else."""
+    several: bool = False
+    """Whether points run side by side; the stages of a point then take no more than one worker."""
+
+    def __call__(self) -> Callable[[Task], list[Done]]:
+        """Claims a working copy, which this process holds until it ends.
+
+        Raises `UserError` where the checkout is not on this node.
+        """
+        try:
+            os.chdir(self.checkout)
+        except OSError as error:
+            raise UserError(
+                f"{self.checkout}: not found on this node ({error.strerror}); points on Ray need "
+                "the checkout on a shared file system"
+            ) from None
+        held = ExitStack()
+        copy = _claimed(self.checkout, self.name, held)
+        copy.wait_for_stages()
+        copy.refresh(self.checkout, self.folders)
+
+        def run(task: Task, held: ExitStack = held) -> list[Done]:
+            return [
+                self._run(copy, one, key)
+                for one, key in zip(task.runs, task.keys, strict=True)
+                if not self.pairs_alone or one is task.runs[0]
+            ]
+
+        return run
+
+    def _run(self, copy: WorkingCopy, run: Run, key: Key) -> Done:
+        began = time.monotonic()
+        error = None
+        environment = {EXECUTOR: "serial"} if self.several else {}
+        try:
+            if self.pairs_alone:
+                copy.set_params(run.text)
+                copy.run("dvc", "repro", "make_pairs", **{EXECUTOR: "processes"})
+            else:
+                files = run_point(copy, self.recipe.target, run, **environment)
+                about = {
+                    "recipe": self.name,
+                    "point": run.point,
+                    "seed": run.seed,
+                    "target": self.recipe.target,
+                    "seconds": round(time.monotonic() - began, 1),
+                    "params": key.params,
+                    "inputs": key.inputs,
+                }
+                store_result(key, about, files)
+        except UserError as caught:
+            error = str(caught)
+        return Done(_title(run), time.monotonic() - began, error)
+
+
+def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run], executor: Executor) -> list[str]:
     """Runs those of `runs` that have no result yet, in the checkout that is the working directory.
 
     Prints one line per run. After a failed run the others go on; returns the titles of those that
     failed.
     """
     checkout = Path.cwd()
-    copy = WorkingCopy(checkout / EXPERIMENTS / name)
-    failed = []
-    with copy.alone():
+    with file_lock(checkout / EXPERIMENTS / f"{name}.lock", name):
         keys = Keys(recipe.target)
-        folders = {path for run in runs for path in keys.inputs(run) if path.is_dir()}
-        copy.wait_for_stages()
-        copy.refresh(checkout, folders)
-        found = {id(run): keys.key(run) for run in runs}
-        waiting = [run for run in runs if load_result(found[id(run)]) is None]
+        folders = frozenset(path for run in runs for path in keys.inputs(run) if path.is_dir())
+        found = [(run, keys.key(run)) for run in runs]
+        waiting = [(run, key) for run, key in found if load_result(key) is None]
         print(
             f"{name}: {len(runs)} runs, {len(runs) - len(waiting)} of them finished before; "
-            f"log in {copy.log.relative_to(checkout)}",
+            f"log in {EXPERIMENTS / name}{'*' * (executor.kind != 'serial')}.log",
             flush=True,
         )
-        start = time.monotonic()
-        for index, run in enumerate(waiting, start=1):
-            title = f"{run.point} seed {run.seed}"
-            began = time.monotonic()
-            outcome = "done"
-            try:
-                files = run_point(copy, recipe, run)
-                seconds = time.monotonic() - began
-                about = {
-                    "recipe": name,
-                    "point": run.point,
-                    "seed": run.seed,
-                    "target": recipe.target,
-                    "seconds": round(seconds, 1),
-                    "params": found[id(run)].params,
-                    "inputs": found[id(run)].inputs,
-                }
-                store_result(found[id(run)], about, files)
-            except UserError as error:
-                outcome = f"failed: {error};"
-                failed.append(title)
-            elapsed = time.monotonic() - start
-            left = elapsed / index * (len(waiting) - index)
-            print(
-                f"{name}: {title}: {outcome} in {_clock(time.monotonic() - began)} "
-                f"({len(runs) - len(waiting) + index} of {len(runs)}, about {_clock(left)} left)",
-                flush=True,
+        several = executor.kind != "serial"
+        worker = PointWorker(checkout, name, recipe, folders, several=several)
+        if several:
+            _make_pairs(worker, waiting, executor)
+        progress = _Progress(name, len(runs), len(waiting))
+        tasks = _tasks(waiting, ("make_pairs", "train_tokenizer") if several else None)
+        failures = run_tasks(
+            worker,
+            tasks,
+            executor=executor.kind,
+            workers=executor.count,
+            on_result=lambda _, done: progress.add(done),
+        )
+        for failure in failures:  # its worker died
+            progress.add(
+                [Done(_title(run), 0.0, failure.error) for run in tasks[failure.index].runs]
             )
-    return failed
+    return progress.failed
 
 
-def run_point(copy: WorkingCopy, recipe: Recipe, run: Run) -> dict[str, Path]:
+def run_point(copy: WorkingCopy, target: Target, run: Run, **environment: str) -> dict[str, Path]:
     """Runs one point with one seed; returns the files of its result by name."""
     copy.set_params(run.text)
-    copy.run("dvc", "repro", recipe.target)
-    if recipe.target == "evaluate":
+    copy.run("dvc", "repro", target, **environment)
+    if target == "evaluate":
         scores = copy.root / "evaluation"
     else:
         scores = copy.root / RECONSTRUCTION
-        copy.run("stages.experiments.reconstruction", str(RECONSTRUCTION))
+        copy.run("stages.experiments.reconstruction", str(RECONSTRUCTION), **environment)
     return {
         "params.yaml": copy.root / "params.yaml",
         SCORES: scores / SCORES,
         "per_image.csv": scores / "per_image.csv",
         "curves": copy.root / "curves",
     }
+
+
+class _Progress:
+    """Prints a line per run."""
+
+    def __init__(self, name: str, total: int, waiting: int) -> None:
+        self._name, self._total, self._waiting = name, total, waiting
+        self._start = time.monotonic()
+        self._done = 0
+        self.failed: list[str] = []
+
+    def add(self, finished: Sequence[Done]) -> None:
+        for done in finished:
+            self._done += 1
+            outcome = "done"
+            if done.error is not None:
+                outcome = f"failed: {done.error};"
+                self.failed.append(done.title)
+            elapsed = time.monotonic() - self._start
+            left = elapsed / self._done * (self._waiting - self._done)
+            print(
+                f"{self._name}: {done.title}: {outcome} in {_clock(done.seconds)} "
+                f"({self._total - self._waiting + self._done} of {self._total}, "
+                f"about {_clock(left)} left)",
+                flush=True,
+            )
+
+
+def _make_pairs(
+    worker: PointWorker, waiting: Sequence[tuple[Run, Key]], executor: Executor
+) -> None:
+    """Makes the pairs of all runs first, each once; points that start together share them."""
+    # A point without pairs fails with the same line later.
+    run_tasks(
+        PointWorker(worker.checkout, worker.name, worker.recipe, worker.folders, pairs_alone=True),
+        _tasks(waiting, ("make_pairs",)),
+        executor=executor.kind,
+        workers=executor.count,
+        on_result=lambda _, done: None,
+    )
+
+
+def _tasks(waiting: Sequence[tuple[Run, Key]], shared: tuple[str, ...] | None) -> list[Task]:
+    """Groups the runs that agree in all params of the stages `shared`; None: each run alone."""
+    stages = read_pipeline()
+    groups: dict[str, list[tuple[Run, Key]]] = {}
+    for index, (run, key) in enumerate(waiting):
+        group = str(index)
+        if shared is not None:
+            declared = {
+                param for stage in shared for param in inputs_of(stages[stage], run.values)[0]
+            }
+            group = json.dumps({param: run.values[param] for param in sorted(declared)})
+        groups.setdefault(group, []).append((run, key))
+    return [
+        Task(tuple(run for run, _ in group), tuple(key for _, key in group))
+        for group in groups.values()
+    ]
+
+
+def _claimed(checkout: Path, name: str, held: ExitStack) -> WorkingCopy:
+    """The first working copy of the recipe that no other process holds."""
+    for index in count(1):
+        copy = WorkingCopy(checkout / EXPERIMENTS / (name if index == 1 else f"{name}-{index}"))
+        try:
+            held.enter_context(copy.alone())
+        except UserError:
+            continue
+        return copy
+    raise AssertionError
+
+
+def _title(run: Run) -> str:
+    return f"{run.point} seed {run.seed}"
 
 
 def _clock(seconds: float) -> str:

@@ -40,7 +40,7 @@ class WorkingCopy:
 
     def alone(self) -> AbstractContextManager[None]:
         """Locks the copy for this process. Raises `UserError` where another process holds it."""
-        return file_lock(self.root.with_suffix(".lock"), self.root.name)
+        return file_lock(self.root.with_suffix(".copy.lock"), self.root.name)
 
     def refresh(self, checkout: Path, folders: Iterable[Path]) -> None:
         """Updates the copy's code from the checkout, and links `folders` of the checkout.
@@ -83,11 +83,11 @@ class WorkingCopy:
         """Writes the copy's params.yaml."""
         write_atomic(self.root / PARAMS, text)
 
-    def run(self, module: str, *arguments: str) -> None:
+    def run(self, module: str, *arguments: str, **environment: str) -> None:
         """Runs `python -m module` in the copy and adds what it prints to the log.
 
-        It ends with this process. Raises `UserError` with the line that names the fault where it
-        fails.
+        `environment` is set beside this process's. It ends with this process. Raises `UserError`
+        with the line that names the fault where it fails.
         """
         command = [sys.executable, "-m", module, *arguments]
         with self.log.open("ab") as log:
@@ -96,7 +96,7 @@ class WorkingCopy:
                 command,
                 cwd=self.root,
                 # A point whose training failed is not what the next one goes on with.
-                env={**os.environ, VARIABLE: "same"},
+                env={**os.environ, **environment, VARIABLE: "same"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

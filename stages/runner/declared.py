@@ -14,7 +14,7 @@ PIPELINE = Path("dvc.yaml")
 CODE = ("pipeline", "stages", "tvqrap")
 """Folders of the project's code."""
 
-_TOKENIZER_KEYS = ("width", "codebook", "texture", "structure")
+_TOKENIZER_KEYS = ("width", "codebook", "texture", "structure", "structure_width")
 _COMPUTED = {
     "tokenizer_architecture": _TOKENIZER_KEYS,
     "architecture": (*_TOKENIZER_KEYS, "swin_blocks"),

@@ -24,7 +24,7 @@ def attributes_of_params(source: str) -> set[str]:
             isinstance(owner, ast.Attribute) and owner.attr == "params"
         ):
             found.add(node.attr)
-    tokenizer = {"width", "codebook", "texture", "structure"}
+    tokenizer = {"width", "codebook", "texture", "structure", "structure_width"}
     computed = {
         "tokenizer_architecture": tokenizer,
         "architecture": tokenizer | {"swin_blocks"},

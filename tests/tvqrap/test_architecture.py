@@ -78,6 +78,8 @@ def test_every_allowed_network_divides(
         ("structure", "none", "8, 16, 32, 64, 128 and none"),
         ("swin_blocks", 3, "2, 4 and 6"),
         ("swin_blocks", None, "2, 4 and 6"),
+        ("structure_width", 0.1, "none and k / 16 from 1/16 to 2"),
+        ("structure_width", 2.5, "none and k / 16 from 1/16 to 2"),
     ],
 )
 def test_impossible_values_are_named(key: str, value: object, allowed: str) -> None:
@@ -101,6 +103,14 @@ def test_models_of_the_papers_depth_do_not_name_it() -> None:
     for architecture in (paper, shallow):
         assert Architecture.from_dict(architecture.to_dict()) == architecture
     assert shallow.of_tokenizer == paper
+
+
+def test_a_narrow_network_can_have_a_structure_of_the_papers_size() -> None:
+    narrow, wide = Architecture(width=0.125), Architecture(width=0.125, structure_width=1.0)
+    assert (narrow.structure_channels, wide.structure_channels) == (8, 64)
+    assert narrow.texture_channels == wide.texture_channels
+    assert "structure_width" not in narrow.to_dict()
+    assert Architecture.from_dict(wide.to_dict()) == wide
 
 
 def test_without_structure_there_is_nothing_to_reduce() -> None:

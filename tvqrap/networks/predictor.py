@@ -64,9 +64,9 @@ class LREncoder(nn.Module):
 
 def structure_head(arch: Architecture) -> nn.Sequential:
     """Network from the LR encoder's features to the predicted structure."""
-    c64, c128, c256 = (arch.channels(c) for c in (64, 128, 256))
+    c128, c256, channels = arch.channels(128), arch.channels(256), arch.structure_channels
     first = Res(c128) if arch.structure_levels else Res(c256, c128)
-    return nn.Sequential(first, Res(c128, c64), Res(c64), Res(c64))
+    return nn.Sequential(first, Res(c128, channels), Res(channels), Res(channels))
 
 
 class CodeHead(nn.Module):

@@ -72,6 +72,7 @@ class Encoder(nn.Module):
         self.structure: nn.Sequential | None = None
         if arch.structure is None:
             return
+        channels = arch.structure_channels
         levels: list[nn.Module] = []
         for level in range(arch.structure_levels):
             attention = [SwinGroup(c256, arch.heads, 2)] if level == 0 else []
@@ -80,11 +81,11 @@ class Encoder(nn.Module):
             *levels,
             Res(c256, c128),
             Res(c128),
-            Res(c128, c64),
-            Res(c64),
-            Res(c64),
-            Norm(c64),
-            conv3(c64, c64),
+            Res(c128, channels),
+            Res(channels),
+            Res(channels),
+            Norm(channels),
+            conv3(channels, channels),
         )
 
     def forward(self, hr: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -95,14 +96,14 @@ class Encoder(nn.Module):
 
 def structure_decoder(arch: Architecture) -> nn.Sequential:
     """Network from the structure to S, which has the texture's size and channels."""
-    c64, c128, c256 = (arch.channels(c) for c in (64, 128, 256))
-    layers: list[nn.Module] = [conv3(c64, c64), Res(c64), Res(c64)]
+    c128, c256 = (arch.channels(c) for c in (128, 256))
+    channels = arch.structure_channels
+    layers: list[nn.Module] = [conv3(channels, channels), Res(channels), Res(channels)]
     for _ in range(arch.structure_levels - 1):
-        layers += [Res(c64), Res(c64), Res(c64), Up(c64)]
-    channels = c64
+        layers += [Res(channels), Res(channels), Res(channels), Up(channels)]
     if arch.structure_levels:
         layers += [
-            Res(c64, c128),
+            Res(channels, c128),
             SwinGroup(c128, arch.heads, 2),
             Res(c128),
             SwinGroup(c128, arch.heads, 2),
@@ -143,6 +144,7 @@ class SmallAutoencoder(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         c32, c64, c128 = (arch.channels(c) for c in (32, 64, 128))
+        channels = arch.structure_channels
         self.reduction = arch.structure_reduction
         # The paper normalises these 32 channels in 32 groups.
         single = arch.width == 1
@@ -154,11 +156,11 @@ class SmallAutoencoder(nn.Module):
             Res(c64),
             Res(c64),
             Down(c64, bias=True),
-            Res(c128, c64),
-            Res(c64),
+            Res(c128, channels),
+            Res(channels),
         )
         self.decoder = nn.Sequential(
-            conv3(c64, c64),
+            conv3(channels, c64),
             Res(c64),
             Res(c64),
             Up(c64),

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from stages.experiments import run as running
-from stages.experiments.recipe import Recipe, Run
+from stages.experiments.recipe import Run, Target
 from stages.experiments.results import (
     EXPERIMENTS,
     SCORES,
 )
 from stages.experiments.working_copy import WorkingCopy
+from stages.runner.executor import Executor
 from tests.support.checkout import STAGES, environment, make_checkout
 from tests.support.experiments import SMALL, scores_file, small
 from tvqrap.runtime.errors import UserError
+
+SERIAL = Executor("serial", 1)
 
 SLOW = """
 title: Two points of all stages
@@ -41,7 +44,7 @@ def test_finished_runs_stay_and_failed_ones_are_named(
     ran: list[str] = []
     failing = {"narrow 2"}
 
-    def made_up(copy: WorkingCopy, recipe: Recipe, run: Run) -> dict[str, Path]:
+    def made_up(copy: WorkingCopy, target: Target, run: Run) -> dict[str, Path]:
         ran.append(f"{run.point} {run.seed}")
         if ran[-1] in failing:
             raise UserError("train_tokenizer: no luck (see log)")
@@ -49,7 +52,7 @@ def test_finished_runs_stay_and_failed_ones_are_named(
 
     monkeypatch.setattr(WorkingCopy, "refresh", lambda *_: None)
     monkeypatch.setattr(running, "run_point", made_up)
-    assert running.run_recipe("small", recipe, runs[:4]) == ["narrow seed 2"]
+    assert running.run_recipe("small", recipe, runs[:4], SERIAL) == ["narrow seed 2"]
     assert ran == ["wide 1", "narrow 1", "wide 2", "narrow 2"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
@@ -57,7 +60,7 @@ def test_finished_runs_stay_and_failed_ones_are_named(
     assert "narrow seed 2: failed: train_tokenizer: no luck (see log);" in lines[4]
     failing.clear()
     ran.clear()
-    assert running.run_recipe("small", recipe, runs) == []
+    assert running.run_recipe("small", recipe, runs, SERIAL) == []
     assert ran == ["narrow 2", "wide 3", "narrow 3"]
     assert "6 runs, 3 of them finished before" in capsys.readouterr().out
 
@@ -97,6 +100,14 @@ def test_killed_runs_resume_and_points_share_stages(tmp_path: Path) -> None:
     )  # fmt: skip
     quick = (tmp_path / EXPERIMENTS / "quick.log").read_text()
     assert "Stage 'train_tokenizer' is cached" in quick and "Running stage" not in quick
+    # Two points side by side, in working copies of their own; they share the pairs.
+    beside = (*command[:-1], "beside.yaml")
+    (tmp_path / "beside.yaml").write_text(SMALL.replace("[1, 2, 3]", "[2]"))
+    side = checkout.run("env", "TVQRAP_EXECUTOR=processes", "TVQRAP_WORKERS=2", *beside).stdout
+    assert "2 runs, 0 of them finished before" in side and side.count(": done in") == 2
+    logs = [log.read_text() for log in sorted((tmp_path / EXPERIMENTS).glob("beside*.log"))]
+    assert sum(log.count("Running stage 'train_tokenizer'") for log in logs) == 2
+    assert not any("Running stage 'make_pairs'" in log for log in logs)
     scores = [
         json.loads(path.read_text())["scores"]["tokenizer"]["psnr_y"]["mean"]
         for path in tmp_path.glob(f"{EXPERIMENTS}/results/*/{SCORES}")

@@ -1,5 +1,7 @@
 """Blocks and networks: equal to their plain definitions, right in shape, gradient and size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,9 +62,12 @@ def test_fewer_blocks_make_a_smaller_predictor_of_the_same_tokens() -> None:
     assert prediction.logits.shape == (1, 1024, 16, 32)
 
 
+@pytest.mark.parametrize("structure_width", [None, 0.5])
 @pytest.mark.parametrize(("texture", "structure"), COMBINATIONS)
-def test_every_combination_runs_at_its_smallest_size(texture: int, structure: int | None) -> None:
-    arch = tiny(texture, structure)
+def test_every_combination_runs_at_its_smallest_size(
+    texture: int, structure: int | None, structure_width: float | None
+) -> None:
+    arch = replace(tiny(texture, structure), structure_width=structure_width)
     tokenizer = build(Tokenizer, arch)
     network = build(UpscalerNetwork, arch)
     assert isinstance(tokenizer, Tokenizer)
