@@ -174,5 +174,6 @@ def _models(given: list[str], tile: int | None) -> list[tuple[str, "Model"]]:
                 check_tile(tile, model.lr_multiple)
             except ValueError as error:
                 raise UsageError(f"--{error}") from None
-        found.setdefault("tvqrap (package)" if model.path == UPSCALER else str(name), model)
+        shown = str(name) if given else "models/rap"
+        found.setdefault("tvqrap (package)" if model.path == UPSCALER else shown, model)
     return list(found.items())
