@@ -24,7 +24,7 @@ from pipeline.rng import random_rank, random_stream
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.photos import Photo, UnusableError, decode, discover
 from pipeline.sources.scan import counted_reasons
-from tvqrap.images.open import MAX_PIXELS
+from tvqrap.images.reading.open import MAX_PIXELS
 from tvqrap.images.save import save_png
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError

@@ -82,7 +82,7 @@ def _read(path: Path) -> "tuple[Network, str]":
 
 def _upscaled(network: "UpscalerNetwork", lr: "Tensor") -> "Tensor":
     """An image of any size through one of our networks, which take and give [-1, 1]."""
-    from tvqrap.networks.padding import crop_upscaled, pad_to_multiple
+    from tvqrap.images.padding import crop_upscaled, pad_to_multiple
 
     padded = pad_to_multiple(lr * 2 - 1, network.architecture.lr_multiple)
     return crop_upscaled(network(padded), *lr.shape[2:]) / 2 + 0.5

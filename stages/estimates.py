@@ -113,7 +113,7 @@ def plan(params: Params) -> Plan:
             phase.batch_size,
             phase.steps,
             0,
-            predictor_step(architecture, phase.batch_size, sides[phase.set]),
+            predictor_step(architecture, params.predictor, phase.batch_size, sides[phase.set]),
             disk[phase.set].tokens,
         )
         for phase in params.predictor.phases

@@ -32,8 +32,8 @@ from tvqrap.evaluation.results import check_complete
 from tvqrap.evaluation.run import Evaluation, Report, TestSet, write_results
 from tvqrap.evaluation.summary import padding
 from tvqrap.evaluation.unfinished import UNFINISHED
+from tvqrap.images.padding import pad_to_multiple
 from tvqrap.images.tensors import to_tensor, to_uint8
-from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import load_tokenizer, read_config

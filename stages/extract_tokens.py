@@ -11,6 +11,7 @@ from stages.runner.publish import publish, publish_sets
 from stages.runner.stage import Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
+from tvqrap.runtime.text import printable
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -69,7 +70,7 @@ def extract_tokens(stage: Stage) -> None:
                 print(f"{name}: {len(dropped)} samples dropped, kept in {quarantine / name}:")
                 for sample in dropped:
                     line = f"  {sample['key']} ({sample['shard']}): {sample['reason']}"
-                    print(line, flush=True)
+                    print(printable(line), flush=True)
     if failures:
         raise UserError("; ".join(failures))
     for name in TABLES:

@@ -7,10 +7,10 @@ import torch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
 from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
-from stages.runner.tensorboard import tensorboard
 from stages.training import VALIDATION_SAMPLES, keep_network, publish_model, starting_weights
 from tvqrap.config.training import RapTraining
 from tvqrap.config.workers import stage_compute
@@ -89,17 +89,18 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    history = train(
-        task,
-        title="finetune_rap",
-        steps=settings.steps,
-        batches=training.batches,
-        monitoring=settings.monitoring,
-        folder=stage.scratch,
-        workers=workers,
-        report=tensorboard(stage, workers),
-        record=record,
-    )
+    with CurveSinks(stage, workers) as sinks:
+        history = train(
+            task,
+            title="finetune_rap",
+            steps=settings.steps,
+            batches=training.batches,
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
     if not workers.is_main:
         return
     network.load_state_dict(task.learner.average.module.state_dict())

@@ -13,6 +13,7 @@ from stages.runner.publish import publish_sets
 from stages.runner.stage import SCRATCH, Stage, run_stage
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
+from tvqrap.runtime.text import printable
 
 PAIRS = Path("data/pairs")
 SCANS = SCRATCH / "scans"
@@ -85,7 +86,7 @@ def _make_pairs(stage: Stage, executor: Executor) -> None:
 
 def _list(title: str, lines: Sequence[str]) -> None:
     if lines:
-        print(f"{title}:", *lines, sep="\n  ", flush=True)
+        print(f"{title}:", *map(printable, lines), sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

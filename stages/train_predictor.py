@@ -9,10 +9,10 @@ import torch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
 from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
-from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
     from_other_photos,
@@ -116,17 +116,18 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         code_entropy=entropy,
         workers=workers,
     )
-    history = train(
-        task,
-        title="train_predictor",
-        steps=settings.length,
-        batches=batches_of(settings.phases, loaders),
-        monitoring=settings.monitoring,
-        folder=stage.scratch,
-        workers=workers,
-        report=tensorboard(stage, workers),
-        record=record,
-    )
+    with CurveSinks(stage, workers) as sinks:
+        history = train(
+            task,
+            title="train_predictor",
+            steps=settings.length,
+            batches=batches_of(settings.phases, loaders),
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
     if not workers.is_main:
         return
     network.predictor.load_state_dict(task.learner.average.module.state_dict())

@@ -8,10 +8,10 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.params import Params
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
 from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
-from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
     keep_network,
@@ -94,17 +94,18 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     loader = Loader(
         source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.microbatch
     )
-    history = train(
-        task,
-        title="train_tokenizer",
-        steps=settings.steps,
-        batches=loader.batches,
-        monitoring=settings.monitoring,
-        folder=stage.scratch,
-        workers=workers,
-        report=tensorboard(stage, workers),
-        record=record,
-    )
+    with CurveSinks(stage, workers) as sinks:
+        history = train(
+            task,
+            title="train_tokenizer",
+            steps=settings.steps,
+            batches=loader.batches,
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
     if not workers.is_main:
         return
     publish_model(

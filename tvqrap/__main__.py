@@ -1,4 +1,4 @@
-"""`python -m tvqrap`: the command line, where its script is not on the path."""
+"""Runs the command line as `python -m tvqrap`, for environments without its script."""
 
 from tvqrap.cli.main import app
 

@@ -1,4 +1,4 @@
-"""The numbers that define a network: those to choose, and those that follow. Torch-free."""
+"""Hyperparameters of the networks and the sizes that follow from them; needs no torch."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from tvqrap.evaluation.statistics.codebook import CodeUse, code_use
+from tvqrap.images.padding import pad_to_multiple
 from tvqrap.images.tensors import to_tensor, to_uint8
-from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer, join
 from tvqrap.training.validation import psnr
 

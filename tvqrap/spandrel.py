@@ -28,7 +28,7 @@ class TvqrapArch(Architecture):
         super().__init__(id="TVQRAP", detect=lambda state: CONFIG_TENSOR in state)
 
     def load(self, state_dict: dict[str, Tensor]) -> ImageModelDescriptor:
-        """The descriptor of an upscaler. Raises UserError where the tensors are those of none."""
+        """The descriptor of an upscaler. Raises UserError for tensors of other networks."""
         network = network_of(state_dict, "state dict")
         weights = {key: state_dict[key].float() for key in network.state_dict()}
         return ImageModelDescriptor(

@@ -136,6 +136,18 @@ class Ledger(Generic[Shard]):
         _remove_others(self.out, self.done)
         _remove_others(self._rows, {f"{name}.json": None for name in self.done})
 
+    def check_there(self) -> None:
+        """Raises UserError where a recorded shard is no longer in the folder as it was made."""
+        sizes = file_sizes(self.out)
+        rows = [shard.row for shard in self.done.values()]
+        gone = [row for row in rows if sizes.get(row.name) != row.bytes]
+        if gone:
+            raise UserError(
+                f"{self.out / gone[0].name}: found {sizes.get(gone[0].name, 'nothing')}, expected "
+                f"the {gone[0].bytes} bytes that were written; {len(gone)} of {len(rows)} finished "
+                "shards are gone, and the same command makes them again"
+            )
+
     def _record(self, shard: Shard) -> None:
         text = self._form.dump_json(shard).decode()
         write_text(self._rows / f"{shard.row.name}.json", f"{text}\n{_digest(text)}\n")

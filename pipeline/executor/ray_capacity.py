@@ -1,4 +1,4 @@
-"""How many actors a Ray cluster has room for."""
+"""Counts the actors that a Ray cluster has room for."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,8 +20,8 @@ def actors_that_fit(nodes: Iterable[Mapping[str, float]], cpus: float, gpus: flo
 def _actors_on_node(resources: Mapping[str, float], cpus: float, gpus: float) -> int:
     """How many actors fit one node.
 
-    An actor that takes a fraction of a GPU takes it of one: two of 0.4 fit a GPU, and what two GPUs
-    have left is no room for a third. The fraction in a node's sum of GPUs counts as one GPU's rest.
+    An actor takes a fraction of a GPU from a single GPU. Two actors of 0.4 fit a GPU, and the rests
+    of two GPUs do not make room for a third. A fraction in a node's GPUs is the rest of one GPU.
     """
     limits = []
     if cpus > 0:

@@ -42,7 +42,6 @@ class RunLog:
             del about["error"], about["traceback"]
         line = json.dumps({"shard": shard, **about}, ensure_ascii=False) + "\n"
         if isinstance(self.file, Path):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as opened:
                 opened.write(line)
             return

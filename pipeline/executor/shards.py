@@ -9,8 +9,8 @@ from pipeline.executor.ledger import Ledger, Shard
 from pipeline.executor.outcome import Attempt
 from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.run_log import RunLog, run_log
-from pipeline.storage.lease import Check
 from pipeline.storage.location import Location
+from pipeline.storage.lock import Check
 from tvqrap.runtime.errors import UserError
 
 Task = TypeVar("Task")
@@ -40,14 +40,14 @@ def make_missing(
     `tasks` has the task of each shard by name. `check` raises where this driver no longer holds
     the set, and `accept` where a shard is not to be recorded. `on_shard` hears the name of each
     finished shard once, those of earlier runs too. `logs` gets a log of each run.
-    Raises ShardsFailed, which begins with `what`, where shards fail.
+    Raises ShardsFailed, which begins with `what`, where shards fail; UserError where shards that
+    were finished are gone at the end.
     """
     heard = set(ledger.done)
     for name in ledger.done:
         on_shard(name)
 
     def keep(shard: Shard) -> None:
-        check()
         accept(shard)
         ledger.add(shard)
         if shard.row.name not in heard:
@@ -63,7 +63,7 @@ def make_missing(
                 executor=executor,
                 workers=workers,
                 on_result=lambda index, shard: keep(shard),
-                on_attempt=partial(_log_attempt, log, names),
+                on_attempt=partial(_log_attempt, check, log, names),
                 cpus=cpus,
                 gpus=gpus,
             )
@@ -71,6 +71,7 @@ def make_missing(
             raise ShardsFailed(f"{what}: {log.failed(failures, names, len(tasks))}")
     # Workers that died in this run leave files too, whose shards another worker has made since.
     ledger.sweep()
+    ledger.check_there()
 
 
 @dataclass(frozen=True)
@@ -93,5 +94,7 @@ class _Chosen(Sequence[Task]):
         return self.tasks[self.names[index]]
 
 
-def _log_attempt(log: RunLog, names: Sequence[str], attempt: Attempt) -> None:
+def _log_attempt(check: Check, log: RunLog, names: Sequence[str], attempt: Attempt) -> None:
+    """Logs an attempt of a shard, which is recorded after that, or failed."""
+    check()
     log.add(names[attempt.index], attempt)

@@ -45,9 +45,7 @@ class Worker(Generic[T, R]):
             if self._function is None:
                 self._function = self._factory()
         except Exception as error:
-            # Other errors may not be picklable.
-            fatal = error if isinstance(error, UserError) else RuntimeError(traceback.format_exc())
-            return Outcome(fatal=fatal)
+            return Outcome(fatal=_fatal(error))
         begun = time.monotonic()
         try:
             outcome = Outcome(result=self._function(task))
@@ -55,3 +53,15 @@ class Worker(Generic[T, R]):
             outcome = Outcome(failure=(one_line(error), traceback.format_exc()))
         seconds = time.monotonic() - begun
         return replace(outcome, host=socket.gethostname(), pid=os.getpid(), seconds=seconds)
+
+
+def _fatal(error: Exception) -> Exception:
+    """An error of the factory as one that the driver can raise; others may not be picklable."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.strerror:  # of a full disk, of a file that is gone
+        where = f"{error.filename}: " if error.filename else ""
+        return UserError(
+            f"a worker on {socket.gethostname()} cannot begin: {where}{error.strerror}"
+        )
+    return RuntimeError(traceback.format_exc())

@@ -85,6 +85,7 @@ def make_set(
         manifest = _manifest(maker, pairs, scan, small, ledger.shards, tasks.photographs)
         check()
         manifest.save(out)
+        check()  # a folder that vanished just now has been made anew, with the manifest alone
         return manifest
 
 

@@ -91,7 +91,7 @@ class PlannedSet(Mapping[str, PairShardTask]):
     starts: NDArray[np.integer]
     """First sample of each shard, and the number of all samples."""
     decisive: str
-    """What decides the bytes of every shard, beside its samples."""
+    """The values that decide the bytes of all shards, apart from their samples."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1

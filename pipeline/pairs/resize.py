@@ -34,7 +34,7 @@ def resize(
         return np.ascontiguousarray(_average_rows(columns, size[0]).transpose(1, 0, 2))
     if scale is None:
         return cv2.resize(image, size, interpolation=_INTERPOLATION[filter])
-    # torch copies along an axis that keeps its length, but for bicubic.
+    # torch copies an axis whose length stays, except with bicubic.
     steps = [
         1.0 if filter == "bilinear" and old == new else 1 / scale
         for old, new in zip((width, height), size, strict=True)

@@ -88,6 +88,7 @@ class PairMaker:
         toolchain: Toolchain,
         task: PairShardTask,
     ) -> PairShard:
+        self.storage.check()  # again: a folder that vanished would be made anew
         made: dict[str, Sample] = {}
         for planned in sorted(task.samples, key=lambda sample: sample.key):
             pixels = photos.pixels(planned.entry.photo, planned.entry.sha256)

@@ -12,7 +12,7 @@ from tvqrap.runtime.hardware import Machine
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Workers with equal ones make equal pairs."""
+    """CPU features and library versions of a worker. Equal toolchains make equal pairs."""
 
     cpu: str
     """Instruction sets that OpenCV has code for and this CPU has."""

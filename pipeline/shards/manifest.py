@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 from pipeline.config import SetName
 from pipeline.storage.location import (
     Location,
-    StorageError,
     file_sha256,
     folder_names,
     location,
+    opened,
     resolved,
     write_text,
 )
@@ -217,13 +217,14 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            content = pydantic_core.from_json(path.read_bytes(), allow_inf_nan=False)
+            with opened(path) as file:
+                content = pydantic_core.from_json(file.read(), allow_inf_nan=False)
             schema, root, samples = (content.pop(key) for key in ("schema", "root", "samples"))
         except FileNotFoundError:
             raise UserError(
                 f"{path}: not found, expected the manifest of a finished set of shards"
             ) from None
-        except StorageError:
+        except UserError:  # of a store, or of what is no file
             raise
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error!r})") from None

@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.config import DataSettings
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.dvc_cache import dvc_caches
-from tvqrap.images.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
+from tvqrap.images.reading.open import read_image
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 

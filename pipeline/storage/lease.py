@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import StringConstraints, ValidationError
 
 from pipeline.storage.location import Location, Url, file_sizes
-from pipeline.storage.lock import already_running, file_lock, this_process
+from pipeline.storage.lock import Check, already_running, file_lock, this_process
 from tvqrap.runtime.documents import Document
 from tvqrap.runtime.errors import UserError
 
@@ -31,26 +31,18 @@ SECONDS = 30.0
 _POLLS = 30
 """How often a waiting driver reads another's lease while that lasts."""
 
-Check = Callable[[], None]
-"""Raises `UserError` where this driver no longer holds the lock or lease."""
-
 
 def only_driver(folder: Location, what: str) -> AbstractContextManager[Check]:
     """Keeps other drivers from a data set while the block runs: by a lock on disk, else by a lease.
 
     The lock is the file `FOLDER.lock`, the lease the folder `FOLDER.lease`. Yields a check that
-    long work calls before it records anything, because a lease, unlike a lock, can be lost. Raises
-    `UserError` that names the holder, or where the storage has neither locks nor conditional puts.
+    long work calls before it records anything: a lease can be lost, and a lock's folder can vanish.
+    Raises `UserError` that names the holder, or where the storage has neither locks nor conditional
+    puts.
     """
     if isinstance(folder, Path):
-        return _locked(folder.with_name(f"{folder.name}.lock"), what)
+        return file_lock(folder.with_name(f"{folder.name}.lock"), what)
     return _leased(folder.parent / f"{folder.name}.lease", what)
-
-
-@contextmanager
-def _locked(lock: Path, what: str) -> Iterator[Check]:
-    with file_lock(lock, what):
-        yield lambda: None
 
 
 @contextmanager

@@ -213,8 +213,13 @@ def remove(path: Location) -> None:
 
 @contextmanager
 def opened(path: Location) -> Iterator[BinaryIO]:
-    """A file to read and seek in; one of a store is fetched whole, by one request."""
+    """A file to read and seek in; one of a store is fetched whole, by one request.
+
+    Raises `UserError` for a pipe, a device or a folder: opening a pipe waits for its other end.
+    """
     if isinstance(path, Path):
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is not a regular file")
         with path.open("rb") as file:
             yield file
     else:

@@ -5,7 +5,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -13,13 +14,17 @@ from tvqrap.runtime.errors import UserError
 
 _POLL_SECONDS = 0.1
 
+Check = Callable[[], None]
+"""Raises `UserError` where this process no longer holds the lock or lease."""
+
 
 @contextmanager
-def file_lock(lock: Path, what: str, *, patience: float = 0.0) -> Iterator[None]:
+def file_lock(lock: Path, what: str, *, patience: float = 0.0) -> Iterator[Check]:
     """Holds a lock file while the block runs; the lock ends with its process in any case.
 
     Waits up to `patience` seconds for another holder. Raises `UserError` that says that `what` is
-    already running and names the process, or where the file system has no locks.
+    already running and names the process, or where the file system has no locks. Yields a check
+    that raises `UserError` where the lock file is gone, as on a disk that is no longer mounted.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as file:
@@ -32,10 +37,11 @@ def file_lock(lock: Path, what: str, *, patience: float = 0.0) -> Iterator[None]
         file.write(this_process())
         file.flush()
         try:
-            yield
+            yield partial(_check_there, lock, file, what)
         finally:
             # The file stays: a waiting process has it open and would lock a removed file.
-            file.truncate(0)
+            with suppress(OSError):  # of a disk that is gone
+                file.truncate(0)
 
 
 def holder(lock: Path) -> str:
@@ -68,6 +74,20 @@ def already_running(what: str, who: str) -> UserError:
     return UserError(
         f"{what} is already running here (process {who}); wait for it or stop it first"
     )
+
+
+def _check_there(lock: Path, file: IO[str], what: str) -> None:
+    """Raises `UserError` unless the lock file is still the one that is held."""
+    try:
+        found = "another file"
+        there = os.path.samestat(lock.stat(), os.fstat(file.fileno()))
+    except OSError as error:
+        there, found = False, str(error.strerror)
+    if not there:
+        raise UserError(
+            f"{lock}: its folder vanished or was replaced during {what} ({found}), expected it to "
+            "stay; the same command goes on once it is back"
+        )
 
 
 def _taken(file: IO[str], lock: Path) -> bool:

@@ -87,6 +87,7 @@ def extract_set(
         manifest = _manifest(source, config, settings, shards)
         check()
         manifest.save(out)
+        check()  # a folder that vanished just now has been made anew, with the manifest alone
     return manifest
 
 

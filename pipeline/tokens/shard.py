@@ -84,6 +84,7 @@ class Extractor:
         """Encodes in this thread; others read and decode the next crops and write the tokens."""
         from pipeline.tokens.encode import batches
 
+        self.storage.check()  # again: a folder that vanished would be made anew
         shard = _TokenShard(self, source, encoder.architecture.codebook, encoder.machine)
         pairs = shard.numbered(read_shard(self.pairs / source.name, source.sha256))
         crops = batches(

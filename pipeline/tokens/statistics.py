@@ -63,7 +63,7 @@ def token_statistics(tokens: Location) -> TokenStatistics:
     home = manifest.home(tokens)
     histograms = np.zeros((len(manifest.shards), codebook), dtype=np.int64)
     for number, row in enumerate(manifest.shards):
-        for sample in read_shard(home / row.name):
+        for sample in read_shard(home / row.name, row.sha256):
             codes = decoded_member(home / row.name, sample, "codes.npy", decode)
             histograms[number] += np.bincount(codes.ravel(), minlength=codebook)
     return statistics_of(manifest.shards, histograms)

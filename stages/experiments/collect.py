@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.experiments.intervals import Mean, mean_over_seeds
 from stages.experiments.recipe import Recipe, Run
 from stages.experiments.results import Keys, Result, load_result, other_inputs
+from stages.experiments.seed_means import Mean, mean_over_seeds
 from stages.experiments.sizes import Latent, Parameters, latent_of, parameters_of
 
 

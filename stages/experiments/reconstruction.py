@@ -68,7 +68,7 @@ def score_reconstruction(out: Path) -> None:
 
 def _cases(pairs: Manifest, tokenizer: Tokenizer) -> Iterator[PendingCase]:
     for row in pairs.shards:
-        for sample in read_shard(pairs.home(PAIRS) / row.name):
+        for sample in read_shard(pairs.home(PAIRS) / row.name, row.sha256):
             yield PendingCase(sample.key, partial(_case, sample, tokenizer))
 
 

@@ -99,7 +99,7 @@ def load_result(key: Key) -> Result | None:
         for model, totals in found["totals"].items():
             means.setdefault(model, {}).update(totals)
         return Result(means, found["protocol"]["data"]["images"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: not readable as scores ({type(error).__name__}: {error}); remove the folder "
             "and run the recipe again"

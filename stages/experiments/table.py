@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stages.experiments.collect import Collection, Point
-from stages.experiments.intervals import T_95, Mean
+from stages.experiments.seed_means import T_95, Mean
 from tvqrap.evaluation.summary import COLUMNS
 from tvqrap.runtime.errors import UserError
 

@@ -84,7 +84,7 @@ class WorkingCopy:
         write_atomic(self.root / PARAMS, text)
 
     def run(self, module: str, *arguments: str, **environment: str) -> None:
-        """Runs `python -m module` in the copy and adds what it prints to the log.
+        """Runs `python -m module` in the copy and adds its output to the log.
 
         `environment` is set beside this process's. It ends with this process. Raises `UserError`
         with the line that names the fault where it fails.
@@ -95,7 +95,7 @@ class WorkingCopy:
             process = subprocess.Popen(
                 command,
                 cwd=self.root,
-                # A point whose training failed is not what the next one goes on with.
+                # The next point must not resume the training of a point that failed.
                 env={**os.environ, **environment, VARIABLE: "same"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -47,10 +47,10 @@ def _digest(file: Path) -> str:
 
     Raises `UserError` where a file is missing or not readable.
     """
-    if file.name == _MODEL and (model := _model_digest(file)) is not None:
-        return model
     if (file.exists() and not file.is_file()) or (file.is_symlink() and not file.exists()):
         return "-"
+    if file.name == _MODEL and (model := _model_digest(file)) is not None:
+        return model
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -62,7 +62,7 @@ def _model_digest(file: Path) -> str | None:
     """SHA-256 (hex) of a `model.json` without the origin of the weights; None for another file."""
     try:
         config = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(config, dict) or not {"fingerprint", "about"} <= config.keys():
         return None

@@ -51,7 +51,12 @@ def run_training(name: str, body: Callable[[Stage, Workers], None]) -> NoReturn:
             from stages.runner.ray_train import train_on_ray
 
             run_stage(name, train_on_ray)
-        sys.exit(start([sys.executable, "-m", f"stages.{name}"], count))
+        try:
+            code = start([sys.executable, "-m", f"stages.{name}"], count)
+        except OSError as error:  # no space for the output of the workers, no memory for them
+            print(f"{name}: {error.strerror} ({error.filename or 'workers'})", file=sys.stderr)
+            code = UserError.exit_code
+        sys.exit(code)
     if started:
         exit_with_parent(psutil.Process().parent(), "the launcher of this worker")
     run_stage(name, partial(as_worker, body), leads=int(os.environ.get(RANK, 0)) == 0)

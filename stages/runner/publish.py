@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.shards.manifest import MANIFEST, Manifest, is_intact
-from pipeline.storage.location import file_sizes
+from pipeline.storage.location import Location, file_sizes, location
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.errors import UserError
 
@@ -79,11 +79,15 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _place_set(source: Path, target: Path) -> None:
-    """Gives `target` the manifest of a set and its shards, unless they are in a storage."""
+    """Gives `target` the manifest of a set and its shards, unless they are in a storage.
+
+    Raises `UserError` where they are not as the manifest says.
+    """
     manifest = Manifest.load(source)
     target.mkdir()
     _link_or_copy(source / MANIFEST, target / MANIFEST)
     if manifest.location is not None:
+        _check_stored(manifest, location(manifest.location))
         return
     copied = {}
     for row in manifest.shards:
@@ -97,3 +101,13 @@ def _place_set(source: Path, target: Path) -> None:
             raise UserError(
                 f"{path}: found other bytes than its manifest lists, expected SHA-256 {row.sha256}"
             )
+
+
+def _check_stored(manifest: Manifest, storage: Location) -> None:
+    """Raises `UserError` where the set is no longer in its storage."""
+    found = Manifest.load(storage).root
+    if found != manifest.root:
+        raise UserError(
+            f"{storage}: found a set with root {found[:12]}, expected {manifest.root[:12]}, which "
+            "this run made there; the same command makes it again"
+        )

@@ -49,6 +49,7 @@ MAY_CHANGE = (
     "tokenizer.commitment_on",
     "tokenizer.texture_dropout",
     "tokenizer.codebook_life.revive_every",
+    "rap.decoder_lr_factor",
 )
 """Params that may change on the way. All others fix the data or the shape of a network."""
 

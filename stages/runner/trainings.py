@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pipeline.executor.outcome import one_line
 from pipeline.storage.lock import file_lock
 from stages.runner.resume import FINISHED, NETWORK, newest_record, trainings_in
 from stages.runner.stage import SCRATCH
@@ -106,8 +107,10 @@ def export_model(training: SavedTraining, step: int | None, output: Path) -> Mod
         trained = {f"{part}{name}": value.float() for name, value in average.items()}
         module.load_state_dict({**module.state_dict(), **trained})
         changes = saved["record"]["changes"]
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError) as error:
-        problem = str(error).splitlines()[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises anything
+        problem = one_line(error)
         raise UserError(f"{found[chosen]}: not readable as a checkpoint ({problem})") from None
     about = {**started.about, "steps": chosen, "checkpoint_of": training.name, "changes": changes}
     return save_model(output, started.kind, module, started.architecture, about, started.assignment)

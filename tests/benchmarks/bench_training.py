@@ -48,8 +48,8 @@ from tvqrap.cost.flops import (
     tokenizer_step,
     tokenizing_operations,
 )
-from tvqrap.images.folder import scan_folder
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.folder import scan_folder
+from tvqrap.images.reading.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.predictor import PredictorTask
@@ -191,7 +191,7 @@ def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator
         side = sides[second.set]
         batch = batch_of(params, side, second.batch_size)
         predictor = predictor_task(params, compute, [batch])
-        cost = predictor_step(architecture, second.batch_size, side)
+        cost = predictor_step(architecture, params.predictor, second.batch_size, side)
         yield Stage(2, side, second.batch_size, partial(predictor.update, batch, 0), cost)
     if 3 in numbers:
         side = sides[third.set]
@@ -241,7 +241,8 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
         for _ in range(count):
             next(batches)
         loading = (clock.now() - start) / count
-    operations = predictor_step(architecture, phase.batch_size, chosen.size).operations["network"]
+    cost = predictor_step(architecture, params.predictor, phase.batch_size, chosen.size)
+    operations = cost.operations["network"]
     encoding = phase.batch_size * tokenizing_operations(architecture, chosen.size)
     print(
         f"feeding stage 2, {chosen.size}x{chosen.size}, batch {phase.batch_size}, step {step:.3f} s"

@@ -21,7 +21,7 @@ from tests.support.image_samples import ENDINGS, image_samples
 from tests.support.mutations import damaged, with_checksums
 from tests.support.pairs import texture
 from tvqrap.architecture import Architecture
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.open import read_image
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.photo_io.reader import (
     read_header,

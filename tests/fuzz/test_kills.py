@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,14 @@ from PIL import Image
 
 from pipeline.config import DataSettings, PairsSettings
 from pipeline.tokens.extract import extract_set
+from stages.evaluate import evaluate
+from stages.extract_tokens import extract_tokens
 from stages.make_pairs import make_pairs
 from stages.params import Params
 from stages.runner.stage import Stage
 from tests.fuzz.test_images import TINY
 from tests.support.disasters import killed_at_random, timed, tree
+from tests.support.evaluation import evaluation_stage, make_evaluation
 from tests.support.fuzzing import command
 from tests.support.pairs import PAIRS, texture
 from tests.support.states import flattened
@@ -28,7 +32,7 @@ from tests.support.training import predictor_task, rap_task, tokenizer_task
 from tests.support.training import run as train
 from tests.tvqrap.conftest import Blurred
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives import image_loss
+from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.atomic import is_temporary
 from tvqrap.training import validation
@@ -115,6 +119,42 @@ def test_make_pairs(tmp_path: Path) -> None:
                 path.unlink()
 
     check("make_pairs", tmp_path, work)
+
+
+def test_the_stage_that_extracts_tokens(tmp_path: Path) -> None:
+    """From pairs to published sets and tables."""
+    torch.set_num_threads(1)
+    pairs, tokenizer = make_material(tmp_path, count=8, shard_size=2)
+    for side in ("whole", "killed"):
+        shutil.copytree(pairs, tmp_path / side / "data/pairs/train")
+        shutil.copytree(tokenizer, tmp_path / side / "models/tokenizer")
+    params = cast(Params, SimpleNamespace(tokens=SETTINGS))
+
+    def work(checkout: Path) -> None:
+        os.chdir(checkout)
+        os.environ["TVQRAP_EXECUTOR"] = "serial"
+        scratch = Path(".scratch/extract_tokens")
+        scratch.mkdir(parents=True, exist_ok=True)
+        extract_tokens(Stage("extract_tokens", params, "0" * 64, scratch))
+        shutil.rmtree(".scratch/logs")  # a log of each run
+
+    check("extract_tokens", tmp_path, work)
+
+
+def test_the_stage_that_evaluates(tmp_path: Path) -> None:
+    make_evaluation(tmp_path / "first")
+    for side in ("whole", "killed"):
+        shutil.copytree(tmp_path / "first", tmp_path / side)
+
+    def work(checkout: Path) -> None:
+        torch.set_num_threads(1)
+        stage = evaluation_stage(checkout)
+        evaluate(stage)
+        shutil.rmtree(stage.scratch)  # as the runner of stages does
+        Path("evaluation/timing.json").unlink()
+
+    work(tmp_path / "first")  # imports once what each process would import
+    check("stage evaluate", tmp_path, work, kills=3)
 
 
 def test_the_extraction(tmp_path: Path) -> None:

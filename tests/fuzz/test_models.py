@@ -25,6 +25,8 @@ from tvqrap.evaluation.run import Report, write_results
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import load_tokenizer, save_model
+from tvqrap.pretrained.models import find_model
+from tvqrap.pretrained.single_file import write_single_file
 from tvqrap.pretrained.upscaler import load_frozen_parts
 from tvqrap.runtime.state_dict import read_state_file
 from tvqrap.upscaling.upscaler import Upscaler
@@ -83,6 +85,23 @@ def test_tokenizers(models: Path, tmp_path: Path) -> None:
         load_tokenizer(given)
 
     assert_no_fault(Trial("tokenizer", odd_model(models / "tokenizer"), use), tmp_path, 100)
+
+
+def test_single_files(models: Path, tmp_path: Path) -> None:
+    """An upscaler in one file, as other programs take it."""
+    write_single_file(models / "rap", tmp_path / "whole.safetensors", torch.float32)
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    others = files_of(models / "rap")["model.safetensors"]
+
+    def make(rng: Random) -> Files:
+        if rng.random() < 0.3:
+            return {"a.safetensors": damaged(whole, rng, [others])}
+        return {"a.safetensors": odd_safetensors(whole, rng)}
+
+    def use(given: Path, out: Path) -> None:
+        find_model(given / "a.safetensors").load()
+
+    assert_no_fault(Trial("single file", make, use), tmp_path, 200)
 
 
 def odd_checkpoint(content: bytes, rng: Random) -> bytes:

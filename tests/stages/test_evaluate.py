@@ -1,52 +1,23 @@
 """The stage that scores the test set."""
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipeline.shards.manifest import Manifest
-from pipeline.tokens.extract import extract_set
 from stages.evaluate import evaluate
 from stages.experiments import reconstruction
-from stages.params import load_params
 from stages.runner.stage import Stage
-from tests.support.paths import ROOT
-from tests.support.tokens import SETTINGS, SMALL, make_material, with_changes
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
+from tests.support.evaluation import evaluation_stage, make_evaluation
 
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """The stage in a checkout whose second test sample has a structure that no float16 holds."""
-    pairs, tokenizer = make_material(tmp_path, count=3)
+    """The stage in a checkout whose second test sample has no tokens."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "dvc.yaml", ".")
-    shutil.copytree(tokenizer, "models/tokenizer")
-    shutil.copytree(pairs, "data/pairs/test")
-    without = with_changes(
-        pairs,
-        tmp_path / "fewer/train",
-        lambda number, sample: replace(sample, members={"json": b"{}"}) if number == 1 else sample,
-    )
-    extract_set(
-        without, Path("models/tokenizer"), tmp_path / "made", SETTINGS, executor="serial", workers=1
-    )
-    tokens = Manifest.load(tmp_path / "made/train")
-    shutil.copytree(tmp_path / "made/train", "data/tokens/test")
-    root = Manifest.load(Path("data/pairs/test")).root
-    replace(tokens, extra={**tokens.extra, "pairs": root}).save(Path("data/tokens/test"))
-    torch.manual_seed(0)
-    for name in ("predictor", "rap"):
-        save_model(Path("models") / name, "upscaler", UpscalerNetwork(SMALL), SMALL, {})
-    params = load_params(ROOT / "params.yaml")
-    fewer = params.evaluation.model_copy(update={"metrics": ("psnr_y", "grid")})
-    params = params.model_copy(update={"evaluation": fewer})
-    return Stage("evaluate", params, "fingerprint", tmp_path / ".scratch/stage-01")
+    make_evaluation(tmp_path)
+    return evaluation_stage(tmp_path)
 
 
 def test_samples_without_tokens_are_noted_and_not_scored(

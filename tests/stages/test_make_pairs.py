@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from PIL import Image
 
 from pipeline.inspection.verify import verify_shards
 from pipeline.pairs.index import PairSet, listed_pair_set
@@ -37,6 +38,20 @@ def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
     assert "8 photographs usable, 1 skipped" in printed
     assert "bad.jpg: not an image" in printed
     assert "train: 18 crops of 5 photographs in 4 shards" in printed
+
+
+def test_names_of_photographs_move_no_cursor(stage, capsys):
+    folder = Path(stage.params.data.photos)
+    with Image.open(folder / "p1.png") as photo:
+        for number in range(12):  # nearly the same, in all splits
+            photo.putpixel((number, 0), (255, 0, 255))
+            photo.save(folder / f"like{number}\x1b[2J.png")
+    (folder / "bad\x1b[2J.jpg").write_bytes(b"bad")
+    make_pairs.make_pairs(stage)
+    printed = capsys.readouterr().out
+    assert "near-duplicates in different splits" in printed
+    assert r"bad\x1b[2J.jpg" in printed and r"like1\x1b[2J.png" in printed
+    assert "\x1b" not in printed
 
 
 def test_sets_can_be_stored_elsewhere(stage, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.profile import expanded, profile_path
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, project_files
 
 STAGES = [
     "make_pairs",
@@ -72,13 +72,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def make_checkout(folder: Path, profile: str = "smoke") -> Checkout:
     """Copies the tracked files (and new ones that git does not ignore) and chooses a profile."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
+    for name in project_files():
         source = ROOT / name
         if source.is_file() and not name.startswith(("tests/", "evaluation/", "dvc.lock")):
             target = folder / name

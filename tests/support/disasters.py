@@ -1,8 +1,9 @@
-"""What happens to programs: they are killed, and the disk takes nothing more."""
+"""What happens to programs: they are killed, the disk takes nothing more, or it is gone."""
 
 import multiprocessing
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -70,6 +71,40 @@ def full_disk(size: int) -> None:
 def refuse_changes(folder: Path, error: int) -> None:
     """Lets every change below `folder` that this process tries from now on fail with an errno."""
 
+    def refuse(path: str) -> None:
+        raise OSError(error, os.strerror(error), path)
+
+    _before_changes(folder, refuse)
+
+
+def vanish(folder: Path, moment: int) -> Callable[[], int]:
+    """Moves a folder away at a change below it that this process tries, counted from 0.
+
+    Returns the number of changes so far. The folder is then `gone(folder)`.
+    """
+    count = -1
+
+    def move(_: str) -> None:
+        nonlocal count
+        count += 1
+        if count == moment:
+            subprocess.run(["mv", folder, gone(folder)], check=True)
+
+    _before_changes(folder, move)
+    return lambda: count + 1
+
+
+def gone(folder: Path) -> Path:
+    """Where a folder is that `vanish` moved away."""
+    return folder.with_name(f"{folder.name} gone")
+
+
+def _before_changes(folder: Path, act: Callable[[str], None]) -> None:
+    """Calls `act` with the path of each file below `folder` that this process is about to change.
+
+    From now on until the process ends.
+    """
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         path = arguments[0] if arguments else None
         if event == "open":
@@ -81,6 +116,6 @@ def refuse_changes(folder: Path, error: int) -> None:
         if isinstance(path, str | os.PathLike):
             real = os.path.realpath(path)
             if Path(real).is_relative_to(folder):
-                raise OSError(error, os.strerror(error), os.fspath(path))
+                act(os.fspath(path))
 
     sys.addaudithook(hook)

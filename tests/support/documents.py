@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 from typer.core import TyperGroup
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT, project_files
 
 GENERATED = ("docs/params.md", "docs/ablation-tables.md")
 """Pages that programs write; only their links are checked."""
@@ -72,13 +71,7 @@ class Page:
 @cache
 def tracked() -> frozenset[str]:
     """Files that git tracks or would track, and their folders."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    files = [name for name in listed.split("\0") if name and (ROOT / name).exists()]
+    files = project_files()
     folders = {str(parent) for name in files for parent in Path(name).parents}
     return frozenset({*files, *folders})
 

@@ -21,10 +21,23 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
 
 def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: int = 1) -> Path:
     """Written by hand, uncompressed: (H, W) or (H, W, 3), `planes` 2 for one after the other."""
-    height, width = pixels.shape[:2]
-    colours = 1 if pixels.ndim == 2 else pixels.shape[2]
     laid = pixels if planes == 1 else np.moveaxis(pixels, -1, 0)
     data = np.ascontiguousarray(laid).astype("<u2").tobytes()
+    return _tiff(path, pixels.shape, data, photometric, planes, bits=16)
+
+
+def tiff_of_12_bits(path: Path, pixels: np.ndarray) -> Path:
+    """Written by hand, uncompressed: gray (H, W) of an even width, two pixels in three bytes."""
+    left, right = pixels[:, ::2], pixels[:, 1::2]
+    packed = np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], axis=2)
+    return _tiff(path, pixels.shape, packed.astype(np.uint8).tobytes(), 1, 1, bits=12)
+
+
+def _tiff(
+    path: Path, shape: tuple[int, ...], data: bytes, photometric: int, planes: int, bits: int
+) -> Path:
+    height, width = shape[:2]
+    colours = 1 if len(shape) == 2 else shape[2]
     strips = 1 if planes == 1 else colours
     entries = 10
     extra = 8 + 2 + 12 * entries + 4
@@ -41,7 +54,7 @@ def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: in
             struct.pack("<H", entries),
             entry(256, 4, 1, width),
             entry(257, 4, 1, height),
-            entry(258, 3, colours, 16 if colours == 1 else bits_at),
+            entry(258, 3, colours, bits if colours == 1 else bits_at),
             entry(259, 3, 1, 1),
             entry(262, 3, 1, photometric),
             entry(273, 4, strips, data_at if alone else offsets_at),
@@ -50,7 +63,7 @@ def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: in
             entry(279, 4, strips, size if alone else counts_at),
             entry(284, 3, 1, planes),
             struct.pack("<I", 0),
-            struct.pack(f"<{colours}H", *[16] * colours),
+            struct.pack(f"<{colours}H", *[bits] * colours),
             struct.pack(f"<{strips}I", *(data_at + size * strip for strip in range(strips))),
             struct.pack(f"<{strips}I", *[size] * strips),
         ]

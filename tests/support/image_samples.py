@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
+import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.support.image_files import png, tiff_of_16_bits
@@ -118,7 +118,6 @@ def _deep_planes() -> bytes:
 
 
 def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
-    tifffile = pytest.importorskip("tifffile")
     stream = io.BytesIO()
     tifffile.imwrite(stream, pixels, **options)
     return stream.getvalue()

@@ -7,12 +7,15 @@ from ruamel.yaml import YAML
 
 PACKAGES = ("tvqrap", "pipeline", "stages")
 
-# These cannot change the output of a stage: settings without defaults (a change that matters shows
-# in params.yaml), and the reporting, locking, storage and distribution of the work.
+# These cannot change the output of a stage: settings without defaults and their checks (a change
+# that matters shows in params.yaml), the reading and writing of whole files, and the reporting,
+# locking, storage and distribution of the work.
 NOT_INPUTS = (
     "tvqrap/config/",
     "tvqrap/runtime/atomic.py",
+    "tvqrap/runtime/bounded_file.py",
     "tvqrap/runtime/cores.py",
+    "tvqrap/runtime/device_names.py",
     "tvqrap/runtime/documents.py",
     "tvqrap/runtime/errors.py",
     "tvqrap/runtime/progress.py",

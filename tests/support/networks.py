@@ -1,7 +1,9 @@
-"""Passes through networks that only tests take."""
+"""Networks of tests, and passes through networks that only tests take."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from tvqrap.architecture import Architecture
+from tvqrap.networks.blocks import Res
 from tvqrap.networks.predictor import Prediction
 from tvqrap.networks.tokenizer import join
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -12,3 +14,12 @@ def straight_through(network: UpscalerNetwork, lr: Tensor) -> tuple[Tensor, Pred
     prediction = network.predict(lr)
     texture = network.straight_through_texture(prediction.logits)
     return network.decoder(join(prediction.decoded_structure, texture)), prediction
+
+
+def random_upscaler(architecture: Architecture) -> UpscalerNetwork:
+    """An upscaler with random weights in all residual blocks, whose last ones start at zero."""
+    network = UpscalerNetwork(architecture)
+    for module in network.modules():
+        if isinstance(module, Res):
+            nn.init.normal_(module.conv2.weight, std=0.02)
+    return network

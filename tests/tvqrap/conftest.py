@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from torch import Tensor, nn
 
-from tvqrap.objectives import image_loss
+from tvqrap.objectives.image_losses import image_loss
 from tvqrap.training import validation
 
 

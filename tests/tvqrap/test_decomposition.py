@@ -8,8 +8,8 @@ from torch import nn
 
 from tvqrap.architecture import Architecture
 from tvqrap.decomposition import code_colours, decompose, reduce_to
+from tvqrap.images.padding import pad_to_multiple
 from tvqrap.images.tensors import to_tensor, to_uint8
-from tvqrap.networks.padding import pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)

@@ -43,7 +43,7 @@ def decompose(
 
     from tvqrap.decomposition import decompose as decompose_photo
     from tvqrap.decomposition import reduce_to
-    from tvqrap.images.open import read_image
+    from tvqrap.images.reading.open import read_image
     from tvqrap.pretrained.folder import load_tokenizer
     from tvqrap.runtime.cores import use_idle_cores
 

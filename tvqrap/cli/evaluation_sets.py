@@ -74,7 +74,7 @@ def from_shards(folder: Path, models: Models) -> "TestSet":
 
     def cases() -> "Iterator[PendingCase]":
         for row in manifest.shards:
-            for sample in read_shard(manifest.home(folder) / row.name):
+            for sample in read_shard(manifest.home(folder) / row.name, row.sha256):
                 yield PendingCase(sample.key, partial(_shard_case, sample, models))
 
     data = {"set": manifest.set, "pairs": manifest.root, "images": manifest.samples}

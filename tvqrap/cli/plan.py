@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,9 +48,12 @@ def plan(
 
     from stages.estimates import plan as work_out
     from stages.params import load_params
+    from stages.runner.weights import missing_weights
 
     params = load_params(path)
     typer.echo(f"{path}: every key is there and allowed")
+    if missing := missing_weights(params):
+        typer.echo(fill(missing, 100, break_long_words=False, break_on_hyphens=False))
     made = work_out(params)
     typer.echo(f"\nArithmetic, in operations\n{aligned(_arithmetic(made, tflops))}")
     typer.echo(f"{_parts(made.tokenizer)}\n{_parts(made.rap)}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvqrap.architecture import SCALE
-from tvqrap.images.folder import ANYWHERE, BROKEN, scan_folder
+from tvqrap.images.reading.folder import ANYWHERE, BROKEN, scan_folder
 from tvqrap.photo_io.reader import read_header
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable

@@ -1,4 +1,4 @@
-"""Whether two results may be compared: the same data, metrics, averages, padding and tiling."""
+"""Checks that two results have the same data, metrics, averages, padding and tiling."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

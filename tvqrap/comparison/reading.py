@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tvqrap.images.high_bit_depth import eight_bits
+from tvqrap.images.reading.high_bit_depth import eight_bits
 from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable

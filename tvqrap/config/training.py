@@ -60,12 +60,28 @@ class Optimiser(Settings):
     """Decay of Adam's running means of the gradient and of its square."""
     warmup_steps: NotNegative
     """Steps in which the learning rate grows linearly to `learning_rate`."""
-    lr_schedule: Literal["constant", "cosine"]
-    """Schedule of the learning rate; `cosine` falls to a fiftieth of it at the last step."""
+    lr_schedule: Literal["constant", "cosine", "step"]
+    """Schedule of the learning rate, that of the discriminator included: `cosine` falls to
+    `lr_floor` at the last step, `step` is multiplied by `lr_factor` at each of `lr_milestones`."""
+    lr_floor: Annotated[float, Field(ge=0, le=1)]
+    """Fraction of the learning rate that `cosine` ends with."""
+    lr_milestones: Annotated[tuple[Positive, ...], Strict(False)]
+    """Steps at which `step` lowers the learning rate."""
+    lr_factor: Annotated[float, Field(gt=0, le=1)]
+    """Factor of `step` at each milestone."""
     grad_clip_norm: Annotated[float, Field(gt=0)] | None
     """Largest norm of the gradient; null: the gradient is not clipped."""
     ema_decay: Decay
     """Decay of the running average of the weights, which a stage writes as its model."""
+
+    @model_validator(mode="after")
+    def _has_milestones(self) -> Self:
+        milestones = self.lr_milestones
+        if self.lr_schedule == "step" and not milestones:
+            raise ValueError("lr_milestones is empty; lr_schedule step needs one or more steps")
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"lr_milestones is {list(milestones)}; expected ascending steps")
+        return self
 
 
 class Perceptual(Settings):
@@ -89,8 +105,11 @@ class Adversarial(Settings):
     """Weight of the term, which multiplies the adaptive weight; 0 leaves out the discriminator."""
     start: NotNegative
     """First step that uses the term."""
+    warmup_steps: NotNegative
+    """Steps from `start` on in which the term's weight grows linearly to `weight`. The
+    discriminator learns from the first of them on."""
     learning_rate: Annotated[float, Field(gt=0)]
-    """Learning rate of the discriminator."""
+    """Learning rate of the discriminator; warm-up and schedule are those of `optimiser`."""
     width: Annotated[float, Field(gt=0, le=4)]
     """Channels of the discriminator relative to the paper's, whatever the network's width."""
 
@@ -171,8 +190,10 @@ class CodebookLife(Settings):
 
 
 class Monitoring(Settings):
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
+    record_every: Positive
+    """Steps between rows of the curves, which hold means over the steps since the row before."""
     validate_every: Positive
     """Steps between validations."""
     checkpoint_every: Positive
@@ -214,7 +235,7 @@ class TokenizerTraining(Settings):
     codebook_life: CodebookLife
     """Initialisation and revival of entries."""
     monitoring: Monitoring
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -272,7 +293,7 @@ class PredictorTraining(Settings):
     loss_weights: TokenLossWeights
     """Weights of the losses."""
     monitoring: Monitoring
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -298,6 +319,8 @@ class RapTraining(Settings):
     """Adam and its schedule."""
     train_decoder: bool
     """Whether the decoder is trained with the predictor. The paper's stays frozen."""
+    decoder_lr_factor: Annotated[float, Field(gt=0)]
+    """Learning rate of a trained decoder over that of the predictor."""
     assignment: Assignment
     """Input of the decoder: `hard`, the entry with the highest score (the paper's); `soft`, the
     mean of all entries, weighted by the softmax of their scores."""
@@ -308,7 +331,7 @@ class RapTraining(Settings):
     loss_weights: TokenLossWeights
     """Weights of the stage-2 losses; 0 leaves a loss out."""
     monitoring: Monitoring
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:

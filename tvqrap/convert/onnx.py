@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import tvqrap
 from tvqrap.architecture import SCALE
+from tvqrap.images.padding import PAD_MULTIPLE, crop_upscaled, mirrored_positions
 from tvqrap.networks.blocks import Up
-from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled, mirrored_positions
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config, read_readme
 from tvqrap.pretrained.upscaler import load_upscaler

@@ -1,41 +1,46 @@
 """Operations and memory of a training step, counted without computing it.
 
-The networks run on PyTorch's meta device, where tensors have shapes without content, through the
-same forward and backward passes as in the tasks. Each multiply-add of convolutions, matrix products
-and attention counts as two operations. Normalisation, activation functions, sums and the optimiser
-are bound by memory and do not count.
+The tasks of the three stages take one step on PyTorch's meta device, where tensors have shapes
+without content. Each multiply-add of convolutions, matrix products and attention counts as two
+operations. Normalisation, activation functions, sums and the optimiser are bound by memory and do
+not count.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tvqrap.architecture import SCALE, Architecture
 from tvqrap.config.training import (
     HR_ONLY,
+    Compute,
     ImageLosses,
     Perceptual,
+    PredictorTraining,
     RapTraining,
     TeacherShares,
     TokenizerTraining,
 )
-from tvqrap.losses.gan import hinge_discriminator_loss, hinge_generator_loss
 from tvqrap.losses.perceptual import Blur, PerceptualDistance, alex_stages, vgg_stages
-from tvqrap.networks.codebook import Codebook
-from tvqrap.networks.discriminator import Discriminator
-from tvqrap.networks.tokenizer import Tokenizer, join
+from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.image_loss import ImageLoss
+from tvqrap.objectives.image_losses.image_loss import ImageLoss
+from tvqrap.objectives.predictor import PredictorTask
+from tvqrap.objectives.rap import RapTask
+from tvqrap.objectives.tokenizer import TokenizerTask
+from tvqrap.runtime.device import META
+from tvqrap.training.batch import Batch
 
 Part = Literal["network", "perceptual", "discriminator"]
+Task = TokenizerTask | PredictorTask | RapTask
+Stage = TypeVar("Stage", TokenizerTraining, RapTraining)
 
-META = torch.device("meta")
 _FLOAT = 4
 
 
@@ -47,8 +52,8 @@ class StepCost:
     """Operations of forward and backward passes, by part: the trained and the frozen networks, the
     perceptual network, and the GAN term with its discriminator."""
     kept: int
-    """Bytes of tensors that the forward passes keep for the backward passes, in float32: a lower
-    bound of the memory of activations."""
+    """Bytes of tensors that forward passes keep for backward passes, at their peak, in float32: a
+    lower bound of the memory of activations."""
     trained: int
     """Number of trained parameters, the discriminator's included."""
     averaged: int
@@ -71,167 +76,165 @@ def tokenizing_operations(architecture: Architecture, side: int) -> int:
     """Counts the operations that tokenize one HR image of `side` x `side` pixels."""
     with META:
         tokenizer, hr = Tokenizer(architecture), torch.empty(1, 3, side, side)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        texture = tokenizer.encode(hr).texture
-    return counter.get_total_flops() + _search_operations(tokenizer.codebook, texture)
+    return measure(lambda: tokenizer.tokenize(hr))[0]
 
 
 def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side: int) -> StepCost:
     """Counts a step of stage 1 with quantization, on HR crops of `side` x `side` pixels."""
-    meter = _Meter()
     with META:
         tokenizer = Tokenizer(architecture)
-        hr = torch.empty(settings.batch_size, 3, side, side)
-    with meter.part("network"):
-        encoded = tokenizer.encode(hr)
-        image = tokenizer.decoder(join(encoded.decoded_structure, encoded.texture))
-        ends = [image]
-        if tokenizer.small_autoencoder is not None:
-            ends.append(tokenizer.small_autoencoder(hr).image)
-    # The decoder runs on texture instead of entries, so the search alone is missing.
-    meter.add("network", _search_operations(tokenizer.codebook, encoded.texture))
-    judged = len(hr)
-    if encoded.decoded_structure is not None:
-        judged -= round(settings.texture_dropout * len(hr))
-    losses = _ImageLosses(settings.image)
-    losses.judge(meter, image, hr, judged)
-    if losses.discriminator is not None:
-        last = tokenizer.decoder[-1].get_parameter("weight")
-        with meter.part("discriminator"):
-            for _ in range(2):
-                torch.autograd.grad(image, last, torch.empty_like(image), retain_graph=True)
-    with meter.part("network"):
-        torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
-    return meter.cost(
-        trained=_numbers(tokenizer) + losses.trained,
-        averaged=_numbers(tokenizer),
-        frozen=losses.frozen,
+    life = settings.codebook_life.model_copy(update={"revive_every": 0})
+    task = TokenizerTask(
+        tokenizer,
+        _without_perceptual(settings.model_copy(update={"codebook_life": life})),
+        _compute(),
+        seed=0,
+        vq_warmup_steps=0,
+        validation=[],
+    )
+    batch = _batch(architecture, settings.batch_size, side)
+    return _cost_with_image_losses(
+        task, tokenizer, settings.image, HR_ONLY, batch, settings.textured
     )
 
 
-def predictor_step(architecture: Architecture, batch: int, side: int) -> StepCost:
+def predictor_step(
+    architecture: Architecture, settings: PredictorTraining, batch_size: int, side: int
+) -> StepCost:
     """Counts a step of stage 2, on LR images of HR crops of `side` x `side` pixels."""
-    meter = _Meter()
     with META:
         network = UpscalerNetwork(architecture)
-        lr = torch.empty(batch, 3, side // SCALE, side // SCALE)
-    network.freeze()
-    with meter.part("network"):
-        prediction = network.predict(lr)
-        ends = [end for end in (prediction.logits, prediction.structure) if end is not None]
-        torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
-    trained = _numbers(network.predictor)
-    return meter.cost(trained=trained, averaged=trained, frozen=_numbers(network) - trained)
+    task = PredictorTask(network, settings, _compute(), validation=[], others=[], code_entropy=0.0)
+    batch = _batch(architecture, batch_size, side)
+    operations, kept = _measured(task, batch, 0)
+    return _cost(task, network, None, {"network": operations}, kept)
 
 
 def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> StepCost:
     """Counts a step of stage 3, on pairs with HR crops of `side` x `side` pixels."""
-    meter = _Meter()
     with META:
-        network = UpscalerNetwork(architecture, settings.assignment)
-        hr = torch.empty(settings.batch_size, 3, side, side)
-        lr = torch.empty(settings.batch_size, 3, side // SCALE, side // SCALE)
-    network.freeze()
-    network.decoder.requires_grad_(settings.train_decoder)
-    with meter.part("network"):
-        prediction = network.predict(lr)
-        texture = network.straight_through_texture(prediction.logits)
-        decoder_input = join(prediction.decoded_structure, texture)
-        image = network.decoder(decoder_input)
-    losses = _ImageLosses(settings.image, settings.teacher)
-    losses.judge(meter, image, hr, len(hr))
-    gradient = torch.empty_like(image)
-    if losses.discriminator is not None and settings.train_decoder:
-        last: Tensor = network.decoder[-1].get_parameter("weight")
-        with meter.part("discriminator"):
-            for _ in range(2):
-                torch.autograd.grad(image, last, gradient, retain_graph=True)
-    elif losses.discriminator is not None:
-        last = network.predictor.code_head.score.weight
-        with meter.part("discriminator"):
-            (at_input,) = torch.autograd.grad(image, decoder_input, gradient, retain_graph=True)
-            for _ in range(2):
-                torch.autograd.grad(decoder_input, last, at_input, retain_graph=True)
-    with meter.part("network"):
-        # The token losses share the backward pass of the image losses and add no operation.
-        image.backward(gradient)
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return meter.cost(
-        trained=trained + losses.trained,
-        averaged=_numbers(network),
-        frozen=_numbers(network) - trained + losses.frozen,
+        network = UpscalerNetwork(architecture)
+    task = RapTask(network, _without_perceptual(settings), _compute(), validation=[])
+    batch = _batch(architecture, settings.batch_size, side)
+    return _cost_with_image_losses(
+        task, network, settings.image, settings.teacher, batch, settings.batch_size
     )
 
 
-class _Meter:
-    """Operations of parts, and the storages that their backward passes keep alive."""
+def measure(work: Callable[[], object]) -> tuple[int, int]:
+    """Counts operations of forward and backward passes, and the peak of the bytes kept for these.
 
-    def __init__(self) -> None:
-        self._operations: dict[Part, int] = {}
-        self._kept: dict[Part, dict[int, int]] = {}
-
-    @contextmanager
-    def part(self, name: Part) -> Iterator[None]:
-        kept = self._kept.setdefault(name, {})
-
-        def keep(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, nn.Parameter):
-                storage = tensor.untyped_storage()
-                kept[storage._cdata] = storage.nbytes()
-            return tensor
-
-        with (
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            FlopCounterMode(display=False) as counter,
-        ):
-            yield
-        self.add(name, counter.get_total_flops())
-
-    def add(self, name: Part, operations: int) -> None:
-        self._operations[name] = self._operations.get(name, 0) + operations
-
-    def cost(self, *, trained: int, averaged: int, frozen: int) -> StepCost:
-        held = {name: sum(storages.values()) for name, storages in self._kept.items()}
-        # The losses' graphs live one after the other, while that of the network stays.
-        kept = held.pop("network") + max(held.values(), default=0)
-        return StepCost(self._operations, kept, trained, averaged, frozen)
+    Values of tensors on the meta device, which `work` asks for, are made up.
+    """
+    saved = _SavedTensors()
+    with (
+        _MadeUpValues(),
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
+    ):
+        work()
+    return counter.get_total_flops(), saved.peak
 
 
-class _ImageLosses:
-    """The perceptual network and the discriminator of the image losses, on the meta device."""
+def _cost_with_image_losses(
+    task: TokenizerTask | RapTask,
+    network: nn.Module,
+    image: ImageLosses,
+    teacher: TeacherShares,
+    batch: Batch,
+    judged: int,
+) -> StepCost:
+    """Takes the step, takes it without the GAN term, and takes the perceptual loss alone.
 
-    def __init__(self, settings: ImageLosses, teacher: TeacherShares = HR_ONLY) -> None:
-        self.settings = settings
-        self.teacher = teacher
-        self.perceptual = _perceptual(settings.perceptual)
-        self.discriminator = None
-        if settings.adversarial.weight:
-            with META:
-                self.discriminator = Discriminator(settings.adversarial.width)
+    Augmented images count with their original size; the average is a sixth lower. The losses see
+    the first `judged` images of the batch.
+    """
+    step = image.adversarial.start
+    perceptual = _perceptual(image.perceptual)
+    plain = image.perceptual.model_copy(update={"augment": False})
+    loss = ImageLoss(image.model_copy(update={"perceptual": plain}), perceptual, teacher)
+    task.image_loss = loss
+    hr = task.learner.image(batch.hr)
+    alone = measure(lambda: loss.gradients(hr, hr, None, judged, teacher=hr))[0]
+    together, kept = _measured(task, batch, step)
+    adversary, task.adversary = task.adversary, None
+    without = together if adversary is None else _measured(task, batch, step)[0]
+    task.adversary = adversary
+    operations: dict[Part, int] = {
+        "network": without - alone,
+        "perceptual": alone,
+        "discriminator": together - without,
+    }
+    return _cost(task, network, perceptual, operations, kept)
 
-    @property
-    def trained(self) -> int:
-        return _numbers(self.discriminator)
 
-    @property
-    def frozen(self) -> int:
-        return _numbers(self.perceptual)
+def _measured(task: Task, batch: Batch, step: int) -> tuple[int, int]:
+    for optimiser in _optimisers(task):
+        # The fused Adam does not run on the meta device.
+        optimiser.step = lambda closure=None: None  # type: ignore[method-assign]
+    return measure(lambda: task.update(batch, step))
 
-    def judge(self, meter: _Meter, image: Tensor, hr: Tensor, judged: int) -> None:
-        """Counts the passes from the losses back to the image, and the discriminator's update.
 
-        Augmented images count with their original size; the average is a sixth lower.
-        """
-        with meter.part("perceptual"):
-            loss = ImageLoss(self.settings, self.perceptual, self.teacher)
-            loss.gradients(image, hr, None, judged, teacher=hr)
-        if self.discriminator is None:
-            return
-        with meter.part("discriminator"):
-            leaf = image.detach().requires_grad_()
-            torch.autograd.grad(hinge_generator_loss(self.discriminator(leaf[:judged])), leaf)
-            real, fake = (self.discriminator(images[:judged].detach()) for images in (hr, image))
-            hinge_discriminator_loss(real, fake).backward()
+def _cost(
+    task: Task,
+    network: nn.Module,
+    perceptual: nn.Module | None,
+    operations: dict[Part, int],
+    kept: int,
+) -> StepCost:
+    trained = [
+        parameter
+        for optimiser in _optimisers(task)
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+    ]
+    fixed = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+    return StepCost(
+        operations,
+        kept,
+        trained=_numbers(trained),
+        averaged=_numbers(task.learner.average.module.parameters()),
+        frozen=_numbers(fixed) + _numbers(() if perceptual is None else perceptual.parameters()),
+    )
+
+
+def _optimisers(task: Task) -> list[torch.optim.Optimizer]:
+    adversary = None if isinstance(task, PredictorTask) else task.adversary
+    return [task.learner.optimiser, *([] if adversary is None else [adversary.optimiser])]
+
+
+def _without_perceptual(settings: Stage) -> Stage:
+    """The settings without the perceptual loss, whose task reads no file of weights for it."""
+    perceptual = settings.image.perceptual.model_copy(update={"weight": 0.0})
+    image = settings.image.model_copy(update={"perceptual": perceptual})
+    return settings.model_copy(update={"image": image})
+
+
+def _compute() -> Compute:
+    return Compute(
+        device="cpu",  # of the tensors that do not follow the network to the meta device: none
+        precision="float32",
+        threads=torch.get_num_threads(),
+        workers=1,
+        grad_accum_steps=1,
+        compile=False,
+    )
+
+
+def _batch(architecture: Architecture, count: int, side: int) -> Batch:
+    """A batch of HR crops of `side` x `side` pixels with all members, on the meta device."""
+    codes = side // architecture.texture
+    with META:
+        structure = None
+        if architecture.structure is not None:
+            small = side // architecture.structure
+            structure = torch.empty(count, architecture.structure_channels, small, small)
+        hr, lr, teacher = (
+            torch.empty(count, size, size, 3, dtype=torch.uint8)
+            for size in (side, side // SCALE, side)
+        )
+        chosen = torch.empty(count, codes, codes, dtype=torch.int64)
+    return Batch(("",) * count, hr, lr, structure, chosen, teacher)
 
 
 def _perceptual(settings: Perceptual) -> PerceptualDistance | None:
@@ -250,10 +253,64 @@ def _perceptual(settings: Perceptual) -> PerceptualDistance | None:
         return distance.to(META)
 
 
-def _search_operations(codebook: Codebook, texture: Tensor) -> int:
-    """Operations that compare each vector of a texture map (N, C, h, w) with each entry."""
-    return 2 * prod(texture.shape) * len(codebook.embedding.weight)
+class _MadeUpValues(TorchDispatchMode):
+    """Answers what cannot be computed of tensors without content.
+
+    A number or truth value is 1. No element differs from 0, so that a search for ties finds none.
+    A histogram has its least length.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return 1
+        if func is torch.ops.aten.nonzero.default and args[0].is_meta:
+            return args[0].new_empty((0, args[0].dim()), dtype=torch.int64)
+        if func is torch.ops.aten.bincount.default and args[0].is_meta:
+            return args[0].new_zeros((args[2] if len(args) > 2 else kwargs["minlength"],))
+        return func(*args, **kwargs)
 
 
-def _numbers(module: nn.Module | None) -> int:
-    return 0 if module is None else sum(p.numel() for p in module.parameters())
+class _SavedTensors:
+    """The tensors that backward passes will read, without parameters."""
+
+    def __init__(self) -> None:
+        self.holders: Counter[int] = Counter()
+        """Number of saved tensors by storage."""
+        self.bytes = 0
+        """Bytes of these storages."""
+        self.peak = 0
+        """Most bytes at a time."""
+
+    def pack(self, tensor: Tensor) -> "Tensor | _Saved":
+        """Called with each tensor that a forward pass saves."""
+        return tensor if isinstance(tensor, nn.Parameter) else _Saved(tensor, self)
+
+    def unpack(self, saved: "Tensor | _Saved") -> Tensor:
+        """Called where a backward pass reads it."""
+        return saved.tensor if isinstance(saved, _Saved) else saved
+
+
+class _Saved:
+    """A saved tensor, which counts as long as its graph lives."""
+
+    def __init__(self, tensor: Tensor, all_saved: _SavedTensors) -> None:
+        self.tensor = tensor
+        self.all_saved = all_saved
+        storage = tensor.untyped_storage()
+        self.key, self.size = storage._cdata, storage.nbytes()
+        all_saved.holders[self.key] += 1
+        if all_saved.holders[self.key] == 1:
+            all_saved.bytes += self.size
+            all_saved.peak = max(all_saved.peak, all_saved.bytes)
+
+    def __del__(self) -> None:
+        self.all_saved.holders[self.key] -= 1
+        if not self.all_saved.holders[self.key]:
+            self.all_saved.bytes -= self.size
+
+
+def _numbers(parameters: Any) -> int:
+    return sum(parameter.numel() for parameter in parameters)

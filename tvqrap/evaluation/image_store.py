@@ -1,9 +1,6 @@
 """The images of an evaluation as PNGs, for metrics of whole sets and for the report."""
 
-import errno
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +9,7 @@ from PIL import Image
 
 from tvqrap.evaluation.cases import Case
 from tvqrap.images.save import encoded
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Gives an OSError that names no file, as of a full disk, the name of `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            number = error.errno or errno.EIO
-            raise OSError(number, os.strerror(number), str(path)) from error
-        raise
+from tvqrap.runtime.atomic import naming
 
 
 class ImageStore:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tvqrap.evaluation.cases import PendingCase, score_cases
-from tvqrap.evaluation.image_store import ImageStore, naming
+from tvqrap.evaluation.image_store import ImageStore
 from tvqrap.evaluation.metrics.scorer import Scorer
 from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
 from tvqrap.evaluation.report.page import REPORT, Page, write_report
@@ -119,12 +119,11 @@ def write_results(
 ) -> Summary:
     """Writes scores, page and contact sheet to the folder `out`, and prints the table of scores."""
     summary = results.summary()
-    with naming(out):
-        about = results.protocol(data=data, models=models)
-        write_report(out / REPORT, report.page, results, summary, about)
-        write_sheet(out / SHEET, results, report.sheet)
-        # Last: where metrics.json is, an evaluation counts as finished.
-        results.write(out, summary, about)
+    about = results.protocol(data=data, models=models)
+    write_report(out / REPORT, report.page, results, summary, about)
+    write_sheet(out / SHEET, results, report.sheet)
+    # Last: where metrics.json is, an evaluation counts as finished.
+    results.write(out, summary, about)
     Console().print(score_table(summary, report.table, ceiling=report.page.ceiling))
     return summary
 

@@ -1,4 +1,4 @@
-"""From scores of images to the numbers and files of an evaluation.
+"""Turns scores of images into the numbers and files of an evaluation.
 
 `metrics.json` holds the means of the metrics, for tools that compare runs; `scores.json` holds
 intervals, numbers of the codes (accuracy, usage, perplexity), the protocol and the failures;

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvqrap.evaluation.cases import ImageScores, Scored
-from tvqrap.evaluation.image_store import naming
 from tvqrap.evaluation.metrics.registry import Score
 from tvqrap.evaluation.statistics.codebook import count_codes
-from tvqrap.runtime.atomic import write_atomic
+from tvqrap.runtime.atomic import naming, write_atomic
 from tvqrap.runtime.documents import Document, parse_document
 from tvqrap.runtime.errors import UserError
 

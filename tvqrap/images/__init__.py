@@ -1,1 +1,1 @@
-"""Opening image files and converting images to and from tensors."""
+"""Reading and writing images, their padding, and their conversion to and from tensors."""

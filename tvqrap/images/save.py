@@ -14,7 +14,7 @@ from tvqrap.runtime.atomic import write_atomic
 def encoded(image: Image.Image, format_name: str, **options: Any) -> bytes:
     """The content of an image file; `options` are those of Pillow's encoder, None for its default.
 
-    In memory, since Pillow does not notice when a disk takes only a part of what it writes.
+    Encodes in memory, because Pillow does not notice a write that a full disk cuts short.
     """
     stream = BytesIO()
     image.save(stream, format_name, **{k: v for k, v in options.items() if v is not None})

@@ -1,1 +1,1 @@
-"""Loss functions between images."""
+"""Losses between images, with the perceptual network and the discriminator."""

@@ -1,1 +1,1 @@
-"""The networks: tokenizer, predictor, upscaler, discriminator, and their parts."""
+"""The networks: tokenizer, predictor, upscaler, and their parts."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tvqrap.config.training import Compute, PredictorTraining, TokenLossWeights
 from tvqrap.networks.predictor import Prediction
 from tvqrap.networks.upscaler import UpscalerNetwork
+from tvqrap.objectives.token_losses import token_losses
 from tvqrap.runtime.device import to_float32
 from tvqrap.training.batch import Batch, add_terms
 from tvqrap.training.codebook_usage import CodeUsage
@@ -22,37 +22,6 @@ from tvqrap.training.learner import Learner
 from tvqrap.training.validation import ImageScores, Validation, picture
 
 _UNWEIGHTED = TokenLossWeights(code=1.0, structure=1.0)
-
-
-def structure_loss(prediction: Prediction, batch: Batch) -> Tensor | None:
-    """Mean squared error of the predicted structure; None in the vanilla-VQ baseline."""
-    if prediction.structure is None:
-        return None
-    assert batch.structure is not None, "the batch has no structure"
-    found = to_float32(prediction.structure)
-    return F.mse_loss(found, batch.structure.to(found.device, found.dtype))
-
-
-def code_loss(prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the codes in nats, and the share of codes predicted right."""
-    assert batch.codes is not None, "the batch has no codes"
-    codes = batch.codes.to(prediction.logits.device)
-    accuracy = (prediction.logits.detach().argmax(1) == codes).float().mean()
-    return F.cross_entropy(prediction.logits, codes), accuracy
-
-
-def token_losses(
-    prediction: Prediction, batch: Batch, weights: TokenLossWeights
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of the losses against the tokens, and each term."""
-    cross_entropy, accuracy = code_loss(prediction, batch)
-    loss = weights.code * cross_entropy
-    terms = {"cross_entropy": cross_entropy.detach(), "code_accuracy": accuracy}
-    distance = structure_loss(prediction, batch)
-    if distance is not None:
-        loss = loss + weights.structure * distance
-        terms["structure"] = distance.detach()
-    return loss, terms
 
 
 def chosen_codes(prediction: Prediction) -> Tensor:
@@ -115,8 +84,8 @@ class PredictorTask:
         return learner.finish(terms)
 
     def health(self) -> tuple[dict[str, float], str | None]:
-        """Returns the use of codes since the last call; a small use gives no warning here."""
-        return self.usage.look(), None
+        """Returns use of codes and learning rate; a small use gives no warning here."""
+        return {**self.learner.health(), **self.usage.look()}, None
 
     @torch.no_grad()
     def validate(self) -> Validation:

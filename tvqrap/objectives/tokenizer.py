@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from tvqrap.config.training import Compute, TokenizerTraining
 from tvqrap.networks.codebook import Quantized
 from tvqrap.networks.tokenizer import Encoded, Tokenizer, join
-from tvqrap.objectives.adversary import Adversary, active, adversary_for
-from tvqrap.objectives.image_loss import ImageLoss, perceptual_for
+from tvqrap.objectives.image_losses.adversary import Adversary, adversary_for, begin
+from tvqrap.objectives.image_losses.image_loss import ImageLoss, perceptual_for
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES
 from tvqrap.runtime.device import to_float32
 from tvqrap.runtime.errors import UserError
@@ -90,7 +90,7 @@ class TokenizerTask:
         if step == self.vq_warmup_steps and self.vq_warmup_steps:
             self._start_codebook([self._encode(hr).texture.detach() for _, hr in microbatches])
         self.quantizes = step >= self.vq_warmup_steps
-        adversary = active(self.adversary, step)
+        adversary = begin(self.adversary, step)
         terms: dict[str, Tensor] = {}
         textures, codes = [], []
         for microbatch, hr in microbatches:
@@ -234,8 +234,9 @@ class TokenizerTask:
         self.used.zero_()
 
     def health(self) -> tuple[dict[str, float], str | None]:
-        """Returns the use of codes since the last call, and advice where too few are used."""
-        numbers, share = self.usage.look(), self.usage.collapse()
+        """Returns use of codes and learning rate, and advice where too few codes are used."""
+        numbers = {**self.learner.health(), **self.usage.look()}
+        share = self.usage.collapse()
         if share is None:
             return numbers, None
         return numbers, (

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from tvqrap.architecture import SCALE
-from tvqrap.images.high_bit_depth import keyed_alpha
-from tvqrap.images.open import deep_gray, to_rgb
+from tvqrap.images.reading.high_bit_depth import keyed_alpha
+from tvqrap.images.reading.open import deep_gray, to_rgb
 from tvqrap.photo_io.resampling import resampled_rows
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -38,7 +38,7 @@ class Photo:
 
 
 def photo_of(image: Image.Image, gray: bool = False) -> Photo:
-    """Takes an image of any mode; raises ValueError as `tvqrap.images.open.to_rgb` does.
+    """Takes an image of any mode; raises ValueError as `tvqrap.images.reading.open.to_rgb` does.
 
     `gray` is whether it counts as gray although its mode has colours.
 

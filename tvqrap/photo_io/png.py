@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tvqrap.images.open import open_stream
+from tvqrap.images.reading.open import open_stream
 from tvqrap.photo_io.metadata import Metadata
 
 _COLOUR_TYPES = {1: 0, 3: 2, 2: 4, 4: 6}

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tvqrap.images.high_bit_depth import (
+from tvqrap.images.reading.high_bit_depth import (
     HEAD,
     as_meant,
     check_readable,
@@ -17,8 +17,8 @@ from tvqrap.images.high_bit_depth import (
     keep_lower_bytes,
     stated_bits,
 )
-from tvqrap.images.open import MAX_PIXELS, open_image
-from tvqrap.images.orientation import orientation_of, swaps_sides, upright
+from tvqrap.images.reading.open import MAX_PIXELS, open_image
+from tvqrap.images.reading.orientation import orientation_of, swaps_sides, upright
 from tvqrap.photo_io.metadata import Metadata, metadata_of
 from tvqrap.photo_io.photo import Photo, alike, photo_of, photo_of_array
 from tvqrap.photo_io.png import png_chunk

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
-from tvqrap.images.high_bit_depth import eight_bits
-from tvqrap.images.open import open_image, to_rgb
+from tvqrap.images.reading.high_bit_depth import eight_bits
+from tvqrap.images.reading.open import open_image, to_rgb
 from tvqrap.images.save import encoded
 from tvqrap.photo_io.formats import Format
 from tvqrap.photo_io.metadata import KEPT_FOLDERS, Metadata, exif_bytes, tiff_tags

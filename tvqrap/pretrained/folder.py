@@ -145,14 +145,24 @@ def write_model(folder: Path, state: dict[str, Tensor], config: ModelConfig) -> 
     A model that is there is replaced once both files are written. Raises `UserError` where the
     weights cannot be written.
     """
-    # The inner one takes its name first.
-    with atomic_path(folder / CONFIG) as card, atomic_path(folder / WEIGHTS) as weights:
+    with atomic_path(folder / CONFIG) as card:
         card.write_text(json.dumps(config_document(config), indent=2) + "\n", encoding="utf-8")
+        write_safetensors(folder / WEIGHTS, state)  # they take their name first
+
+
+def write_safetensors(
+    file: Path, state: Mapping[str, Tensor], about: dict[str, str] | None = None
+) -> None:
+    """Writes tensors and, if given, metadata as one file, whole or not at all.
+
+    Raises `UserError` where it cannot be written.
+    """
+    with atomic_path(file) as temporary:
         try:
-            save_file(state, weights)
+            save_file(dict(state), temporary, about)
         except SafetensorError as error:  # of a full disk too
-            raise UserError(f"{folder / WEIGHTS}: cannot be written ({error})") from None
-        weights.chmod(0o644)  # safetensors makes files that their owner alone can read
+            raise UserError(f"{file}: cannot be written ({error})") from None
+        temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:

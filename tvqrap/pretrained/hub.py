@@ -7,7 +7,7 @@ from tvqrap.pretrained.folder import CONFIG, README, WEIGHTS
 from tvqrap.runtime.errors import UserError
 
 PREFIX = "hf:"
-"""Begins the name of a model on the hub, where it could be a path."""
+"""Prefix of the name of a model on the hub; needed where a path has the same form."""
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
@@ -23,9 +23,9 @@ def is_hub_name(given: str | Path) -> bool:
 def hub_folder(given: str) -> Path:
     """The model folder of `user/model` or `user/model@revision`, with or without `hf:`.
 
-    It is that of the hub's cache where it is complete, without a request; else `model.json`, the
+    A complete folder in the hub's cache is used without a request. Otherwise `model.json`, the
     safetensors and README.md are downloaded. Raises UserError, in one line, where the extra is
-    missing, the name is none, or the model cannot be had.
+    missing, the name is invalid, or the download fails.
     """
     match = _NAME.fullmatch(given.removeprefix(PREFIX))
     # A mistyped path may look like a name.

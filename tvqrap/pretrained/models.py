@@ -1,4 +1,4 @@
-"""Finding an upscaler by what a user calls it: a folder, a file, or a name on the hub."""
+"""Finds an upscaler by its name: a folder, a file, or a model on the Hugging Face Hub."""
 
 import hashlib
 from dataclasses import dataclass

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-"""Holds model folders like a run's `models`, in float16; README.md there says how they were made
-and what they reach."""
+"""Folder of model folders like a run's `models`, in float16; README.md there is the model card."""
 
 UPSCALER = WEIGHTS / "rap"
 TOKENIZER = WEIGHTS / "tokenizer"

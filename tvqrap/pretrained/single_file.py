@@ -10,16 +10,21 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tvqrap
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import ModelConfig, config_document, read_config, read_state
+from tvqrap.pretrained.folder import (
+    ModelConfig,
+    config_document,
+    read_config,
+    read_state,
+    write_safetensors,
+)
 from tvqrap.pretrained.folder import fingerprint as fingerprint_of
-from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.documents import parse_document
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.state_dict import read_state_dict
 
 CONFIG_TENSOR = "tvqrap_config"
 """Tensor of uint8 that holds the content of `model.json`, as JSON in UTF-8."""
@@ -48,9 +53,7 @@ def write_single_file(folder: Path, file: Path, dtype: torch.dtype) -> None:
         CONFIG_TENSOR: document,
     }
     packed = torch.frombuffer(bytearray(document.encode()), dtype=torch.uint8)
-    with atomic_path(file) as temporary:
-        save_file({**stored, CONFIG_TENSOR: packed}, temporary, about)
-        temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
+    write_safetensors(file, {**stored, CONFIG_TENSOR: packed}, about)
 
 
 def is_single_file(file: Path) -> bool:
@@ -64,13 +67,20 @@ def is_single_file(file: Path) -> bool:
 
 def read_single_config(file: Path) -> ModelConfig:
     """The description in a single file. Raises UserError where it is broken."""
-    with safe_open(file, framework="pt") as opened:
-        return config_in(opened.get_tensor(CONFIG_TENSOR), str(file))
+    try:
+        with safe_open(file, framework="pt") as opened:
+            packed = opened.get_tensor(CONFIG_TENSOR)
+    except MemoryError:
+        raise
+    except Exception as error:  # of types that torch lacks, as well as of a broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file}: not readable as safetensors ({reason})") from None
+    return config_in(packed, str(file))
 
 
 def load_single_file(file: Path) -> UpscalerNetwork:
     """Reads a single file, in evaluation mode on the CPU. Raises UserError where it is broken."""
-    return network_of(load_file(file), str(file))
+    return network_of(read_state_dict(file), str(file))
 
 
 def network_of(state: Mapping[str, Tensor], name: str) -> UpscalerNetwork:
@@ -78,10 +88,12 @@ def network_of(state: Mapping[str, Tensor], name: str) -> UpscalerNetwork:
 
     Raises UserError where they are not those of an upscaler.
     """
+    if CONFIG_TENSOR not in state:
+        raise UserError(f"{name}: tensor {CONFIG_TENSOR} is missing")
     config = config_in(state[CONFIG_TENSOR], name)
     network = _network(config)
-    weights = {key: value.float() for key, value in state.items() if key != CONFIG_TENSOR}
     try:
+        weights = {key: value.float() for key, value in state.items() if key != CONFIG_TENSOR}
         network.load_state_dict(weights)
     except RuntimeError as error:
         problem = str(error).splitlines()[1:2] or [str(error)]
@@ -93,7 +105,9 @@ def network_of(state: Mapping[str, Tensor], name: str) -> UpscalerNetwork:
 
 def config_in(packed: Tensor, name: str) -> ModelConfig:
     """The content of the tensor `CONFIG_TENSOR`. Raises UserError where it is broken."""
-    content = bytes(packed.flatten().to(torch.uint8).tolist())
+    if packed.dtype != torch.uint8:
+        raise UserError(f"{name}: {CONFIG_TENSOR} is {packed.dtype}, expected bytes")
+    content = bytes(packed.flatten().tolist())
     config = parse_document(content, ModelConfig, f"{name}: {CONFIG_TENSOR}")
     if config.kind != "upscaler":
         raise UserError(f"{name}: holds a {config.kind}, expected an upscaler")

@@ -26,15 +26,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path` (made if need be) to write to.
 
     At the end the file is flushed to the disk and takes the name `path`; it is removed if anything
-    was raised. The first call for a folder removes what dead processes left there.
+    was raised. An OSError that names no file, or the temporary one, names `path`. The first call
+    for a folder removes what dead processes left there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(path.parent)
     temporary = path.with_name(_temporary_name())
     try:
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            _flush_to_disk(temporary)
+            temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -69,6 +71,21 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes one file (text as UTF-8) whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an OSError that names no file, as of a full disk, or a temporary one, the name `path`.
+
+    One without a number passes as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename is not None and not is_temporary(Path(str(error.filename)).name)
+        if named or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def is_temporary(name: str) -> bool:

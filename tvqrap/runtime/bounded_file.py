@@ -1,4 +1,4 @@
-"""A file of which no more is asked for than it has."""
+"""A file whose reads are limited to its size."""
 
 import os
 from io import BufferedReader, FileIO
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 class BoundedFile(BufferedReader):
-    """A file, opened to be read, whose reads end with it.
+    """A file that is open for reading. A read asks for no more bytes than are left.
 
-    Lengths in damaged files go to exabytes, and a plain read takes that memory before it reads.
+    A length in a damaged file may be exabytes. A plain read allocates that memory first.
     """
 
     def __init__(self, path: Path) -> None:

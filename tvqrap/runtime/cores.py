@@ -1,4 +1,4 @@
-"""How many processor cores are idle: threads beyond those slow all programs down.
+"""Counts the idle processor cores; more threads than these slow all programs down.
 
 Threads of one process wait for each other by spinning. Where two processes together have more
 threads than there are cores, they spin on cores that the other one needs.

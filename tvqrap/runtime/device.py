@@ -12,6 +12,9 @@ from tvqrap.runtime.errors import UsageError
 Precision = Literal["float32", "bfloat16", "float64"]
 Module = TypeVar("Module", bound=nn.Module)
 
+META = torch.device("meta")
+"""Device of tensors that have a shape and no content."""
+
 
 def select_device(name: str, option: str = "device") -> torch.device:
     """Returns the device of a name: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`.
@@ -77,6 +80,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Returns a context inside autocast's in which nothing is rounded to bfloat16."""
-    if device.type == "meta":  # which has no autocast
+    if device.type == "meta":  # the meta device has no autocast
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -7,7 +7,7 @@ DEVICE_WORDS = "auto, cpu, cuda, cuda:1, mps or xpu"
 
 
 def check_device_name(name: str) -> str:
-    """Returns the name. Raises ValueError where it is none, whether this machine has it or not."""
+    """Returns the name. Raises ValueError for other words; the device need not exist here."""
     if not re.fullmatch(DEVICE_PATTERN, name):
         raise ValueError(f"device is {name!r}, expected {DEVICE_WORDS}")
     return name

@@ -50,7 +50,7 @@ def read_regular(path: Path) -> bytes:
 def parse_document(content: bytes, model: type[DocumentType], name: str) -> DocumentType:
     """Checks the bytes of a JSON document. Raises UserError, one line that starts with `name`."""
     try:
-        # Of nan and infinity the model itself sees those alone that stand in typed fields.
+        # The model checks nan and infinity in typed fields alone.
         from_json(content, allow_inf_nan=False)
         return model.model_validate_json(content)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How signals end a program: a training between two steps, a command after its clean-up."""
+"""Ends programs on signals: a training between two steps, a command after its clean-up."""
 
 import signal
 import sys

@@ -23,7 +23,7 @@ ENTRIES = ("params_ema", "params-ema", "params", "state_dict", "model", "net")
 LARGEST = 2**33
 """Bytes that a file, its unpacked parts or its tensors may have."""
 
-_PREFIX = "module."  # of every name where torch's DataParallel was saved
+_PREFIX = "module."  # begins all names in a file that torch's DataParallel saved
 
 
 @dataclass(frozen=True)

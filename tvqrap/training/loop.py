@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tvqrap.config.training import Monitoring
@@ -24,12 +26,12 @@ from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
 from tvqrap.training.checkpoint import CheckpointWriter, is_milestone, load_checkpoint
-from tvqrap.training.curves import History, Row
+from tvqrap.training.curves import CurveSink, History, Row
+from tvqrap.training.diagnosis import diagnose
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.record import TrainingRecord
 from tvqrap.training.validation import Validation
 
-ROWS_OF_CURVE = 200
 PICTURES = "pictures"
 """Folder beside the checkpoints that holds an image of each validation, named by its step."""
 
@@ -70,14 +72,14 @@ def train(
     monitoring: Monitoring,
     folder: Path,
     workers: Workers = ALONE,
-    report: Callable[[str, Row], None] | None = None,
+    sink: CurveSink | None = None,
     record: TrainingRecord | None = None,
 ) -> History:
     """Trains until step `steps`, from the newest checkpoint in `folder` if there is one.
 
-    `batches(step)` yields this worker's share of the batches from step `step` on. `report(kind,
-    row)` is called with each row of the curves. `record` goes into the checkpoints, and takes up
-    the changes since the checkpoint. A checkpoint with `steps` or more ends the training at once.
+    `batches(step)` yields this worker's share of the batches from step `step` on. `sink` takes the
+    curves of the main worker. `record` goes into the checkpoints, and takes up the changes since
+    the checkpoint. A checkpoint with `steps` or more ends the training at once.
 
     Raises:
         Interrupted: SIGINT or SIGTERM reached a worker, and the state was saved.
@@ -85,8 +87,11 @@ def train(
             step and term; earlier checkpoints stay), a checkpoint cannot be written, or the one to
             resume from does not fit the task.
     """
-    run = _Run(task, title, steps, monitoring, folder, workers, report, record or TrainingRecord())
+    sink = sink if workers.is_main else None
+    run = _Run(task, title, steps, monitoring, folder, workers, sink, record or TrainingRecord())
     first = run.resume()
+    if sink is not None:
+        sink.start(first, run.history)
     if first == 0 and not run.history.validation:
         run.validate(0)
     if first >= steps:
@@ -102,11 +107,11 @@ def train(
         for step in range(first, steps):
             terms = run.update(next(source), step)
             done = step + 1
-            if run.due(done, run.record_every):
+            if run.due(done, monitoring.record_every):
                 run.record_steps(done)
             if run.due(done, monitoring.validate_every):
                 run.say(f"step {done}: {_written(run.validate(done))}")
-            if run.due(done, run.record_every):  # the speed leaves out the time of validations
+            if run.due(done, monitoring.record_every):  # speed leaves out the time of validations
                 run.restart_clock()
             advance(1, note=_written(terms, limit=4))
             run.writer.check()
@@ -130,7 +135,7 @@ class _Run:
     monitoring: Monitoring
     folder: Path
     workers: Workers
-    report: Callable[[str, Row], None] | None
+    sink: CurveSink | None
     record: TrainingRecord
     history: History = field(default_factory=History)
     window: dict[str, float] = field(default_factory=dict)
@@ -144,15 +149,11 @@ class _Run:
     samples: int = 0
     """Samples since the clock was restarted, of all workers."""
     started: float = 0.0
-    warned: bool = False
+    warned: set[str] = field(default_factory=set)
+    """Faults that a line was printed for."""
 
     def __post_init__(self) -> None:
         self.writer = CheckpointWriter(self.folder, self.monitoring.keep_every)
-
-    @property
-    def record_every(self) -> int:
-        """Steps between rows of the curves."""
-        return max(1, self.steps // ROWS_OF_CURVE)
 
     def due(self, done: int, every: int) -> bool:
         """Whether the steps done are a multiple of `every`, or all."""
@@ -250,9 +251,7 @@ class _Run:
         if self.samples:
             rate = self.samples / (time.monotonic() - self.started)
             self._record("speed", {"step": done, "samples_per_second": rate})
-        if warning and not self.warned:
-            self.warned = True
-            self.say(f"step {done}: warning: {warning}")
+        self._warn(done, {"collapse": warning} if warning else {})
 
     def validate(self, step: int) -> dict[str, float]:
         """Validates and records the scores; the main worker writes the picture."""
@@ -260,14 +259,22 @@ class _Run:
         seen = self.task.validate()
         if self.workers.is_main:
             save_png(self.folder / PICTURES / f"{step:09d}.png", seen.picture)
-        self._record("validation", {"step": step, **seen.scores})
+        self._record("validation", {"step": step, **seen.scores}, seen.picture)
+        self._warn(step, {})
         return seen.scores
 
-    def _record(self, kind: str, row: Row) -> None:
+    def _record(self, kind: str, row: Row, picture: NDArray[np.uint8] | None = None) -> None:
         rows: list[Row] = getattr(self.history, kind)
         rows.append(row)
-        if self.report is not None and self.workers.is_main:
-            self.report(kind, row)
+        if self.sink is not None:
+            self.sink.row(kind, row, picture)
+
+    def _warn(self, step: int, found: Mapping[str, str]) -> None:
+        """Prints a line for each fault that is new, those that the curves show included."""
+        for fault, text in {**found, **diagnose(self.history)}.items():
+            if fault not in self.warned:
+                self.warned.add(fault)
+                self.say(f"step {step}: warning: {text}")
 
 
 @contextmanager

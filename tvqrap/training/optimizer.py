@@ -1,7 +1,8 @@
 """Adam with a learning-rate schedule and gradient clipping."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,29 +10,28 @@ from torch import Tensor, nn
 from tvqrap.config.training import Optimiser
 from tvqrap.training.distributed import Workers
 
-COSINE_END = 0.02
 
+def scheduled(peak: float, settings: Optimiser, step: int, steps: int) -> float:
+    """Learning rate of step `step` (from 0) of `steps`, of a network whose rate is `peak`.
 
-def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
-    """Learning rate of step `step` (from 0) of `steps`: linear warm-up, then the schedule."""
-    rate = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    A linear warm-up, then the schedule. The warm-up is a part of the schedule's steps.
+    """
+    rate = peak * min(1.0, (step + 1) / max(1, settings.warmup_steps))
     if settings.lr_schedule == "cosine":
         progress = step / max(1, steps)
-        rate *= COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * progress))
+        falling = 0.5 * (1 + math.cos(math.pi * progress))
+        rate *= settings.lr_floor + (1 - settings.lr_floor) * falling
+    if settings.lr_schedule == "step":
+        rate *= settings.lr_factor ** sum(step >= each for each in settings.lr_milestones)
     return rate
 
 
-def set_learning_rate(
-    optimiser: torch.optim.Optimizer, settings: Optimiser, step: int, steps: int
-) -> None:
-    """Sets the learning rate of step `step` (from 0) of `steps`."""
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(settings, step, steps)
-
-
-def adam(parameters: Iterable[nn.Parameter], settings: Optimiser) -> torch.optim.Adam:
-    """Creates Adam over the parameters that require a gradient."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+def adam(groups: Sequence[Iterable[nn.Parameter]], settings: Optimiser) -> torch.optim.Adam:
+    """Creates Adam over the parameters that require a gradient, in groups with own rates."""
+    trained: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in group if parameter.requires_grad]}
+        for group in groups
+    ]
     return torch.optim.Adam(trained, settings.learning_rate, settings.betas, fused=True)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tvqrap.images.open import MAX_PIXELS, read_image
+from tvqrap.images.reading.open import MAX_PIXELS, read_image
 
 COMPARED = 200_000_000
 """Pixels of the largest output that is compared (0.6 GB in memory)."""

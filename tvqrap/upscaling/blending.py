@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tvqrap.architecture import SCALE
-from tvqrap.networks.padding import mirrored_positions
+from tvqrap.images.padding import mirrored_positions
 from tvqrap.photo_io.photo import Pixels
 from tvqrap.upscaling.tile_norms import Box, patch_places
 from tvqrap.upscaling.tiles import Tiles

@@ -122,7 +122,7 @@ class FileUpscaler:
         try:
             notes = self._upscale(task, upscaler, advance)
         except OSError as error:
-            message = f"{job.target}: cannot be written ({error})"
+            message = f"{job.target}: cannot be written ({error.strerror or error})"
         except UserError as error:
             message = str(error)
         except Exception as error:  # one photograph's oddity is not the others' end

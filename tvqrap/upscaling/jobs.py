@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tvqrap.images.folder import ANYWHERE, LEADS_OUT, scan_folder
+from tvqrap.images.reading.folder import ANYWHERE, LEADS_OUT, scan_folder
 from tvqrap.photo_io.formats import FORMATS, Format, format_like, format_of_name
 from tvqrap.runtime.errors import UsageError, UserError
 

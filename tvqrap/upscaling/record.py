@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tvqrap.images.open import open_image
+from tvqrap.images.reading.open import open_image
 from tvqrap.photo_io.metadata import signature
 from tvqrap.runtime.errors import UserError
 

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from tvqrap.architecture import SCALE
-from tvqrap.images.high_bit_depth import eight_bits
+from tvqrap.images.padding import PAD_MULTIPLE, crop_upscaled, pad_to_multiple
+from tvqrap.images.reading.high_bit_depth import eight_bits
 from tvqrap.images.tensors import to_uint8, to_uint16
-from tvqrap.networks.padding import PAD_MULTIPLE, crop_upscaled, pad_to_multiple
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.photo_io.photo import (
     Photo,

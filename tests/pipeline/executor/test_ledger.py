@@ -141,6 +141,17 @@ def test_shards_of_other_code_or_machines_are_not_taken_over(finished: Path) -> 
     assert taken_over("d", EarlierRuns("", (finished / "c", finished))) == 1
 
 
+def test_a_finished_shard_that_is_gone_at_the_end_is_an_error(finished: Path) -> None:
+    done = ledger(finished)
+    done.check_there()
+    (finished / "set/000001.tar").unlink()
+    with pytest.raises(
+        UserError, match=r"000001\.tar: found nothing, expected .*; 1 of 3 finished"
+    ):
+        done.check_there()
+    assert ledger(finished).missing == ["000001.tar"]
+
+
 def test_records_of_other_code_do_not_count(finished: Path) -> None:
     again = Ledger(finished, "set", PLANS, Made, EarlierRuns("other code"))
     assert again.missing == list(PLANS)

@@ -1,6 +1,7 @@
 """Manifests: what is refused of a document from outside, and where its shards may be."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.shards.manifest import Manifest, Skipped, trust_storage
-from pipeline.shards.tar import Sample, write_shard
+from pipeline.shards.tar import Sample, read_shard, write_shard
+from pipeline.storage.location import file_sha256
 from tvqrap.runtime.errors import UserError
 
 
@@ -106,6 +108,18 @@ def test_rows_that_no_shard_has_are_refused(folder: Path, change: dict[str, Any]
     for shards in ([rows[0] | change, rows[1]], [rows[0], rows[0]], [], None):
         with pytest.raises(UserError, match=r"manifest\.json: "):
             Manifest.load(rewritten(folder, {"shards": shards}))
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    shard, manifest = folder / "000001.tar", folder / "manifest.json"
+    for path in (shard, manifest):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(UserError, match=r"manifest\.json: is not a regular file$"):
+        Manifest.load(folder)
+    for read in (file_sha256, lambda path: list(read_shard(path))):
+        with pytest.raises(UserError, match=r"000001\.tar: is not a regular file$"):
+            read(shard)
 
 
 def test_shards_lie_in_the_folder_or_in_a_storage_of_the_params(

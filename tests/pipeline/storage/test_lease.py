@@ -13,8 +13,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.storage import lease
-from pipeline.storage.lease import Check, only_driver
+from pipeline.storage.lease import only_driver
 from pipeline.storage.location import StorageError, Url, file_sizes
+from pipeline.storage.lock import Check
 from tvqrap.runtime.errors import UserError
 
 ME = f"{os.getpid()} on {socket.gethostname()}"

@@ -49,6 +49,23 @@ def test_the_second_is_refused_with_the_firsts_process_and_host(tmp_path: Path) 
     assert holder(lock) == "unknown"
 
 
+def test_a_folder_that_vanished_is_noticed(tmp_path: Path) -> None:
+    lock = tmp_path / "share/sample.lock"
+    with file_lock(lock, "sample") as check:
+        check()
+        lock.parent.rename(tmp_path / "gone")
+        with pytest.raises(UserError, match=r"sample\.lock: its folder vanished .* during sample "):
+            check()
+        lock.parent.mkdir()
+        lock.write_text("")
+        with pytest.raises(UserError, match=r"vanished or was replaced .* \(another file\)"):
+            check()
+        lock.unlink()
+        lock.parent.rmdir()
+        (tmp_path / "gone").rename(lock.parent)
+        check()
+
+
 def test_a_killed_holder_leaves_its_name_but_not_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "sample.lock"
     process = other_holder(lock, 60)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.experiments.intervals import mean_over_seeds
 from stages.experiments.recipe import load_recipe, runs_of
 from stages.experiments.results import (
     SCORES,
@@ -13,6 +12,7 @@ from stages.experiments.results import (
     load_result,
     store_result,
 )
+from stages.experiments.seed_means import mean_over_seeds
 from stages.experiments.sizes import latent_of, parameters_of
 from tests.support.experiments import keep, small
 from tvqrap.architecture import Architecture
@@ -59,9 +59,10 @@ def test_a_result_is_whole_or_not_there(checkout: Path, tmp_path: Path) -> None:
     result = load_result(key)
     assert result is not None
     assert result.means["tokenizer"] == {"psnr_y": 20.0, "code_usage": 0.5}
-    (key.folder / SCORES).write_text("{}")
-    with pytest.raises(UserError, match=r"scores\.json: not readable as scores"):
-        load_result(key)
+    for damaged in ("{}", "[" * 100_000):
+        (key.folder / SCORES).write_text(damaged)
+        with pytest.raises(UserError, match=r"scores\.json: not readable as scores"):
+            load_result(key)
 
 
 def test_the_interval_is_students() -> None:

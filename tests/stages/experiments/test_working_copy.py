@@ -44,10 +44,10 @@ def test_a_working_copy_follows_the_checkout_and_keeps_its_own_work(
     kept = copy.root / "tvqrap/networks/codebook.py"
     before = kept.stat().st_mtime_ns
     (copy.root / "models/tokenizer").mkdir(parents=True)
-    (checkout / "tvqrap/objectives/image_loss.py").write_text("# other")
+    (checkout / "tvqrap/objectives/image_losses/image_loss.py").write_text("# other")
     (checkout / "tvqrap/networks/blocks.py").unlink()
     copy.refresh(checkout, [Path("data/photos")])
-    assert (copy.root / "tvqrap/objectives/image_loss.py").read_text() == "# other"
+    assert (copy.root / "tvqrap/objectives/image_losses/image_loss.py").read_text() == "# other"
     assert not (copy.root / "tvqrap/networks/blocks.py").exists()
     assert kept.stat().st_mtime_ns == before
     assert (copy.root / "models/tokenizer").is_dir()

@@ -63,8 +63,17 @@ def test_linked_folders_outside_and_circles_are_not_followed(tmp_path: Path) -> 
 
 def test_pipes_and_broken_links_do_not_stop_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "model.json")
     (tmp_path / "link.png").symlink_to("nowhere.png")
     assert fingerprint(tmp_path) == fingerprint(tmp_path)
+
+
+def test_a_damaged_model_counts_with_its_bytes(tmp_path: Path) -> None:
+    found = set()
+    for text in ("[" * 100_000, "{", "[" * 100_001):
+        (tmp_path / "model.json").write_text(text)
+        found.add(fingerprint(tmp_path))
+    assert len(found) == 3
 
 
 def test_a_missing_input_is_one_line(tmp_path: Path) -> None:

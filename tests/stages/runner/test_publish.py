@@ -11,6 +11,7 @@ import pytest
 from pipeline.inspection.verify import verify_shards
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, write_shard
+from pipeline.storage.location import Url
 from stages.runner.publish import publish, publish_sets
 from tvqrap.runtime.errors import UserError
 
@@ -123,7 +124,20 @@ def test_a_set_without_one_of_its_shards_is_refused(sets: list[Path]) -> None:
 
 def test_only_what_the_manifest_lists_is_published(sets: list[Path]) -> None:
     (sets[0] / "000002.tar").write_bytes(b"of an earlier run")
-    replace(Manifest.load(sets[1]), location="memory://elsewhere").save(sets[1])
+    manifest = Manifest.load(sets[1])
+    manifest.save(Url("memory://elsewhere"))
+    replace(manifest, location="memory://elsewhere").save(sets[1])
     publish_sets(sets, OUT, {})
     assert not (OUT / "train/000002.tar").exists()
     assert [path.name for path in (OUT / "test").iterdir()] == ["manifest.json"]
+
+
+def test_a_set_that_is_no_longer_in_its_storage_is_refused(sets: list[Path]) -> None:
+    manifest = Manifest.load(sets[1])
+    replace(manifest, location="memory://vanished").save(sets[1])
+    with pytest.raises(UserError, match=r"memory://vanished/manifest\.json: not found"):
+        publish_sets(sets, OUT, {})
+    replace(manifest, shards=manifest.shards[:1]).save(Url("memory://vanished"))
+    with pytest.raises(UserError, match=r"vanished: found a set with root \w+, expected \w+"):
+        publish_sets(sets, OUT, {})
+    assert not OUT.exists()

@@ -119,6 +119,28 @@ def test_scratch_survives_a_failure_and_goes_with_success(checkout: Path) -> Non
     assert not half.parent.exists()
 
 
+def test_weights_that_a_later_stage_lacks_are_refused_before_the_first(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TVQRAP_WEIGHTS", str(checkout / "weights"))
+    monkeypatch.setenv("TORCH_HOME", str(checkout / "cache"))
+    params = checkout / "params.yaml"
+    params.write_text(params.read_text().replace("  - grid\n", "  - grid\n  - niqe\n"))
+    ran: list[Stage] = []
+    with pytest.raises(SystemExit) as caught:
+        run_stage("sample", ran.append)
+    assert caught.value.code == 1 and not ran and not SCRATCH.exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "sample: weights are missing: niqe needs niqe_modelparameters.mat; `tvqrap-cli metrics "
+        "--fetch niqe` fetches those of evaluation.metrics, or take these names out of it"
+    )
+    (checkout / "weights").mkdir()
+    (checkout / "weights/niqe_modelparameters.mat").touch()
+    run_alone("sample", ran.append)
+    assert ran
+
+
 def test_a_run_that_waited_for_an_equal_one_makes_nothing(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +174,17 @@ def test_a_message_names_the_stage_once(checkout: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         run_stage("sample", fail)
     assert capsys.readouterr().err == "sample: step 3: mse is nan\n"
+
+
+def test_names_in_a_message_move_no_cursor(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(stage: Stage) -> None:
+        raise UserError("a\x1b[2J.png: not an image")
+
+    with pytest.raises(SystemExit):
+        run_stage("sample", fail)
+    assert capsys.readouterr().err == "sample: a\\x1b[2J.png: not an image\n"
 
 
 @pytest.mark.parametrize("idle", [1, 8])

@@ -15,7 +15,7 @@ from tests.support.training import ARCHITECTURE, batch, predictor_task, rap_task
 from tests.tvqrap.conftest import Blurred
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
-from tvqrap.objectives import image_loss
+from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.signals import Interrupted
@@ -110,3 +110,12 @@ def test_without_the_network_of_its_start_it_is_one_line() -> None:
     interrupted("train_predictor")
     Path(".scratch/train_predictor-01/network/model.json").unlink()
     assert "model.json is missing" in cli("export", "train_predictor-01", "-o", "out", code=1)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no checkpoint", b"\x80\x02c__builtin__\neval\n."])
+def test_a_damaged_checkpoint_is_one_line(damaged: bytes) -> None:
+    interrupted("train_predictor")
+    for path in Path(".scratch/train_predictor-01").glob("step-*.pt"):
+        path.write_bytes(damaged)
+    said = cli("export", "train_predictor-01", "-o", "out", code=1)
+    assert "not readable as a checkpoint" in said and said.count("\n") == 1

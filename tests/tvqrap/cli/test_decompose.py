@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from tvqrap import decomposition
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
-from tvqrap.images.open import read_image
+from tvqrap.images.reading.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import load_tokenizer, save_model

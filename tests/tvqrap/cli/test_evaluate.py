@@ -109,6 +109,9 @@ class TestEvaluate:
         with (out / "per_image.csv").open() as file:
             lines = list(csv.DictReader(file))
         assert [line["photo"] for line in lines[:4]] == ["p0.jpg"] * 4
+        write_shard(folder / "000000.tar", samples[:2])  # its manifest is the old one
+        result = run("evaluate", "bicubic", *arguments, "--overwrite")
+        assert result.exit_code == 1 and "000000.tar: found SHA-256" in result.output
 
     def test_tiling_of_large_images_is_recorded(self, folders: Path, model: Path) -> None:
         hr = texture(7, 64, 4 * 80)

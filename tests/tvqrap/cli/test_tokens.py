@@ -183,6 +183,15 @@ def test_stats_count_codes_and_measure_margins(root: Path, tmp_path: Path) -> No
     assert (np.diff(table[:, 1]) >= 0).all() and margins["quantiles"][50] == margins["median"]
 
 
+def test_stats_refuse_a_shard_that_is_not_its_manifests(
+    root: Path, changed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "tokens/train", tmp_path / "mixed/train")
+    shutil.copy(changed / "000001.tar", tmp_path / "mixed/train")
+    error = refused("stats", tmp_path / "mixed", "--margins", 0)
+    assert "000001.tar: found SHA-256" in str(error)
+
+
 def test_stats_say_why_there_are_no_margins(root: Path, tmp_path: Path) -> None:
     text = call("stats", root / "tokens", "--pairs", root / "pairs", "--tokenizer", tmp_path)
     assert f"margins  none: {tmp_path}: no model there" in text

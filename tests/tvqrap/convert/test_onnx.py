@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from typer.testing import CliRunner, Result
 
+from tests.support.networks import random_upscaler
 from tvqrap.architecture import Architecture
 from tvqrap.cli.main import app
-from tvqrap.networks.blocks import Res
 from tvqrap.networks.tokenizer import Tokenizer
-from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config, save_model
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -25,10 +23,7 @@ ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8)
 @pytest.fixture(scope="module", params=["hard", "soft"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = UpscalerNetwork(ARCHITECTURE)
-    for module in network.modules():
-        if isinstance(module, Res):  # its second convolution starts at zero
-            nn.init.normal_(module.conv2.weight, std=0.02)
+    network = random_upscaler(ARCHITECTURE)
     folder = tmp_path_factory.mktemp("model")
     save_model(folder, "upscaler", network, ARCHITECTURE, {"steps": 0}, request.param)
     (folder / "README.md").write_text("Random weights: größer, not better.")

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.support.errors import refusal
 from tests.support.reference import mask, position_index, published_state
 from tvqrap.architecture import Architecture
 from tvqrap.convert.published import read_published
-from tvqrap.runtime.errors import UserError
 
 CODEBOOK = "quantize.embedding.weight"
 BLOCK = "generator.blocks_3.1.swin_blks.0.residual_group.blocks.1"
@@ -40,14 +40,6 @@ def saved(tmp_path: Path) -> Callable[[Any], Path]:
         return path
 
     return save
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        read_published(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and len(message.splitlines()) == 1
-    return message.removeprefix(f"{path}: ")
 
 
 def test_stage_1(saved: Callable[[Any], Path], stage1: State) -> None:
@@ -80,7 +72,7 @@ def test_codebook_size_and_precision_are_the_files(
     assert tokenizer.codebook.embedding.weight.dtype == torch.float32
     assert torch.equal(tokenizer.codebook.embedding.weight, entries.float())
     assert not tokenizer.training
-    one = refusal(saved({"params": {**stage1, CODEBOOK: torch.zeros(1, 256)}}))
+    one = refusal(read_published, saved({"params": {**stage1, CODEBOOK: torch.zeros(1, 256)}}))
     assert one == f"{CODEBOOK}: codebook is 1; allowed are whole numbers from 2 to 65536"
 
 
@@ -91,7 +83,7 @@ def test_names_that_differ_are_listed(saved: Callable[[Any], Path], stage1: Stat
         if not name.startswith(("lq_encoder.blocks.0.", "lq_generator.blocks.10."))
     }
     wrong["two\nlines"] = torch.zeros(1)
-    assert refusal(saved({"params": wrong})) == (
+    assert refusal(read_published, saved({"params": wrong})) == (
         "not a published stage 1 checkpoint: "
         "missing tensors (5): quantize.embedding.weight, lq_encoder.blocks.0.weight, "
         "lq_encoder.blocks.0.bias, ...; "
@@ -108,7 +100,7 @@ def test_shapes_types_and_values_that_do_not_fit_are_listed(
         "encoder.blocks.1.norm1.weight": torch.zeros(()),
     }
     broken = {"encoder.blocks.1.norm1.bias": torch.full((64,), torch.nan)}
-    assert refusal(saved({"params": {**stage1, **wrong, **broken}})) == (
+    assert refusal(read_published, saved({"params": {**stage1, **wrong, **broken}})) == (
         "not a published stage 1 checkpoint: tensors that do not fit (3): "
         "encoder.blocks.0.weight is float32 (32, 3, 3, 3), expected float32 (64, 3, 3, 3), "
         "encoder.blocks.0.bias is int64 (64,), expected float32 (64,), "
@@ -118,7 +110,9 @@ def test_shapes_types_and_values_that_do_not_fit_are_listed(
 
 
 def test_predictor_must_fit_the_codebook(saved: Callable[[Any], Path], stage3: State) -> None:
-    message = refusal(saved({"params": {**stage3, CODEBOOK: torch.zeros(512, 256)}}))
+    message = refusal(
+        read_published, saved({"params": {**stage3, CODEBOOK: torch.zeros(512, 256)}})
+    )
     assert message == (
         "not a published stage 2 or 3 checkpoint: tensors that do not fit (1): "
         "idx_pred_layer_low.1.weight is float32 (1024, 256), expected float32 (512, 256)"
@@ -137,14 +131,16 @@ def test_another_window_is_refused_and_another_crop_is_not(
     }
     shift2 = {f"{BLOCK}.attn_mask": mask(16, shift=2)}
     turned = {f"{BLOCK}.attn.relative_position_index": position_index().t()}
-    assert "do not fit (3)" in refusal(saved({"params": {**stage1, **window4}}))
-    message = refusal(saved({"params": {**stage1, **shift2, **turned}}))
+    assert "do not fit (3)" in refusal(read_published, saved({"params": {**stage1, **window4}}))
+    message = refusal(read_published, saved({"params": {**stage1, **shift2, **turned}}))
     assert "do not fit (2)" in message
     assert f"{BLOCK}.attn_mask is not that of 8x8 windows shifted by 4" in message
     assert f"{BLOCK}.attn.relative_position_index is not that of an 8x8 window" in message
     # A block without a mask is one that is not shifted.
     without = {name: value for name, value in stage1.items() if name != f"{BLOCK}.attn_mask"}
-    assert f"missing tensors (1): {BLOCK}.attn_mask" in refusal(saved({"params": without}))
+    assert f"missing tensors (1): {BLOCK}.attn_mask" in refusal(
+        read_published, saved({"params": without})
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +157,7 @@ def test_another_window_is_refused_and_another_crop_is_not(
 def test_other_contents_are_named(
     saved: Callable[[Any], Path], contents: Any, message: str
 ) -> None:
-    assert refusal(saved(contents)) == message
+    assert refusal(read_published, saved(contents)) == message
 
 
 class Runs:
@@ -179,11 +175,11 @@ def test_code_is_never_run(tmp_path: Path, stage1: State, zipped: bool) -> None:
     path, trap = tmp_path / "published.pth", tmp_path / "trap"
     contents = {"params": stage1, "more": Runs(trap)}
     torch.save(contents, path, _use_new_zipfile_serialization=zipped)
-    assert refusal(path) == (
+    assert refusal(read_published, path) == (
         "asks for the Python object posix.mkdir, expected tensors alone; nothing of it was run"
     )
     path.write_bytes(pickle.dumps(Runs(trap)))
-    assert "not readable as .pth or safetensors" in refusal(path)
+    assert "not readable as .pth or safetensors" in refusal(read_published, path)
     assert not trap.exists()
 
 
@@ -191,13 +187,13 @@ def test_code_is_never_run(tmp_path: Path, stage1: State, zipped: bool) -> None:
 def test_files_that_cannot_be_read(
     tmp_path: Path, saved: Callable[[Any], Path], stage1: State
 ) -> None:
-    assert refusal(tmp_path) == "is a folder, expected a file of weights"
-    assert refusal(tmp_path / "none.pth") == "no such file"
+    assert refusal(read_published, tmp_path) == "is a folder, expected a file of weights"
+    assert refusal(read_published, tmp_path / "none.pth") == "no such file"
     path = saved({"params": stage1})
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:1], b"", b"<!DOCTYPE html>", b"not weights"):
         path.write_bytes(content)
-        assert refusal(path) == (
+        assert refusal(read_published, path) == (
             f"{len(content):,} bytes that are not readable as .pth or safetensors "
             "(cut short, or another kind of file)"
         )

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from tests.support.networks import straight_through
 from tvqrap.architecture import STRUCTURES, Architecture
+from tvqrap.images.padding import crop_upscaled, pad_to_multiple
+from tvqrap.losses.discriminator import Discriminator
 from tvqrap.networks.blocks import Down, Res, SwinGroup, Up, WindowAttention, attend, shift_mask
-from tvqrap.networks.discriminator import Discriminator
-from tvqrap.networks.padding import crop_upscaled, pad_to_multiple
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 

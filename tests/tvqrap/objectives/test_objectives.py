@@ -25,7 +25,7 @@ from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
 from tvqrap.losses.gan import adaptive_weight, hinge_generator_loss
 from tvqrap.losses.image_terms import chroma_loss, gradient_loss
-from tvqrap.objectives.image_loss import ImageGradient, ImageLoss
+from tvqrap.objectives.image_losses.image_loss import ImageGradient, ImageLoss
 from tvqrap.objectives.tokenizer import takes_teacher
 from tvqrap.training.batch import as_image
 
@@ -320,7 +320,7 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "grid": 0.0,
         "contrast": 0.0,
         "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0, "augment": False},
-        "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
+        "adversarial": image_losses()["adversarial"] | {"weight": 0.0},
     }
     for where, moved in (("encoder", "codebook"), ("codebook", "encoder")):
         task = tokenizer_task(

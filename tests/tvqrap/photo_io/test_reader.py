@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.support.image_files import png, tiff_of_16_bits
-from tvqrap.images.high_bit_depth import stated_bits
-from tvqrap.images.open import open_image, read_image
+from tvqrap.images.reading.high_bit_depth import stated_bits
+from tvqrap.images.reading.open import open_image, read_image
 from tvqrap.photo_io.reader import read_header, read_photo
 from tvqrap.runtime.errors import UserError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.limits import files_up_to
 from tvqrap.runtime.atomic import (
     atomic_path,
     is_temporary,
@@ -48,6 +49,20 @@ def test_two_writers_of_one_process_do_not_meet(tmp_path: Path) -> None:
         second.write_bytes(b"two")
     assert names(tmp_path) == ["a.tar"]
     assert path.read_bytes() == b"one", "the last to end has the name"
+
+
+def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with files_up_to(100), pytest.raises(OSError) as full:
+        write_atomic(tmp_path / "a", bytes(1000))
+    assert full.value.filename == str(tmp_path / "a")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as taken:
+        write_atomic(tmp_path / "folder", b"")
+    assert taken.value.filename == str(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError) as other, atomic_path(tmp_path / "a"):
+        (tmp_path / "absent").read_bytes()
+    assert other.value.filename == str(tmp_path / "absent")
+    assert names(tmp_path) == ["folder"]
 
 
 def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.support.errors import refusal
 from tvqrap.runtime import state_dict
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.state_dict import read_state_dict, read_state_file
@@ -32,14 +33,6 @@ def assert_weights(found: dict[str, Tensor]) -> None:
     for name, tensor in found.items():
         assert torch.equal(tensor, WEIGHTS[name]) and tensor.dtype == WEIGHTS[name].dtype
         assert type(tensor) is Tensor and not tensor.requires_grad
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        read_state_dict(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and len(message.splitlines()) == 1
-    return message.removeprefix(f"{path}: ")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -93,7 +86,7 @@ def test_the_prefix_of_data_parallel_is_removed_where_all_names_have_it(file: Pa
 def test_anything_but_named_dense_tensors_is_refused(
     file: Path, contents: Any, reason: str
 ) -> None:
-    assert refusal(saved(file, contents)).startswith(reason)
+    assert refusal(read_state_dict, saved(file, contents)).startswith(reason)
 
 
 def test_code_in_a_file_is_not_run(file: Path) -> None:
@@ -104,30 +97,35 @@ def test_code_in_a_file_is_not_run(file: Path) -> None:
             return os.mkdir, (str(trap),)
 
     saved(file, {"a": Trap()})
-    assert refusal(file) == (
+    assert refusal(read_state_dict, file) == (
         "asks for the Python object posix.mkdir, expected tensors alone; nothing of it was run"
     )
     file.write_bytes(pickle.dumps({"a": Trap()}))
-    assert "not readable as .pth or safetensors" in refusal(file)
+    assert "not readable as .pth or safetensors" in refusal(read_state_dict, file)
     assert not trap.exists()
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == "is a folder, expected a file of weights"
-    assert refusal(tmp_path / "none.pth") == "no such file"
+    assert refusal(read_state_dict, tmp_path) == "is a folder, expected a file of weights"
+    assert refusal(read_state_dict, tmp_path / "none.pth") == "no such file"
     os.mkfifo(tmp_path / "fifo.pth")
-    assert refusal(tmp_path / "fifo.pth") == "is no regular file, expected a file of weights"
+    assert (
+        refusal(read_state_dict, tmp_path / "fifo.pth")
+        == "is no regular file, expected a file of weights"
+    )
 
 
 def test_more_than_the_limit_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_dict, "LARGEST", 100_000)
     saved(file, {"a": torch.zeros(1).expand(1_000_000)})
-    assert refusal(file) == "4,000,000 bytes of tensors, expected at most 100,000"
+    assert refusal(read_state_dict, file) == "4,000,000 bytes of tensors, expected at most 100,000"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(1_000_000))
-    assert refusal(file) == "1,000,000 bytes when unpacked, expected at most 100,000"
+    assert (
+        refusal(read_state_dict, file) == "1,000,000 bytes when unpacked, expected at most 100,000"
+    )
     file.write_bytes(bytes(200_000))
-    assert refusal(file) == "200,000 bytes, expected at most 100,000"
+    assert refusal(read_state_dict, file) == "200,000 bytes, expected at most 100,000"
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
@@ -151,4 +149,4 @@ def test_a_damaged_file_is_one_line(file: Path, kind: str) -> None:
 
 def _after(path: Path, content: bytes) -> str:
     path.write_bytes(content)
-    return refusal(path)
+    return refusal(read_state_dict, path)

@@ -26,7 +26,7 @@ from tests.support.training import (
     tokenizer_task,
 )
 from tvqrap.config.training import Monitoring
-from tvqrap.objectives.sync_batch_norm import SharedBatchNorm
+from tvqrap.objectives.image_losses.sync_batch_norm import SharedBatchNorm
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.distributed import ALONE, Workers, joined
 from tvqrap.training.loop import train

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from tests.support.networks import random_upscaler
 from tvqrap.architecture import Architecture
+from tvqrap.images.padding import pad_to_multiple
 from tvqrap.images.tensors import to_tensor, to_uint8
-from tvqrap.networks.blocks import Norm, Res
-from tvqrap.networks.padding import pad_to_multiple
+from tvqrap.networks.blocks import Norm
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 from tvqrap.pretrained.packaged import TOKENIZER
@@ -52,10 +53,7 @@ class Normalising(Enlarging):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = UpscalerNetwork(TINY)
-    for module in network.modules():
-        if isinstance(module, Res):  # its second convolution starts at zero
-            nn.init.normal_(module.conv2.weight, std=0.02)
+    network = random_upscaler(TINY)
     path = tmp_path_factory.mktemp("model")
     save_model(path, "upscaler", network, TINY, {})
     return path

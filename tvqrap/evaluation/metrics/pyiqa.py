@@ -9,6 +9,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tvqrap.evaluation.metrics.registry import Metric
-from tvqrap.evaluation.metrics.weights import check_weights
+from tvqrap.config.evaluation import MetricName
+from tvqrap.evaluation.metrics.registry import METRICS, Metric
+from tvqrap.evaluation.metrics.weights import check_weights, find_weights
+from tvqrap.losses.perceptual_weights import stlpips_weights
 from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +42,26 @@ def installed(package: str) -> str | None:
 def pyiqa_version() -> str | None:
     """The version of the installed pyiqa; None where it is missing."""
     return installed("pyiqa")
+
+
+def unusable(name: MetricName, weights: Path | None = None) -> str | None:
+    """The reason why a metric cannot be used here; None where it can. Its network is not built.
+
+    `weights` is a folder of the metrics' files, instead of the usual ones.
+    """
+    metric = METRICS[name]
+    if metric.pyiqa is None:
+        return None
+    try:
+        if name == "stlpips_alex" or name == "stlpips_vgg":
+            stlpips_weights("alex" if name == "stlpips_alex" else "vgg")
+        elif pyiqa_version() is None:
+            return "pyiqa is not installed; `pip install tvqrap[evaluation]` brings it"
+        elif metric.weights:
+            check_weights(find_weights(name, weights))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def build_metric(metric: Metric, files: Mapping[str, Path]) -> "nn.Module":
@@ -68,7 +91,7 @@ def _closed(files: Mapping[str, Path]) -> Iterator[None]:
     import timm
     import torch
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with _cache(files) as folder, contextlib.ExitStack() as stack:
         for cache in ("checkpoints", "pyiqa"):
             for name, path in files.items():
                 link = Path(folder, cache, name)
@@ -90,6 +113,22 @@ def _closed(files: Mapping[str, Path]) -> Iterator[None]:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, stand_in)
         yield
+
+
+@contextmanager
+def _cache(files: Mapping[str, Path]) -> Iterator[str]:
+    """An empty folder for links to the files.
+
+    Where it cannot be made, a metric without files gets a place that can have none.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+        except OSError:
+            if files:
+                raise
+            folder = os.devnull
+        yield folder
 
 
 def _refuse(url: str, *arguments: Any, **options: Any) -> NoReturn:

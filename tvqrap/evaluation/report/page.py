@@ -100,7 +100,7 @@ def write_report(
 
 
 def _with_bicubic(pictures: dict[str, Any]) -> dict[str, Any]:
-    """Adds LR enlarged by bicubic interpolation, where no model is that already."""
+    """Adds LR enlarged by bicubic interpolation, unless a model is bicubic already."""
     if "LR" not in pictures or "bicubic" in pictures:
         return pictures
     lr, rest = pictures["LR"], {k: v for k, v in pictures.items() if k != "LR"}

@@ -17,7 +17,7 @@ class CodeUse:
 
 
 def count_codes(codes: NDArray[np.integer], codebook: int) -> NDArray[np.int64]:
-    """How often each of the `codebook` entries occurs in codes of any shape.
+    """Counts how often each of the `codebook` entries occurs in codes of any shape.
 
     Raises ValueError where there are no codes, or some lie outside the codebook.
     """

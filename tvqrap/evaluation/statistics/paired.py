@@ -1,4 +1,4 @@
-"""Whether one upscaler is better than another on the same images: paired differences."""
+"""Compares two upscalers on the same images by paired differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

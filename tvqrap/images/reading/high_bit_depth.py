@@ -14,8 +14,10 @@ from PIL import Image, ImageFile, TiffImagePlugin
 _NATIVE, _OTHER = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 _OTHER_ORDER = {"L": "B", "B": "L", "N": _OTHER}
 """The other byte order of each: little-endian, big-endian, the machine's own."""
-_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-"""Tags of TIFF, and the value of the second where white is 0."""
+_BITS, _PHOTOMETRIC, _CHANNELS, _PLANES, _NUMBERS = 258, 262, 277, 284, 339
+"""Tags of TIFF."""
+_WHITE_IS_ZERO, _ONE_BY_ONE, _SIGNED = 0, 2, 2
+"""Values of these: photometric interpretation, planar configuration, sample format."""
 HEAD = 2**16
 """Bytes at the beginning of a file that `stated_bits` looks at."""
 _DEEP = tuple(f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in _OTHER_ORDER)
@@ -97,25 +99,38 @@ def eight_bits(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uin
 def check_readable(image: Image.Image) -> None:
     """Raises ValueError for an image, opened and not loaded, that Pillow misreads.
 
-    Pillow decodes 16-bit colours in separate planes as if a plane had 8 bits.
+    Pillow decodes 16-bit colours in separate planes as if a plane had 8 bits, and signed bytes as
+    if they had no sign.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
-    bits = image.tag_v2.get(_BITS, ())
-    if 16 in bits and any(len(_raw_mode(tile)) == 1 for tile in _tiles(image)):
+    tags = image.tag_v2
+    bits = max(tags.get(_BITS, (1,)), default=1)
+    if bits > 8 and tags.get(_PLANES) == _ONE_BY_ONE and tags.get(_CHANNELS, 1) > 1:
         raise ValueError("16-bit colours in separate planes, expected them pixel by pixel")
+    if bits == 8 and _SIGNED in tags.get(_NUMBERS, ()):
+        raise ValueError("signed bytes, expected levels from 0")
 
 
 def as_meant(image: Image.Image) -> Image.Image:
-    """Inverts 16-bit gray in which 0 is white, which Pillow reads as a negative.
+    """The picture of a TIFF of which Pillow gives other levels; takes a loaded image.
 
-    Takes a loaded image; all others stay as they are. Pillow itself inverts 8-bit gray.
+    16-bit gray in which 0 is white is inverted, as Pillow inverts 8-bit gray. 12-bit gray is spread
+    over 16 bits. Gray that is multiplied by its alpha is divided again, as Pillow does with
+    colours. All other images stay as they are.
     """
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.mode.startswith("I;16"):
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return image
-    if image.tag_v2.get(_PHOTOMETRIC) != _WHITE_IS_ZERO:
+    if image.mode == "La":
+        return image.convert("LA")
+    if not image.mode.startswith("I;16"):
         return image
-    return Image.fromarray(65535 - np.asarray(image).astype(np.uint16))
+    levels = np.asarray(image).astype(np.uint16)
+    if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        return Image.fromarray(65535 - levels)
+    if max(image.tag_v2.get(_BITS, (16,)), default=16) == 12:
+        return Image.fromarray((levels << 4) | (levels >> 8))
+    return image
 
 
 def keep_lower_bytes(image: Image.Image) -> None:

@@ -89,8 +89,8 @@ def scan_folder(
     Folders in it are passed over unless `recursive`.
 
     Links to files and folders are followed where they end inside the folder or inside one of
-    `links_to`. Hidden entries, folders of thumbnails, files with other endings, other links and
-    what is neither a file nor a folder are passed over. Raises UserError where there is no folder.
+    `links_to`. Hidden entries, folders of thumbnails, files with other endings, other links,
+    pipes and devices are passed over. Raises UserError where there is no folder.
     """
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "no such folder"

@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tvqrap.images.high_bit_depth import (
+from tvqrap.images.reading.high_bit_depth import (
     as_meant,
     check_readable,
     deep_colours,
@@ -35,7 +35,7 @@ from tvqrap.images.high_bit_depth import (
     has_deep_colours,
     keep_lower_bytes,
 )
-from tvqrap.images.orientation import orientation_of, upright
+from tvqrap.images.reading.orientation import orientation_of, upright
 from tvqrap.runtime.bounded_file import BoundedFile
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
@@ -146,10 +146,12 @@ def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
 
 
 def _hint(suffix: str) -> str:
-    """The extra to install, for a name with the ending of its format."""
+    """What may help, by a name's ending: the extra to install, or the kinds that are read."""
     for name, extra in _EXTRAS.items():
         if suffix in extra.suffixes and name not in _formats():
             return f"; {suffix} needs the extra {extra.name} (pip install 'tvqrap[{extra.name}]')"
+    if suffix in (".tif", ".tiff"):
+        return "; of TIFFs, gray, RGB and CMYK of whole numbers up to 16 bits are read"
     return ""
 
 

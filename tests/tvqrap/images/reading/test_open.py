@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from tests.support.image_files import png
-from tvqrap.images.open import read_image, to_rgb
+from tvqrap.images.reading.open import read_image, to_rgb
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.runtime.errors import UserError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tvqrap.images.folder import ANYWHERE, scan_folder
+from tvqrap.images.reading.folder import ANYWHERE, scan_folder
 from tvqrap.runtime.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Reading image files: listing folders, opening, orientation, 16-bit pixels."""
