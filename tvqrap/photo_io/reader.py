@@ -147,7 +147,8 @@ def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralP
     """
     header = read_several_header(source, max_pixels)
     assert header is not None
-    files, durations = [], []
+    files: list[PhotoFile] = []
+    durations: list[float] = []
     with open_image(source, max_pixels) as image:
         plays = _plays(image)
         numbers = _numbers(image)
