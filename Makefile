@@ -37,7 +37,7 @@ git:
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python --constraints constraints.txt \
 		--overrides overrides.txt \
-		--editable '.[evaluation,export,heic,hub,jxl]' --group pipeline --group dev
+		--editable '.[evaluation,export,heic,hub,jxl,ui]' --group pipeline --group dev
 	touch .venv/ready
 
 .uv/bin/uv:
@@ -48,5 +48,5 @@ git:
 constraints:
 	$(UV) pip compile --quiet --universal --no-emit-index-url --no-header --upgrade \
 		--overrides overrides.txt \
-		--python-version 3.11 --extra evaluation --extra export --extra heic --extra hub --extra jxl --group pipeline --group dev \
+		--python-version 3.11 --extra evaluation --extra export --extra heic --extra hub --extra jxl --extra ui --group pipeline --group dev \
 		pyproject.toml --output-file constraints.txt

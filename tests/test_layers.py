@@ -24,6 +24,7 @@ LAYERS = (
     "spandrel",
     "evaluation",
     "model_card",
+    "ui",
     "comparison",
     "cost",
     "decomposition",

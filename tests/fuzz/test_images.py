@@ -23,7 +23,12 @@ from tests.support.pairs import texture
 from tvqrap.architecture import Architecture
 from tvqrap.images.reading.open import read_image
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.photo_io.reader import read_header, read_photo
+from tvqrap.photo_io.reader import (
+    read_header,
+    read_photo,
+    read_several,
+    read_several_header,
+)
 from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.errors import UserError
 from tvqrap.upscaling.upscaler import Upscaler
@@ -82,6 +87,27 @@ def test_the_opener(ending: str, tmp_path: Path) -> None:
         return dict([broken_image(rng, ending)])
 
     assert_no_fault(Trial(f"image.{ending}", make, use), tmp_path, 400)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in samples() if name.startswith("frames.")))
+def test_frames_and_pages(name: str, tmp_path: Path) -> None:
+    def use(given: Path, out: Path) -> None:
+        (path,) = given.iterdir()
+        header = read_several_header(path, MAX_PIXELS)
+        if header is None:
+            return
+        read = read_several(path, MAX_PIXELS)
+        shapes = [one.photo.pixels.shape for one in read.files]
+        assert shapes == [(height, width, 3) for width, height in header.sizes]
+        assert read.animation is None or len(read.animation.durations) == len(shapes)
+        if read.animation is not None:
+            assert len({one.photo.alpha is None for one in read.files}) == 1
+
+    def make(rng: Random) -> Files:
+        content = damaged(samples()[name], rng, list(samples(name.split(".")[1]).values()))
+        return {name: with_checksums(content) if name.endswith(".png") else content}
+
+    assert_no_fault(Trial(name, make, use), tmp_path, 200)
 
 
 @pytest.fixture(scope="module")

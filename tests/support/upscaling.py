@@ -28,7 +28,9 @@ def image(
     return path
 
 
-def repeated(self: Upscaler, lr: np.ndarray, seen: Any = None) -> Iterator[np.ndarray]:
+def repeated(
+    self: Upscaler, lr: np.ndarray, advance: Any = None, network: Any = None
+) -> Iterator[np.ndarray]:
     """In place of `Upscaler.rows`: each pixel 4x4 times, in bands."""
     large = lr.repeat(4, 0).repeat(4, 1)
     for top in range(0, len(large), 10):

@@ -22,6 +22,7 @@ from tvqrap.cli import (
     push,
     runs,
     tokens,
+    ui,
     upscale,
 )
 from tvqrap.runtime.cores import watch_cores
@@ -77,6 +78,7 @@ app = typer.Typer(
     help="Enlarge photographs four times, and measure how well that works.",
 )
 app.command("upscale")(upscale.upscale)
+app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
 app.command("metrics")(metrics.metrics)
 app.command("benchmark")(benchmark.benchmark)

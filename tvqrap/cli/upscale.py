@@ -1,6 +1,5 @@
 """`tvqrap-cli upscale`: enlarges photographs."""
 
-import math
 import os
 import re
 import time
@@ -47,6 +46,7 @@ def upscale(
     compression: options.Compression = None,
     tile: options.Tile = None,
     max_pixels: options.MaxPixels = 100_000_000,
+    frames: options.FramesChoice = "first",
     recursive: options.Recursive = True,
     follow_links: options.FollowLinks = False,
     dry_run: options.DryRun = False,
@@ -61,6 +61,7 @@ def upscale(
     try:
         check_device_name(device)
         check_choices(precision, colour)
+        chosen_frames: Any = frames  # checked by the settings
         settings = OutputSettings(
             scale=4 if scale is None else scale,
             size=_size(size),
@@ -69,6 +70,7 @@ def upscale(
             lossless=lossless,
             compression=compression,
             max_pixels=max_pixels,
+            frames=chosen_frames,
         )
         if scale is not None and size is not None:
             raise ValueError("size stands in place of scale, expected one of them")
@@ -117,8 +119,7 @@ def _output(given: str | None, suffix: str | None, settings: OutputSettings) -> 
         folder = given.endswith(("/", os.sep))
         return Output(Path(given), folder, suffix or "", settings.form)
     if suffix is None:
-        fitted = settings.size
-        suffix = f"_x{settings.scale:g}" if fitted is None else f"_{fitted[0]}x{fitted[1]}"
+        suffix = settings.suffix
     return Output(None, suffix=suffix, form=settings.form)
 
 
@@ -206,6 +207,8 @@ class _Run:
         for task in self.tasks:
             sizes = ["x".join(map(str, size)) for size in (task.lr_size, task.size)]
             line = f"{task.job.source} -> {task.job.target}: {sizes[0]} to {sizes[1]}"
+            if task.images > 1:
+                line += f", {task.images} frames or pages"
             typer.echo(printable(line))
         self._summary(f"{len(self.tasks)} to upscale")
 
@@ -221,7 +224,7 @@ class _Run:
         from tvqrap.runtime.progress import progress
         from tvqrap.upscaling.claims import in_turn
 
-        total = sum(math.prod(task.lr_size) for task in self.tasks)
+        total = sum(task.pixels for task in self.tasks)
         with progress("upscale", total=-(-total // _UNIT), unit="kpixel") as advance:
             finished = numbered = 0
             note = ""
@@ -240,7 +243,7 @@ class _Run:
                 if outcome is not None:
                     numbered += 1
                     # The rest of a photograph that failed half-way is not to do any more.
-                    seen(before + math.prod(task.lr_size) - finished, worked=False)
+                    seen(before + task.pixels - finished, worked=False)
                 return outcome
 
             for _, outcome in in_turn(self.tasks, run):

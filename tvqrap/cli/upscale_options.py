@@ -71,7 +71,17 @@ Tile = Annotated[
     typer.Option(help="Side of tiles in LR pixels; 256, or less where memory is short."),
 ]
 MaxPixels = Annotated[
-    int, typer.Option(min=1, help="Pixels of the largest photograph that is read.")
+    int,
+    typer.Option(
+        min=1, help="Pixels of the largest photograph that is read, or of all its frames."
+    ),
+]
+FramesChoice = Annotated[
+    str,
+    typer.Option(
+        "--frames",
+        help="Of animations (GIF, APNG, WebP, AVIF) and TIFFs of several pages: first, or all.",
+    ),
 ]
 Recursive = Annotated[
     bool, typer.Option("--recursive/--no-recursive", help="Search folders inside of folders.")

@@ -1,7 +1,10 @@
 """File formats that upscaled photographs are written to, and their limits."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tvqrap.runtime.errors import UserError
 
@@ -27,13 +30,17 @@ class Format:
     """Whether it can be told to lose nothing, although it is `lossy`."""
     compressed: bool = False
     """Whether it has a lossless compression with levels of effort."""
+    several: Literal["frames", "pages"] | None = None
+    """Images of one size with durations, or pages of any sizes; None where it holds one image."""
 
 
 FORMATS = {
-    "png": Format("png", (".png",), 2**31 - 1, deep=True, compressed=True),
+    "png": Format("png", (".png",), 2**31 - 1, deep=True, compressed=True, several="frames"),
     # The format ends at 65535; libjpeg, which writes it, at 65500.
     "jpeg": Format("jpeg", (".jpg", ".jpeg"), 65500, alpha=False, lossy=True),
-    "webp": Format("webp", (".webp",), 16383, gray=False, lossy=True, lossless=True),
+    "webp": Format(
+        "webp", (".webp",), 16383, gray=False, lossy=True, lossless=True, several="frames"
+    ),
     "tiff": Format(
         "tiff",
         (".tif", ".tiff"),
@@ -41,9 +48,12 @@ FORMATS = {
         largest_bytes=2**32 - 2**24,
         deep=True,
         compressed=True,
+        several="pages",
     ),
     # libavif writes more than it reads.
-    "avif": Format("avif", (".avif",), 32768, largest_pixels=16384**2, lossy=True),
+    "avif": Format(
+        "avif", (".avif",), 32768, largest_pixels=16384**2, lossy=True, several="frames"
+    ),
 }
 
 _ALIKE = {".jpe": "jpeg", ".jfif": "jpeg", ".mpo": "jpeg", ".apng": "png"}
@@ -83,3 +93,27 @@ def check_fits_format(name: str, form: Format, size: tuple[int, int], deep: bool
             f"{name}: would be {width}x{height}, {form.name} holds files up to 4 GB (png is "
             "compressed)"
         )
+
+
+def check_holds_several(
+    name: str, form: Format, sizes: Sequence[tuple[int, int]], pages: bool, deep: bool
+) -> None:
+    """Raises UserError where a format cannot hold images of these sizes (width, height) together.
+
+    `name` is the photograph's, for the message; `pages` is whether they are pages, and not frames
+    with durations; `deep` is whether they have 16 bits.
+    """
+    found = f"{name}: holds {len(sizes)} {'pages' if pages else 'frames'}"
+    if form.several is None:
+        able = " and ".join(
+            f"{', '.join(known.name for known in FORMATS.values() if known.several == kind)} {kind}"
+            for kind in ("frames", "pages")
+        )
+        raise UserError(f"{found}, {form.name} holds one image ({able})")
+    if pages and form.several == "frames":
+        raise UserError(f"{found}, {form.name} holds frames of one size (tiff holds pages)")
+    # Frames of WebP and AVIF wait in a TIFF of 8 bits for their encoder.
+    largest = math.inf if form.name == "png" else FORMATS["tiff"].largest_bytes
+    each = 8 if deep and form.deep else 4
+    if sum(each * width * height for width, height in sizes) > largest:
+        raise UserError(f"{found}, {form.name} takes up to 4 GB of pixels (png takes more frames)")

@@ -4,7 +4,7 @@ Converts any Pillow image to RGB and alpha for the upscaler, and the result to g
 Uses neither torch nor files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import cast
@@ -96,6 +96,21 @@ def _photo(pixels: Pixels, alpha: Pixels | None, gray: bool) -> Photo:
     if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
         return Photo(pixels, None, gray)
     return Photo(fill_hidden(pixels, alpha), alpha, gray)
+
+
+def alike(photos: Sequence[Photo]) -> list[Photo]:
+    """Frames with the same channels: gray if all are, and all with alpha if one has it."""
+    gray = all(photo.gray for photo in photos)
+    if all(photo.alpha is None for photo in photos):
+        return [Photo(photo.pixels, None, gray) for photo in photos]
+    found = []
+    for photo in photos:
+        alpha = photo.alpha
+        if alpha is None:
+            opaque = np.iinfo(photo.pixels.dtype).max
+            alpha = np.full(photo.pixels.shape[:2], opaque, photo.pixels.dtype)
+        found.append(Photo(photo.pixels, alpha, gray))
+    return found
 
 
 def fill_hidden(pixels: Pixels, alpha: Pixels) -> Pixels:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -17,8 +18,16 @@ _CHUNK = 2**22
 """Bytes that are filtered at a time."""
 
 
+_LARGEST_DELAY = 2**16 - 1
+"""Of numerator and denominator of a frame's duration in seconds."""
+
+
 class PngWriter:
-    """Writes rows from top to bottom; `finish` after the last makes the file complete."""
+    """Writes rows from top to bottom; `finish` after the last makes the file complete.
+
+    For an animation (APNG), `animate` comes before the first row, and `start_frame` before the
+    rows of each frame.
+    """
 
     def __init__(
         self,
@@ -32,6 +41,9 @@ class PngWriter:
     ) -> None:
         """Channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. `level` is zlib's, 0 to 9."""
         self._file = file
+        self._size = width, height
+        self._level = level
+        self._frames = self._sequence = 0
         self._pixel = channels * bits // 8
         self._row = width * self._pixel
         self._above = np.zeros(self._row, np.uint8)
@@ -46,6 +58,32 @@ class PngWriter:
         self._file.write(struct.pack(">I", len(content)) + name + content)
         self._file.write(struct.pack(">I", checksum))
 
+    def animate(self, frames: int, plays: int) -> None:
+        """Says how many frames follow, and how often they are shown (0 for ever)."""
+        self.chunk(b"acTL", struct.pack(">II", frames, plays))
+
+    def start_frame(self, duration: float) -> None:
+        """Begins a frame, which replaces the one before, of a duration in milliseconds."""
+        if self._frames:
+            self._data(self._packer.flush())
+            self._packer = zlib.compressobj(self._level)
+            self._above = np.zeros(self._row, np.uint8)
+        self._frames += 1
+        delay = _delay(duration)
+        times = struct.pack(">HHBB", delay.numerator, delay.denominator, 0, 0)
+        self.chunk(b"fcTL", self._number() + struct.pack(">IIII", *self._size, 0, 0) + times)
+
+    def _number(self) -> bytes:
+        """The next number in the sequence of the chunks of frames."""
+        self._sequence += 1
+        return struct.pack(">I", self._sequence - 1)
+
+    def _data(self, packed: bytes) -> None:
+        if self._frames > 1:
+            self.chunk(b"fdAT", self._number() + packed)
+        else:
+            self.chunk(b"IDAT", packed)
+
     def write(self, rows: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
         """(rows, width) or (rows, width, channels), uint16 if the file has 16 bits, else uint8."""
         # PNG has the upper byte first, and filters bytes.
@@ -56,12 +94,12 @@ class PngWriter:
             part = flat[top : top + step]
             packed = self._packer.compress(self._filtered(part).tobytes())
             if packed:
-                self.chunk(b"IDAT", packed)
+                self._data(packed)
             self._above = part[-1].copy()
 
     def finish(self) -> None:
         """Writes the last compressed bytes and the end of the file."""
-        self.chunk(b"IDAT", self._packer.flush())
+        self._data(self._packer.flush())
         self.chunk(b"IEND", b"")
 
     def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -89,6 +127,13 @@ class PngWriter:
         moved = np.zeros_like(rows)
         moved[:, self._pixel :] = rows[:, : -self._pixel]
         return moved
+
+
+def _delay(duration: float) -> Fraction:
+    """Milliseconds as the nearest fraction of a second that a frame can have."""
+    seconds = min(duration / 1000, _LARGEST_DELAY)
+    most = min(_LARGEST_DELAY, int(_LARGEST_DELAY / max(seconds, 1)))
+    return Fraction(seconds).limit_denominator(max(1, most))
 
 
 _SIGNATURE = 8

@@ -1,14 +1,16 @@
 """Reads a photograph: its pixels, its transparency and its metadata."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from tvqrap.images.reading.high_bit_depth import (
     HEAD,
     as_meant,
+    check_readable,
     deep_colours,
     has_deep_colours,
     has_deep_gray_and_alpha,
@@ -18,13 +20,24 @@ from tvqrap.images.reading.high_bit_depth import (
 from tvqrap.images.reading.open import MAX_PIXELS, open_image
 from tvqrap.images.reading.orientation import orientation_of, swaps_sides, upright
 from tvqrap.photo_io.metadata import Metadata, metadata_of
-from tvqrap.photo_io.photo import Photo, photo_of, photo_of_array
+from tvqrap.photo_io.photo import Photo, alike, photo_of, photo_of_array
 from tvqrap.photo_io.png import png_chunk
+from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.text import printable
+
+_SEVERAL: dict[str, Literal["frames", "pages"]] = {
+    "PNG": "frames",
+    "GIF": "frames",
+    "WEBP": "frames",
+    "AVIF": "frames",
+    "TIFF": "pages",
+}
+"""By Pillow's name: what a file of several images holds. Other formats hold previews or bursts."""
 
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """The content of a photograph's file."""
+    """The content of a photograph's file, or of one of its pages."""
 
     photo: Photo
     metadata: Metadata
@@ -32,6 +45,26 @@ class PhotoFile:
     """One line for each loss of pixels: other pages or frames, bits beyond 8."""
     left_out: tuple[str, ...]
     """Names of the metadata that cannot be read, or that the enlarged image cannot have."""
+
+
+@dataclass(frozen=True)
+class Animation:
+    """How frames follow each other."""
+
+    durations: tuple[float, ...]
+    """Milliseconds of each frame."""
+    plays: int
+    """How often the frames are shown, 0 for ever."""
+
+
+@dataclass(frozen=True)
+class SeveralPhotos:
+    """All frames or pages of a file."""
+
+    files: tuple[PhotoFile, ...]
+    """Of an animation, all of one size, depth and kind, and with the metadata of the first."""
+    animation: Animation | None
+    """None for pages."""
 
 
 class Header(NamedTuple):
@@ -42,6 +75,15 @@ class Header(NamedTuple):
     height: int
     deep: bool
     """Whether it has 16 bits."""
+
+
+class SeveralHeader(NamedTuple):
+    """The same of all frames or pages of a file."""
+
+    sizes: tuple[tuple[int, int], ...]
+    """(width, height) of each, upright."""
+    pages: bool
+    """Whether they are pages, and not frames of an animation."""
 
 
 def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Header:
@@ -57,6 +99,29 @@ def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Header:
         return Header(height, width, deep) if sideways else Header(width, height, deep)
 
 
+def read_several_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralHeader | None:
+    """Sizes of all frames or pages; None for a file that holds one image, or bursts and previews.
+
+    Raises UserError as `read_photo` does, but for faults in the pixels, and where all images
+    together have more than `max_pixels`.
+    """
+    header = read_header(source, max_pixels)
+    with open_image(source, max_pixels) as image:
+        kind, numbers = _SEVERAL.get(image.format or ""), _numbers(image)
+        if kind is None or len(numbers) < 2:
+            return None
+        sizes = [(header.width, header.height)] * len(numbers)
+        if kind == "pages":
+            sizes = [_size_of_page(image, number) for number in numbers]
+        pixels = sum(width * height for width, height in sizes)
+        if pixels > max_pixels:
+            name = printable(source) if isinstance(source, Path) else "standard input"
+            raise UserError(
+                f"{name}: {len(sizes)} {kind} are {pixels} pixels, at most {max_pixels} are read"
+            )
+    return SeveralHeader(tuple(sizes), kind == "pages")
+
+
 def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
     """Reads a file, or the content of one (called standard input in errors).
 
@@ -66,27 +131,88 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
     decoded) or of pixels without a meaning as RGB.
     """
     with open_image(source, max_pixels) as image:
-        deep, gray = has_deep_colours(image), has_deep_gray_and_alpha(image)
         frames = getattr(image, "n_frames", 1)
-        bits = stated_bits(image, _head(source))
-        image.load()
-        orientation = orientation_of(image)
-        turned = upright(as_meant(image), orientation)
-        if deep:
-            with open_image(source, max_pixels) as lower:
-                keep_lower_bytes(lower)
-                photo = photo_of_array(deep_colours(turned, upright(lower, orientation)))
-        else:
-            photo = photo_of(turned, gray)
-        if image.format == "PNG":
-            image.info["cicp"] = png_chunk(source, b"cICP")
-        metadata, left_out = metadata_of(image, photo.gray)
-        notes = []
-        if frames > 1:
-            notes.append(f"holds {frames} images, the first is read")
-        if bits > 8 and photo.pixels.dtype == np.uint8:
-            notes.append(f"{bits} bits reduced to 8")
-        return PhotoFile(photo, metadata, tuple(notes), tuple(left_out))
+        hint = "; --frames all takes every one" if image.format in _SEVERAL else ""
+        read = _read(source, image, 0, max_pixels, has_deep_colours(image))
+    if frames == 1:
+        return read
+    return replace(read, notes=(f"holds {frames} images, the first is read{hint}", *read.notes))
+
+
+def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralPhotos:
+    """Reads all frames or pages of a file of which `read_several_header` gives sizes.
+
+    Frames are whole pictures, with the earlier ones below them as the file says. Raises UserError
+    as `read_photo` and `read_several_header` do.
+    """
+    header = read_several_header(source, max_pixels)
+    assert header is not None
+    files: list[PhotoFile] = []
+    durations: list[float] = []
+    with open_image(source, max_pixels) as image:
+        plays = _plays(image)
+        numbers = _numbers(image)
+        for number in numbers:
+            image.seek(number)
+            check_readable(image)
+            # Frames are laid over each other, which their lower bytes alone cannot be.
+            deep = header.pages and has_deep_colours(image)
+            read = _read(source, image, number, max_pixels, deep)
+            found, stated = read.photo.pixels.shape[1::-1], header.sizes[len(files)]
+            if found != stated:
+                sizes = [f"{width}x{height}" for width, height in (found, stated)]
+                raise ValueError(f"image {number + 1} is {sizes[0]}, expected {sizes[1]}")
+            files.append(read)
+            durations.append(float(image.info.get("duration", 0)))
+    if header.pages:
+        return SeveralPhotos(tuple(files), None)
+    photos = alike([read.photo for read in files])
+    frames = tuple(replace(files[0], photo=photo) for photo in photos)
+    return SeveralPhotos(frames, Animation(tuple(durations), plays))
+
+
+def _read(
+    source: Path | bytes, image: Image.Image, number: int, max_pixels: int, deep: bool
+) -> PhotoFile:
+    """The frame or page of a number, to which the image has been set."""
+    gray = has_deep_gray_and_alpha(image)
+    bits = stated_bits(image, _head(source))
+    image.load()
+    orientation = orientation_of(image)
+    turned = upright(as_meant(image), orientation)
+    if deep:
+        with open_image(source, max_pixels) as lower:
+            lower.seek(number)
+            keep_lower_bytes(lower)
+            photo = photo_of_array(deep_colours(turned, upright(lower, orientation)))
+    else:
+        photo = photo_of(turned, gray)
+    if image.format == "PNG":
+        image.info["cicp"] = png_chunk(source, b"cICP")
+    metadata, left_out = metadata_of(image, photo.gray)
+    reduced = bits > 8 and photo.pixels.dtype == np.uint8
+    notes = (f"{bits} bits reduced to 8",) if reduced else ()
+    return PhotoFile(photo, metadata, notes, tuple(left_out))
+
+
+def _numbers(image: Image.Image) -> range:
+    """Numbers of the frames or pages; a PNG's picture for programs that show no frames is none."""
+    first = 1 if getattr(image, "default_image", False) else 0
+    return range(first, getattr(image, "n_frames", 1))
+
+
+def _size_of_page(image: Image.Image, number: int) -> tuple[int, int]:
+    image.seek(number)
+    return image.size
+
+
+def _plays(image: Image.Image) -> int:
+    """How often an animation is shown, 0 for ever."""
+    loop = image.info.get("loop")
+    if image.format == "GIF":
+        # A GIF counts repetitions, and is shown once without a number.
+        return 1 if loop is None else loop + 1 if loop else 0
+    return loop or 0
 
 
 def _head(source: Path | bytes) -> bytes:

@@ -6,25 +6,32 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from tvqrap.images.reading.high_bit_depth import eight_bits
-from tvqrap.images.reading.open import to_rgb
+from tvqrap.images.reading.open import open_image, to_rgb
 from tvqrap.images.save import encoded
 from tvqrap.photo_io.formats import Format
-from tvqrap.photo_io.metadata import Metadata, exif_bytes, tiff_tags
+from tvqrap.photo_io.metadata import KEPT_FOLDERS, Metadata, exif_bytes, tiff_tags
 from tvqrap.photo_io.photo import Pixels
 from tvqrap.photo_io.png import PngWriter, write_png_metadata
+from tvqrap.photo_io.reader import Animation
 from tvqrap.photo_io.tiff import TiffWriter
+from tvqrap.runtime.atomic import temporary_folder
 
 _UNIT, _X_RESOLUTION, _Y_RESOLUTION, _XMP, _IPTC, _PROFILE = 296, 282, 283, 700, 33723, 34675
 """Where a TIFF keeps resolution (unit 2: inches), XMP, IPTC and the colour profile."""
 
 _MARKER = 65533
 """Bytes that a JPEG's marker, one piece of its metadata, can hold."""
+
+_MOST_PLAYS, _LONGEST_FRAME = 2**16 - 1, 2**24 - 1
+"""Repetitions and milliseconds of a frame that a WebP can hold."""
 
 _XMP_NAME, _IPTC_NAME = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\x008BIM\x04\x04\0\0"
 """What XMP and IPTC begin with in a JPEG."""
@@ -61,10 +68,10 @@ def write_photo(
         tags = _tiff_tags(metadata, exif) if form.name == "tiff" else {}
     if metadata.cicp is not None and form.name != "png":
         left_out.append("colour space (cICP)")
-    top_band = next(rows)
-    bands = itertools.chain([top_band], rows)
-    channels = 1 if top_band.ndim == 2 else top_band.shape[2]
-    bits: Literal[8, 16] = 16 if top_band.dtype == np.uint16 else 8
+    if form.name == "tiff":
+        _write_tiff(file, rows, size, tags, compression)
+        return left_out
+    bands, channels, bits = _kind(rows)
     if form.name == "png":
         png = PngWriter(
             file, *size, channels, bits=bits, level=6 if compression is None else compression
@@ -73,16 +80,135 @@ def write_photo(
         for band in bands:
             png.write(band)
         png.finish()
-    elif form.name == "tiff":
-        tiff = TiffWriter(file, *size, channels, tags, bits=bits, level=compression or 0)
-        for band in bands:
-            tiff.write(band)
-        tiff.finish()
     else:
         image = _whole_image(bands, size, form)
         options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
         file.write(encoded(image, form.name, **options))
     return left_out
+
+
+def write_frames(
+    file: BinaryIO,
+    form: Format,
+    frames: Iterator[Iterator[Pixels]],
+    size: tuple[int, int],
+    metadata: Metadata,
+    animation: Animation,
+    *,
+    quality: int | None = None,
+    lossless: bool = False,
+    compression: int | None = None,
+    scratch: Path | None = None,
+) -> list[str]:
+    """Writes an animation; `frames` are the bands of each frame, all of one kind.
+
+    PNG is written as the rows come. The encoders of WebP and AVIF get the frames one at a time,
+    from a temporary file in `scratch`, or where the system keeps such files. Otherwise as
+    `write_photo`.
+    """
+    left_out: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in write_photo
+        exif = exif_bytes(metadata, size, math.inf, left_out)
+    if form.name == "png":
+        _write_apng(file, frames, size, metadata, exif, animation, compression)
+        return left_out
+    if metadata.cicp is not None:
+        left_out.append("colour space (cICP)")
+    with temporary_folder(scratch) as folder:
+        waiting = folder / "frames.tif"
+        with waiting.open("w+b") as spool:
+            eight = ((eight_bits(band) for band in bands) for bands in frames)
+            write_pages(spool, (Page(bands, size, Metadata()) for bands in eight))
+        with open_image(waiting, max_pixels=size[0] * size[1]) as image:
+            options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
+            options["duration"] = _whole_milliseconds(animation.durations)
+            if form.name == "webp":
+                options["loop"] = min(animation.plays, _MOST_PLAYS)
+            elif animation.plays:
+                left_out.append("number of repetitions")
+            file.write(encoded(image, form.name, save_all=True, **options))
+    return left_out
+
+
+class Page(NamedTuple):
+    """A page to be written."""
+
+    rows: Iterator[Pixels]
+    """In bands, as of `enlarged_rows`."""
+    size: tuple[int, int]
+    """(width, height)"""
+    metadata: Metadata
+
+
+def write_pages(
+    file: BinaryIO, pages: Iterable[Page], *, compression: int | None = None
+) -> list[str]:
+    """Writes a TIFF of several pages into a file that can be read too, as `write_photo` does."""
+    left_out: list[str] = []
+    appended = AppendingTiffWriter(file)
+    for number, page in enumerate(pages):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in write_photo
+            exif = exif_bytes(page.metadata, page.size, math.inf, left_out)
+            tags = _tiff_tags(page.metadata, exif)
+        if page.metadata.cicp is not None:
+            left_out.append("colour space (cICP)")
+        for folder in KEPT_FOLDERS:
+            # Pillow leaves the places of folders as they are where it appends a page.
+            if number and tags.pop(folder, None) is not None:
+                left_out.append(f"EXIF details of page {number + 1}")
+        _write_tiff(appended, page.rows, page.size, tags, compression)
+        appended.newFrame()
+    return left_out
+
+
+def _write_tiff(
+    file: BinaryIO,
+    rows: Iterator[Pixels],
+    size: tuple[int, int],
+    tags: dict[int, Any],
+    compression: int | None,
+) -> None:
+    bands, channels, bits = _kind(rows)
+    tiff = TiffWriter(file, *size, channels, tags, bits=bits, level=compression or 0)
+    for band in bands:
+        tiff.write(band)
+    tiff.finish()
+
+
+def _kind(rows: Iterator[Pixels]) -> tuple[Iterator[Pixels], int, Literal[8, 16]]:
+    """The bands, their channels and their bits, for which the first band is computed."""
+    first = next(rows)
+    channels = 1 if first.ndim == 2 else first.shape[2]
+    return itertools.chain([first], rows), channels, 16 if first.dtype == np.uint16 else 8
+
+
+def _write_apng(
+    file: BinaryIO,
+    frames: Iterator[Iterator[Pixels]],
+    size: tuple[int, int],
+    metadata: Metadata,
+    exif: bytes | None,
+    animation: Animation,
+    compression: int | None,
+) -> None:
+    first, channels, bits = _kind(next(frames))
+    level = 6 if compression is None else compression
+    png = PngWriter(file, *size, channels, bits=bits, level=level)
+    png.animate(len(animation.durations), animation.plays)
+    write_png_metadata(png, metadata, exif)
+    for duration, bands in zip(animation.durations, itertools.chain([first], frames), strict=True):
+        png.start_frame(duration)
+        for band in bands:
+            png.write(band)
+    png.finish()
+
+
+def _whole_milliseconds(durations: Iterable[float]) -> list[int]:
+    """Durations in whole milliseconds, from 1, whose sum is off by less than one of them."""
+    ends = [round(end) for end in itertools.accumulate(durations, initial=0.0)]
+    return [min(max(1, end - start), _LONGEST_FRAME) for start, end in itertools.pairwise(ends)]
 
 
 def _whole_image(bands: Iterable[Pixels], size: tuple[int, int], form: Format) -> Image.Image:

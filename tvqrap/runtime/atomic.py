@@ -5,7 +5,9 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,10 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(path.parent)
-    # Short, so that every name that the disk allows can be written. Processes of two hosts may
-    # have the same number, and threads of one process write at the same time.
-    name = f".tvqrap.{_origin()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    temporary = path.with_name(name)
+    temporary = path.with_name(_temporary_name())
     try:
         with naming(path):
             yield temporary
@@ -42,6 +41,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yields a new folder that only this user can read, and removes it in the end.
+
+    It is in `parent`, or where the system keeps temporary files. Folders that dead processes left
+    there are removed.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if (
+                match
+                and entry.is_dir(follow_symlinks=False)
+                and _is_left_behind(Path(entry.path), match[1], int(match[2]))
+            ):
+                shutil.rmtree(entry.path, ignore_errors=True)  # fails for those of other users
+    folder = parent / _temporary_name()
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -81,6 +105,12 @@ def sweep_temporaries(folder: Path) -> None:
             if match and _is_left_behind(Path(entry.path), match[1], int(match[2])):
                 with suppress(OSError):
                     Path(entry.path).unlink()
+
+
+def _temporary_name() -> str:
+    # Short, so that every name that the disk allows can be written. Processes of two hosts may
+    # have the same number, and threads of one process write at the same time.
+    return f".tvqrap.{_origin()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
 def _sweep_once(folder: Path) -> None:

@@ -1,12 +1,21 @@
 """Cutting tiles out of an image, and blending the upscaled tiles into bands of rows."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from tvqrap.architecture import SCALE
 from tvqrap.images.padding import mirrored_positions
-from tvqrap.upscaling.tile_norms import Box
+from tvqrap.photo_io.photo import Pixels
+from tvqrap.upscaling.tile_norms import Box, patch_places
 from tvqrap.upscaling.tiles import Tiles
+
+_PATCH = 128
+"""Side, in LR pixels, of the patches that give the statistics of an image in tiles."""
+_LEAST_PATCHES = 4
+"""Least number of such patches."""
 
 
 class MirroredImage:
@@ -26,6 +35,20 @@ class MirroredImage:
         """A part, float (3, height, width) in [-1, 1]."""
         part = self._lr[:, self._rows[box.top : box.top + box.height]]
         return to_float(part[:, :, self._columns[box.left : box.left + box.width]])
+
+
+def spread_patches(images: Sequence[MirroredImage], tile: int, multiple: int) -> Tensor:
+    """Patches (N, 3, h, w), evenly spread over images of one size, in the memory of a tile.
+
+    Of more images than patches fit, those are taken that are evenly spread. `tile` is the side of
+    a tile; sides of patches are multiples of `multiple`.
+    """
+    side = max(multiple, min(_PATCH, tile) // multiple * multiple)
+    most = max(_LEAST_PATCHES, (tile // side) ** 2)
+    count = min(len(images), most)
+    taken = [images[(2 * index + 1) * len(images) // (2 * count)] for index in range(count)]
+    places = patch_places(images[0].height, images[0].width, side, most // count, multiple)
+    return torch.stack([image.cut(place) for image in taken for place in places])
 
 
 class BandBlender:
@@ -69,3 +92,8 @@ def to_float(lr: Tensor) -> Tensor:
     if lr.is_floating_point():
         return lr
     return lr.float() / (127.5 if lr.dtype == torch.uint8 else 32767.5) - 1
+
+
+def channels_first(image: Pixels) -> Tensor:
+    """(H, W, 3) as a tensor (3, H, W)."""
+    return torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)

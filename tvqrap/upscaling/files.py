@@ -9,17 +9,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from tvqrap.photo_io.formats import check_fits_format
+from tvqrap.photo_io.formats import check_fits_format, check_holds_several
 from tvqrap.photo_io.metadata import signed
 from tvqrap.photo_io.photo import enlarged_rows
-from tvqrap.photo_io.reader import PhotoFile, read_header, read_photo
+from tvqrap.photo_io.reader import (
+    PhotoFile,
+    SeveralPhotos,
+    read_header,
+    read_photo,
+    read_several,
+    read_several_header,
+)
 from tvqrap.photo_io.writer import write_photo
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.device_memory import is_out_of_memory
 from tvqrap.runtime.errors import UserError
 from tvqrap.upscaling.claims import claim, in_turn
+from tvqrap.upscaling.frames import write_several
 from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_there
-from tvqrap.upscaling.record import SOURCE, difference, read_record, record_line, source_digest
+from tvqrap.upscaling.record import (
+    FRAMES,
+    SOURCE,
+    difference,
+    read_record,
+    record_line,
+    source_digest,
+)
 from tvqrap.upscaling.settings import OutputSettings
 from tvqrap.upscaling.upscaler import Advance, Upscaler
 
@@ -50,11 +65,15 @@ class Task:
 
     job: Job
     lr_size: tuple[int, int]
-    """(width, height) of the upright photograph."""
+    """(width, height) of the upright photograph, or of its first page."""
     size: tuple[int, int]
     """(width, height) of the output."""
     record: Mapping[str, str]
     """What the output depends on."""
+    images: int = 1
+    """Frames or pages that are upscaled."""
+    pixels: int = 0
+    """LR pixels of all of them."""
     replaced: tuple[int, int] | None = None
     """Inode and time of change (ns) of the output that is there; None where there is none."""
 
@@ -153,13 +172,29 @@ class FileUpscaler:
         except ValueError as error:
             raise UserError(f"{job.source}: {error}") from None
         check_fits_format(str(job.source), job.form, size, header.deep)
+        lr_sizes: tuple[tuple[int, int], ...] = (lr_size,)
+        if self.settings.frames == "all" and (several := self._several(job, content, header.deep)):
+            lr_sizes = several
         record = {
             "size": f"{size[0]}x{size[1]}",
             **self.made_by,
             **self.settings.encoding(job.form),
+            **({FRAMES: "all"} if len(lr_sizes) > 1 else {}),
             SOURCE: source_digest(content),
         }
-        return Task(job, lr_size, size, record)
+        pixels = sum(width * height for width, height in lr_sizes)
+        return Task(job, lr_size, size, record, len(lr_sizes), pixels)
+
+    def _several(
+        self, job: Job, content: Path | bytes, deep: bool
+    ) -> tuple[tuple[int, int], ...] | None:
+        """Sizes of all frames or pages, if there are several; checks that the format holds them."""
+        several = read_several_header(content, self.settings.max_pixels)
+        if several is None:
+            return None
+        sizes = [self.settings.enlarged(*size) for size in several.sizes]
+        check_holds_several(str(job.source), job.form, sizes, several.pages, deep)
+        return several.sizes
 
     def _content(self, job: Job) -> Path | bytes:
         """A job's file, or the content of standard input."""
@@ -173,7 +208,8 @@ class FileUpscaler:
 
     def _upscale(self, task: Task, upscaler: Upscaler, advance: Advance | None) -> tuple[str, ...]:
         job = task.job
-        read = read_photo(self._content(job), self.settings.max_pixels)
+        content, most = self._content(job), self.settings.max_pixels
+        read = read_photo(content, most) if task.images == 1 else read_several(content, most)
         if job.target == STREAM:
             with tempfile.TemporaryFile() as waiting:
                 lost = self._write(waiting, task, read, upscaler, advance)
@@ -181,10 +217,13 @@ class FileUpscaler:
                 shutil.copyfileobj(waiting, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
         else:
-            with atomic_path(job.target) as temporary, temporary.open("wb") as file:
+            with atomic_path(job.target) as temporary, temporary.open("w+b") as file:
                 lost = self._write(file, task, read, upscaler, advance)
-        notes = [f"{job.source}: {note}" for note in read.notes]
-        if left_out := ", ".join([*read.left_out, *lost]):
+        files = (read,) if isinstance(read, PhotoFile) else read.files
+        lines = dict.fromkeys(note for one in files for note in one.notes)
+        notes = [f"{job.source}: {line}" for line in lines]
+        losses = dict.fromkeys([*(name for one in files for name in one.left_out), *lost])
+        if left_out := ", ".join(losses):
             notes.append(f"{job.source}: left out, broken or not possible in this file: {left_out}")
         return tuple(notes)
 
@@ -192,19 +231,25 @@ class FileUpscaler:
         self,
         file: BinaryIO,
         task: Task,
-        read: PhotoFile,
+        read: PhotoFile | SeveralPhotos,
         upscaler: Upscaler,
         advance: Advance | None,
     ) -> list[str]:
-        settings = self.settings
+        settings, line = self.settings, record_line(task.record)
         try:
+            if isinstance(read, SeveralPhotos):
+                # Beside the output: the system's folder for temporary files may be small.
+                scratch = None if task.job.target == STREAM else task.job.target.parent
+                return write_several(
+                    file, task.job.form, read, upscaler, settings, line, advance, scratch
+                )
             rows = enlarged_rows(read.photo, lambda lr: upscaler.rows(lr, advance), task.size)
             return write_photo(
                 file,
                 task.job.form,
                 rows,
                 task.size,
-                signed(read.metadata, record_line(task.record)),
+                signed(read.metadata, line),
                 quality=settings.quality,
                 lossless=settings.lossless,
                 compression=settings.compression,

@@ -15,6 +15,8 @@ _COMPARED = 2**16
 
 SOURCE = "source"
 """Key of a record: digest of the photograph's file."""
+FRAMES = "frames"
+"""Key of a record: `all` where a file holds all frames or pages of its photograph."""
 
 
 def record_line(record: Mapping[str, str]) -> str:
@@ -54,6 +56,7 @@ def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     """
     if found.get(SOURCE, wanted[SOURCE]) != wanted[SOURCE]:
         return "made of another photograph, or of an earlier version"
+    found, wanted = {FRAMES: "first", **found}, {FRAMES: "first", **wanted}
     other = [
         f"{key} {found[key]} (now {value})"
         for key, value in wanted.items()

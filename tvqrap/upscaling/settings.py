@@ -10,6 +10,8 @@ Precision = Literal["float32", "bfloat16"]
 
 Colour = Literal["keep", "match"]
 
+Frames = Literal["first", "all"]
+
 LARGEST_SCALE = 64
 DEFAULT_QUALITY = 95
 
@@ -44,7 +46,9 @@ class OutputSettings:
     compression: int | None = None
     """Effort of lossless compression, 0 to 9, for png (6 if None) and tiff (0, none, if None)."""
     max_pixels: int = 100_000_000
-    """Pixels of the largest photograph that is read."""
+    """Pixels of the largest photograph that is read, or of all its frames or pages."""
+    frames: Frames = "first"
+    """Of animations and files of several pages: the first image, or all."""
 
     def __post_init__(self) -> None:
         if not 0 < self.scale <= LARGEST_SCALE:
@@ -65,11 +69,18 @@ class OutputSettings:
             raise ValueError(f"compression is {self.compression}, expected 0 to 9")
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is {self.max_pixels}, expected 1 or more")
+        if self.frames not in get_args(Frames):
+            raise ValueError(f"frames is {self.frames!r}, expected first or all")
 
     @property
     def form(self) -> Format | None:
         """The format that is asked for; None where names decide."""
         return None if self.format is None else FORMATS[self.format]
+
+    @property
+    def suffix(self) -> str:
+        """What follows a photograph's name in that of its output, if the user says nothing else."""
+        return f"_x{self.scale:g}" if self.size is None else f"_{self.size[0]}x{self.size[1]}"
 
     def check_used(self, forms: set[Format]) -> None:
         """Raises ValueError where an encoding is chosen that none of these formats has."""

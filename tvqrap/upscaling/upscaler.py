@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -33,28 +33,22 @@ from tvqrap.pretrained.other import OtherNetwork
 from tvqrap.pretrained.packaged import UPSCALER
 from tvqrap.runtime.device import select_device
 from tvqrap.runtime.device_memory import empty_cache, free_device_memory, is_out_of_memory
-from tvqrap.upscaling.blending import BandBlender, MirroredImage, to_float
+from tvqrap.upscaling import blending
+from tvqrap.upscaling.blending import MirroredImage, channels_first, to_float
 from tvqrap.upscaling.colours import match_colours
 from tvqrap.upscaling.settings import Colour, Precision, check_choices
-from tvqrap.upscaling.tile_norms import Box, patch_places, shared_norms
+from tvqrap.upscaling.tile_norms import Box, shared_norms
 from tvqrap.upscaling.tiles import Tiles, bytes_per_pixel, check_tile, tile_that_fits, tiles_along
 
 Network = UpscalerNetwork | OtherNetwork
 
 Picture = TypeVar("Picture", Image.Image, NDArray[np.uint8], NDArray[np.uint16], Tensor)
-
 Result = TypeVar("Result")
 
 Advance = Callable[[int], None]
 """Called with the LR pixels that have just been upscaled; they add up to those of the image."""
 
-_PATCH = 128
-"""Side, in LR pixels, of the patches that give the statistics of an image in tiles."""
-_LEAST_PATCHES = 4
-"""Least number of such patches."""
-
 _ROUNDED_ROWS = 64
-
 _LEAST_TILE = 64
 """Side of the smallest tile that is tried where memory runs out."""
 _OVERLAP, _OTHER_OVERLAP = 16, 32
@@ -255,13 +249,16 @@ class Upscaler:
         size = (SCALE * width, SCALE * height)
         return stacked(enlarged_rows(photo, self.rows, size), size[1])
 
-    def rows(self, image: Pixels, advance: Advance | None = None) -> Iterator[Pixels]:
+    def rows(
+        self, image: Pixels, advance: Advance | None = None, network: Network | None = None
+    ) -> Iterator[Pixels]:
         """Upscales (H, W, 3) and yields it from top to bottom: (rows, 4W, 3) of the same type.
 
         Only a band of tiles is held at a time. Where memory runs out, the tile is halved, and the
-        rows go on below those that were yielded. Raises ValueError as `__call__` does.
+        rows go on below those that were yielded. `network` is that of `network_for`, for a frame of
+        an animation. Raises ValueError as `__call__` does.
         """
-        lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(2, 0, 1)
+        lr = channels_first(image)
         levels = to_uint16 if image.dtype == np.uint16 else to_uint8
         yielded = counted = 0
 
@@ -274,7 +271,7 @@ class Upscaler:
         while yielded < SCALE * len(image):
             tile, top = self.tile, 0
             try:
-                for band in self._bands(lr, report):
+                for band in self._bands(lr, report, network):
                     # In parts: rounding takes several copies of what it rounds.
                     for part in band.split(_ROUNDED_ROWS, dim=1):
                         new = part[:, max(0, yielded - top) :]
@@ -330,21 +327,21 @@ class Upscaler:
         yield from batch.split(max(1, self.tile**2 // pixels))
 
     def _bands(
-        self, lr: Tensor, report: Callable[[int], None] = lambda done: None
+        self, lr: Tensor, report: Advance = lambda done: None, network: Network | None = None
     ) -> Iterator[Tensor]:
         """(3, H, W), float in [-1, 1], uint8 or uint16, to float (3, rows, 4W), top to bottom.
 
         The next band overwrites the one before. `report` is called with the LR pixels done so far.
         """
         height, width = lr.shape[1:]
-        if self._fits_one_tile(height, width):
+        if network is None and self._fits_one_tile(height, width):
             yield self._upscale_whole(to_float(lr)[None])[0]
             report(height * width)
             return
         rows, columns = self._tiles(height), self._tiles(width)
-        image = MirroredImage(lr, rows.starts[-1] + rows.size, columns.starts[-1] + columns.size)
-        network = self._network_for(image)
-        band = BandBlender(rows, columns, height, width)
+        image = self._mirrored(lr)
+        network = network or self._network_for([image])
+        band = blending.BandBlender(rows, columns, height, width)
         for row, top in enumerate(rows.starts):
             for column, left in enumerate(columns.starts):
                 lr_tile = image.cut(Box(top, left, rows.size, columns.size))
@@ -354,17 +351,25 @@ class Upscaler:
             yield band.finished(row)
             band.start_next(row)
 
+    def network_for(self, frames: Sequence[Pixels]) -> Network:
+        """The network for all frames (H, W, 3) of an animation, for `rows`.
+
+        It normalises with statistics of several frames, so that what does not move stays the same.
+        """
+        images = [self._mirrored(channels_first(frame)) for frame in frames]
+        return self._in_memory(lambda: self._network_for(images))
+
+    def _mirrored(self, lr: Tensor) -> MirroredImage:
+        """An image (3, H, W) that is extended to the tiles that cover it."""
+        rows, columns = (self._tiles(side) for side in lr.shape[1:])
+        return MirroredImage(lr, rows.starts[-1] + rows.size, columns.starts[-1] + columns.size)
+
     @torch.inference_mode()
-    def _network_for(self, image: MirroredImage) -> Network:
-        """The network, with the normalisation statistics of a whole image."""
+    def _network_for(self, images: Sequence[MirroredImage]) -> Network:
+        """The network, with the normalisation statistics of images of one size."""
         if isinstance(self.network, OtherNetwork):
             return self.network
-        needed = self._needed
-        side = max(needed, min(_PATCH, self.tile) // needed * needed)
-        # Together they take the memory of a tile.
-        most = max(_LEAST_PATCHES, (self.tile // side) ** 2)
-        places = patch_places(image.height, image.width, side, most, needed)
-        patches = torch.stack([image.cut(place) for place in places])
+        patches = blending.spread_patches(images, self.tile, self._needed)
         with self._autocast():
             return shared_norms(self.network, self._on_device(patches))
 

@@ -4,13 +4,20 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.limits import files_up_to
-from tvqrap.runtime.atomic import atomic_path, is_temporary, sweep_temporaries, write_atomic
+from tvqrap.runtime.atomic import (
+    atomic_path,
+    is_temporary,
+    sweep_temporaries,
+    temporary_folder,
+    write_atomic,
+)
 
 DIE = """
 import os, signal, sys
@@ -106,6 +113,26 @@ def test_a_file_that_cannot_be_flushed_does_not_take_the_name(
     with pytest.raises(OSError, match="No space left"):
         write_atomic(tmp_path / "a", "after")
     assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "before"
+
+
+def test_a_temporary_folder_is_private_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with temporary_folder() as folder:
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+        (folder / "a").mkdir()
+        (folder / "a/b").write_text("content")
+        abandoned = tmp_path / folder.name.replace(f".{os.getpid()}.", f".{dead.pid}.")
+        abandoned.mkdir()
+        (abandoned / "c").touch()
+        file = tmp_path / f"{abandoned.name[:-12]}00000000.tmp"  # a file is not swept
+        file.touch()
+        with temporary_folder() as other:
+            assert sorted(tmp_path.iterdir()) == sorted([folder, other, file])
+    assert list(tmp_path.iterdir()) == [file]
 
 
 class TestWindows:

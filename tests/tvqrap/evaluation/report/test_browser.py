@@ -55,16 +55,16 @@ def page(browser, report: Path):  # type: ignore[no-untyped-def]  # playwright m
 
 
 def split(page) -> int:  # type: ignore[no-untyped-def]
-    return int(page.get_attribute("#divider", "aria-valuenow"))
+    return int(page.get_attribute(".divider", "aria-valuenow"))
 
 
 def test_it_renders(page) -> None:  # type: ignore[no-untyped-def]
     assert page.locator("tbody tr").count() == 3
     assert page.locator("svg").count() == 2
     assert page.locator("#panels .panel").count() == 5
-    assert page.inner_text("#left-name") == "bicubic" and page.inner_text("#right-name") == "ours"
+    assert page.inner_text(".left-name") == "bicubic" and page.inner_text(".right-name") == "ours"
     sizes = page.evaluate(
-        "[...document.querySelectorAll('.stage img, .panel img')].map((i) => i.naturalWidth)"
+        "[...document.querySelectorAll('.stage .whole, .panel img')].map((i) => i.naturalWidth)"
     )
     assert len(sizes) == 7 and all(size > 0 for size in sizes)
     assert page.locator("#nasty").count() == 0
@@ -79,7 +79,8 @@ def test_the_line_moves(page) -> None:  # type: ignore[no-untyped-def]
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 60)
     page.mouse.up()
     assert split(page) == 25
-    assert "inset(0px 0px 0px 25%)" in page.evaluate("getComputedStyle(right).clipPath")
+    clip = "getComputedStyle(document.querySelector('.layer.right')).clipPath"
+    assert "inset(0px 0px 0px 25%)" in page.evaluate(clip)
     page.keyboard.press("ArrowRight")
     assert split(page) == 27
     page.keyboard.press("End")
@@ -89,13 +90,13 @@ def test_the_line_moves(page) -> None:  # type: ignore[no-untyped-def]
 def test_zoom_is_the_same_everywhere(page) -> None:  # type: ignore[no-untyped-def]
     def scales() -> list[float]:
         found: list[float] = page.evaluate(
-            "[...document.querySelectorAll('.stage img, .panel img')].map((i) =>"
+            "[...document.querySelectorAll('.stage .whole, .panel img')].map((i) =>"
             " i.getBoundingClientRect().width / i.closest('.stage, .window').clientWidth)"
         )
         return found
 
     assert scales() == pytest.approx([1] * 7, rel=0.01)
-    page.locator("#divider").focus()
+    page.locator(".divider").focus()
     for _ in range(4):
         page.keyboard.press("+")
     assert scales() == pytest.approx([1.25**4] * 7, rel=0.01)
@@ -103,20 +104,20 @@ def test_zoom_is_the_same_everywhere(page) -> None:  # type: ignore[no-untyped-d
     page.mouse.move(box["x"] + 20, box["y"] + 20)
     page.mouse.wheel(0, -200)
     assert min(scales()) > 1.25**4
-    before = page.evaluate("document.querySelector('#left img').style.left")
+    before = page.evaluate("document.querySelector('.layer.left img').style.left")
     page.mouse.down()
     page.mouse.move(box["x"] + 90, box["y"] + 60)
     page.mouse.up()
-    assert page.evaluate("document.querySelector('#left img').style.left") != before
+    assert page.evaluate("document.querySelector('.layer.left img').style.left") != before
     page.keyboard.press("0")
     assert scales() == pytest.approx([1] * 7, rel=0.01)
 
 
 def test_keys_choose_pictures_and_images(page) -> None:  # type: ignore[no-untyped-def]
-    page.locator("#divider").focus()
+    page.locator(".divider").focus()
     page.keyboard.press("5")
     page.keyboard.press("Shift+Digit1")
-    assert page.inner_text("#right-name") == "HR" and page.inner_text("#left-name") == "LR"
+    assert page.inner_text(".right-name") == "HR" and page.inner_text(".left-name") == "LR"
     first = page.inner_text("#caption")
     page.keyboard.press("ArrowDown")
     assert page.inner_text("#caption") != first
@@ -125,7 +126,7 @@ def test_keys_choose_pictures_and_images(page) -> None:  # type: ignore[no-untyp
     page.get_by_role("button", name="GMSD").click()
     assert "GMSD" in page.inner_text("#caption") and "PSNR" not in page.inner_text("#caption")
     page.locator("#panels .panel").nth(2).click()
-    assert page.inner_text("#right-name") == "theirs"
+    assert page.inner_text(".right-name") == "theirs"
 
 
 def test_dark_and_narrow(page) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,83 @@
+"""`tvqrap-cli ui`: its options, its start and its end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.paths import ROOT
+from tvqrap.cli.main import app
+
+
+def test_help_and_wrong_options_load_no_large_library() -> None:
+    code = "import sys; from tvqrap.cli.main import app\ntry: app(sys.argv[1:])\n"
+    code += "finally: assert not {'torch', 'numpy', 'PIL', 'starlette'} & set(sys.modules)"
+    for words in (["--help"], ["--device", "tpu"], ["--host", "no such host"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "ui", *words], capture_output=True, text=True
+        )
+        assert done.returncode == (0 if words == ["--help"] else 2), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(app, ["ui", "--port", str(port)])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: --port {port} of 127.0.0.1: cannot listen there (")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = CliRunner().invoke(app, ["ui"])
+    assert result.exit_code == 1
+    assert result.output == "error: tvqrap-cli ui needs the extra ui (pip install 'tvqrap[ui]')\n"
+
+
+def test_a_model_that_is_not_there_is_one_line() -> None:
+    result = CliRunner().invoke(app, ["ui", "--port", "0", "--model", "nothing"])
+    assert result.exit_code == 1 and "nothing: no model there" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", [None, "127.0.0.1"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_once_and_leaves_nothing(
+    tmp_path: Path, host: str | None, number: signal.Signals
+) -> None:
+    words = [sys.executable, "-m", "tvqrap", "ui", "--port", "0", "--device", "cpu"]
+    words += [] if host is None else ["--host", host]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    left_behind = tmp_path / ".tvqrap.00000000.1.00000000.tmp"
+    left_behind.mkdir()
+    os.utime(left_behind, (0, 0))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        pattern = r"http://127\.0\.0\.1:\d+/" + ("" if host is None else r"\?token=[\w-]{32}")
+        assert re.fullmatch(pattern, url)
+        (folder,) = tmp_path.iterdir()
+        assert folder != left_behind and folder.stat().st_mode & 0o777 == 0o700
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert b"<!doctype html>" in opener.open(url).read()
+        if host is not None:
+            with pytest.raises(HTTPError, match="403"):
+                urllib.request.urlopen(url.partition("?")[0])
+        # A photograph of many tiles is being upscaled.
+        photo = (ROOT / "data/photos/chelsea.jpg").read_bytes()
+        base = url.partition("?")[0]
+        opener.open(urllib.request.Request(f"{base}api/photos?name=a.jpg", photo, method="POST"))
+        process.send_signal(number)
+        code = process.wait(20)
+    assert code == (0 if number == signal.SIGINT else 128 + number)
+    assert list(tmp_path.iterdir()) == []

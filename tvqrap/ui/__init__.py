@@ -1,0 +1,1 @@
+"""A page in the browser that upscales photographs: `tvqrap-cli ui`."""
