@@ -183,7 +183,7 @@ def _cost_with_image_losses(
 def _measured(task: Task, batch: Batch, step: int) -> tuple[int, int]:
     for optimiser in _optimisers(task):
         # The fused Adam does not run on the meta device.
-        optimiser.step = lambda closure=None: None  # type: ignore[method-assign]
+        optimiser.step = lambda closure=None: None  # type: ignore[method-assign, assignment]
     return measure(lambda: task.update(batch, step))
 
 
