@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: repro test test-slow lint setup constraints git
+.PHONY: repro test test-slow test-gpu lint setup constraints git
 
 repro: git .venv/ready
 	.venv/bin/dvc repro
@@ -13,6 +13,10 @@ test: .venv/ready lint
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow --timeout 1500 -n 2 --dist loadfile
+
+# Prints a table, and writes it as gpu.md into the folder TVQRAP_GPU_REPORT. Takes under 8 minutes.
+test-gpu: .venv/ready
+	.venv/bin/python -m pytest -m gpu tests/gpu --timeout 140 -n 0 -rs
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -1,5 +1,6 @@
 """Estimates the arithmetic, memory and disk of a whole run from the params alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -19,16 +20,17 @@ from tvqrap.training.checkpoint import KEPT
 
 @dataclass(frozen=True)
 class Training:
-    """One training on one set."""
+    """One training on one set, or on a mixture of sets."""
 
     stage: str
     set: str
+    """Name of the set; of a mixture `train:3+faces:1`."""
     side: int
     """Side of the HR crops, in pixels."""
     batch: int
     steps: int
     crops: int
-    """Number of HR crops in the set."""
+    """Number of HR crops in all of its sets."""
     gan_from: int
     """First step with the discriminator, if there is one."""
     step: StepCost
@@ -38,7 +40,7 @@ class Training:
 
     @property
     def passes(self) -> float:
-        """Number of times that each crop of the set is seen."""
+        """Number of times that each crop is seen; of a mixture, the mean over its crops."""
         return self.steps * self.batch / self.crops
 
     @property
@@ -89,44 +91,68 @@ def plan(params: Params) -> Plan:
     per_crop = {side: tokenizing_operations(architecture, side) for side in set(sides.values())}
 
     def training(
-        stage: str, name: str, batch: int, steps: int, gan_from: int, step: StepCost, read: int
+        stage: str,
+        weights: Mapping[str, int],
+        batch: int,
+        steps: int,
+        gan_from: int,
+        step: StepCost,
+        parts: str,
     ) -> Training:
-        crops = pairs.sets[name].samples
-        shards = ceil(crops / pairs.shard_size)
-        held = round(read * min(1, (BLOCK_SHARDS + SHARDS_AHEAD) / shards))
-        return Training(stage, name, sides[name], batch, steps, crops, gan_from, step, held)
+        """`parts`: which bytes of a set are read, `pairs`, `tokens` or `both`."""
+        crops, held = 0, 0
+        for name in weights:
+            samples, found = pairs.sets[name].samples, disk[name]
+            read = {
+                "pairs": found.pairs,
+                "tokens": found.tokens,
+                "both": found.pairs + found.tokens,
+            }[parts]
+            shards = ceil(samples / pairs.shard_size)
+            held += round(read * min(1, (BLOCK_SHARDS + SHARDS_AHEAD) / shards))
+            crops += samples
+        mixed = "+".join(f"{name}:{weight}" for name, weight in weights.items())
+        label = mixed if len(weights) > 1 else name
+        return Training(stage, label, sides[name], batch, steps, crops, gan_from, step, held)
 
     first, last = params.tokenizer, params.rap
+    recompute = params.compute.activation_checkpointing
     tokenizer = training(
         "train_tokenizer",
-        first.set,
+        {first.set: 1},
         first.batch_size,
         first.steps,
         first.image.adversarial.start,
-        tokenizer_step(architecture, first, sides[first.set]),
-        disk[first.set].pairs,
+        tokenizer_step(architecture, first, sides[first.set], recompute),
+        "pairs",
     )
     predictor = tuple(
         training(
             "train_predictor",
-            phase.set,
+            phase.weights,
             phase.batch_size,
             phase.steps,
             0,
-            predictor_step(architecture, params.predictor, phase.batch_size, sides[phase.set]),
-            disk[phase.set].tokens,
+            predictor_step(
+                architecture,
+                params.predictor,
+                phase.batch_size,
+                sides[phase.first_set],
+                recompute,
+            ),
+            "tokens",
         )
         for phase in params.predictor.phases
     )
-    joined = disk[last.set].tokens if last.loss_weights.structure or last.loss_weights.code else 0
+    with_tokens = last.loss_weights.structure or last.loss_weights.code
     rap = training(
         "finetune_rap",
-        last.set,
+        {last.set: 1},
         last.batch_size,
         last.steps,
         last.image.adversarial.start,
-        rap_step(architecture, last, sides[last.set]),
-        disk[last.set].pairs + joined,
+        rap_step(architecture, last, sides[last.set], recompute),
+        "both" if with_tokens else "pairs",
     )
     return Plan(
         tokenizer=tokenizer,

@@ -1,5 +1,6 @@
 """Stage 3: reconstruction-aware prediction, fine-tuning through the decoder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,18 +8,25 @@ import torch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
 from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
-from stages.runner.tensorboard import tensorboard
-from stages.training import VALIDATION_SAMPLES, keep_network, publish_model, starting_weights
+from stages.training import (
+    VALIDATION_SAMPLES,
+    chosen_cache,
+    keep_network,
+    publish_model,
+    starting_weights,
+    training_loader,
+)
 from tvqrap.config.training import RapTraining
 from tvqrap.config.workers import stage_compute
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.rap import RapTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
-from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.distributed import Workers
 from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
@@ -37,26 +45,18 @@ def start_with_decoder(network: UpscalerNetwork, init: str) -> None:
         network.decoder.load_state_dict(load_upscaler(given).decoder.state_dict())
 
 
-def loader(
-    name: str,
-    settings: RapTraining,
-    seed: int,
-    workers: Workers = ALONE,
-    teacher: bool = False,
-) -> Loader:
-    """The loader of a set: its pairs, and its tokens where token losses are used."""
-    folders = [PAIRS / name]
-    tokens = bool(settings.loss_weights.structure or settings.loss_weights.code)
-    if tokens:
-        check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
-        folders.append(TOKENS / name)
-    return Loader(
-        ShardedDataset.open(*folders),
-        MemberSelection(hr=True, lr=True, tokens=tokens, teacher=teacher),
-        seed=seed,
-        batch_size=settings.batch_size,
-        part=workers.microbatch,
-    )
+def has_tokens(settings: RapTraining) -> bool:
+    """Whether token losses are used."""
+    return bool(settings.loss_weights.structure or settings.loss_weights.code)
+
+
+def opened(name: str, settings: RapTraining) -> ShardedDataset:
+    """A set: its pairs, and its tokens where token losses are used."""
+    cache = chosen_cache()
+    if not has_tokens(settings):
+        return ShardedDataset.open(PAIRS / name, cache=cache)
+    check_tokens(TOKENS / name, TOKENIZER, pairs=PAIRS / name)
+    return ShardedDataset.open(PAIRS / name, TOKENS / name, cache=cache)
 
 
 def finetune_rap(stage: Stage, workers: Workers) -> None:
@@ -80,8 +80,13 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
             started_from=started_from,
             assignment=settings.assignment,
         )
-    validation = loader("val", settings, params.seed)
-    training = loader(settings.set, settings, params.seed, workers, settings.teacher.any)
+    wanted = MemberSelection(hr=True, lr=True, tokens=has_tokens(settings))
+    validation = Loader(
+        opened("val", settings), wanted, seed=params.seed, batch_size=settings.batch_size
+    )
+    source = opened(settings.set, settings)
+    wanted = replace(wanted, teacher=settings.teacher.any)
+    training = training_loader(source, wanted, settings.batch_size, params, workers)
     task = RapTask(
         network,
         settings,
@@ -89,17 +94,18 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    history = train(
-        task,
-        title="finetune_rap",
-        steps=settings.steps,
-        batches=training.batches,
-        monitoring=settings.monitoring,
-        folder=stage.scratch,
-        workers=workers,
-        report=tensorboard(stage, workers),
-        record=record,
-    )
+    with CurveSinks(stage, workers) as sinks:
+        history = train(
+            task,
+            title="finetune_rap",
+            steps=settings.steps,
+            batches=training.batches,
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
     if not workers.is_main:
         return
     network.load_state_dict(task.learner.average.module.state_dict())

@@ -96,20 +96,7 @@ class Params(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         multiple = self.architecture.hr_multiple
-        named = {
-            "tokenizer.set": self.tokenizer.set,
-            "rap.set": self.rap.set,
-            **{
-                f"predictor.phases.{index}.set": phase.set
-                for index, phase in enumerate(self.predictor.phases)
-            },
-        }
-        for key, name in named.items():
-            if name not in self.pairs.sets:
-                raise ValueError(
-                    f"{key} is {name!r}; allowed are the sets in pairs.sets: "
-                    f"{', '.join(self.pairs.sets)}"
-                )
+        self._known_sets()
         for required in ("val", "test"):
             if required not in self.pairs.sets:
                 raise ValueError(f"pairs.sets has no {required!r}; training and scores need it")
@@ -133,6 +120,25 @@ class Params(Settings):
         self._divisible_batches()
         self._has_teacher_images()
         return self
+
+    def _known_sets(self) -> None:
+        """Raises ValueError where a training names a set that is not there, or mixes sizes."""
+        named = {"tokenizer": [self.tokenizer.set], "rap": [self.rap.set]}
+        for index, phase in enumerate(self.predictor.phases):
+            named[f"predictor.phases.{index}"] = list(phase.weights)
+        for key, names in named.items():
+            for name in names:
+                if name not in self.pairs.sets:
+                    raise ValueError(
+                        f"{key}.set is {name!r}; allowed are the sets in pairs.sets: "
+                        f"{', '.join(self.pairs.sets)}"
+                    )
+            sizes = {name: self.pairs.sets[name].size for name in names}
+            if len(set(sizes.values())) > 1:
+                found = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+                raise ValueError(
+                    f"{key}.sets: {found} as size of its crops; allowed in one batch is one size"
+                )
 
     def _has_teacher_images(self) -> None:
         """Raises ValueError where a stage trains on images of the teacher that its set lacks."""

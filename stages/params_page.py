@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 
 from stages.params import Params
 from stages.profile import read_mapping
@@ -100,9 +101,10 @@ class _Rows:
     ) -> Iterator[_Param]:
         """Rows of a model's fields and of those inside; `places` is their path in the profile."""
         docstrings = _field_docstrings(model)
-        for name, field in model.model_fields.items():
+        for field_name, field in model.model_fields.items():
+            name = _key(field_name, field, values)
             value, here, place = values[name], (*path, name), (*places, name)
-            default = self._meanings.get((model, name), docstrings.get(name, ""))
+            default = self._meanings.get((model, name), docstrings.get(field_name, ""))
             meaning = self._meanings[model, name] = self._comments.get(place, default)
             inner = _model_in(field.annotation)
             if inner is None:
@@ -120,6 +122,13 @@ class _Rows:
                 yield _Param(".".join(here), None, "empty or the params below", meaning)
                 value = dict.fromkeys(inner.model_fields, "")
             yield from self.of(inner, value, here, place)
+
+
+def _key(name: str, field: FieldInfo, values: Mapping[str, Any]) -> str:
+    """The key of a field in a params file: the one of its aliases that the file has."""
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [name]
+    return next((str(choice) for choice in choices if choice in values), name)
 
 
 def _bare(annotation: Any) -> Any:

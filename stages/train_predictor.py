@@ -3,23 +3,27 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
+from pipeline.loading.mixture import Mixture
 from pipeline.tokens.check import check_tokens
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
 from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
-from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
+    chosen_cache,
     from_other_photos,
     keep_network,
     publish_model,
     start_from,
     starting_weights,
+    training_loader,
 )
 from tvqrap.architecture import Architecture
 from tvqrap.config.training import Phase
@@ -68,22 +72,25 @@ def batches_of(
 
 
 def token_loaders(
-    phases: Sequence[Phase], seed: int, workers: Workers
+    phases: Sequence[Phase], params: Any, workers: Workers
 ) -> tuple[list[Loader], float]:
-    """(the loaders of the phases' token sets, the entropy of the codes in the first one)."""
-    loaders, entropies = [], []
+    """(the loaders of the phases' token sets, the entropy of the codes in the first phase).
+
+    Of a mixture, the entropy is the mean of those of its sets. Checks the sets of all phases first.
+    """
+    entropies = {
+        name: check_tokens(TOKENS / name, TOKENIZER, pairs_listed_in=PAIRS).extra["code_entropy"]
+        for phase in phases
+        for name in phase.weights
+    }
+    wanted, cache, loaders = MemberSelection(lr=True, tokens=True), chosen_cache(), []
     for phase in phases:
-        manifest = check_tokens(TOKENS / phase.set, TOKENIZER, pairs_listed_in=PAIRS)
-        entropies.append(manifest.extra["code_entropy"])
-        loader = Loader(
-            ShardedDataset.open(TOKENS / phase.set),
-            MemberSelection(lr=True, tokens=True),
-            seed=seed,
-            batch_size=phase.batch_size,
-            part=workers.microbatch,
-        )
-        loaders.append(loader)
-    return loaders, entropies[0]
+        sets = {name: ShardedDataset.open(TOKENS / name, cache=cache) for name in phase.weights}
+        mixture = Mixture.of(sets, phase.weights)
+        loaders.append(training_loader(mixture, wanted, phase.batch_size, params, workers))
+    first = phases[0].weights
+    mean = sum(first[name] * entropies[name] for name in first) / sum(first.values())
+    return loaders, mean
 
 
 def train_predictor(stage: Stage, workers: Workers) -> None:
@@ -100,7 +107,7 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     if workers.is_main:
         keep_network(stage, "upscaler", network, network.architecture, started_from=started_from)
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
-    loaders, entropy = token_loaders(settings.phases, params.seed, workers)
+    loaders, entropy = token_loaders(settings.phases, params, workers)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val", TOKENS / "val"),
         MemberSelection(hr=True, lr=True, tokens=True),
@@ -116,17 +123,18 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         code_entropy=entropy,
         workers=workers,
     )
-    history = train(
-        task,
-        title="train_predictor",
-        steps=settings.length,
-        batches=batches_of(settings.phases, loaders),
-        monitoring=settings.monitoring,
-        folder=stage.scratch,
-        workers=workers,
-        report=tensorboard(stage, workers),
-        record=record,
-    )
+    with CurveSinks(stage, workers) as sinks:
+        history = train(
+            task,
+            title="train_predictor",
+            steps=settings.length,
+            batches=batches_of(settings.phases, loaders),
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
     if not workers.is_main:
         return
     network.predictor.load_state_dict(task.learner.average.module.state_dict())

@@ -8,16 +8,18 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.params import Params
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
 from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
-from stages.runner.tensorboard import tensorboard
 from stages.training import (
     VALIDATION_SAMPLES,
+    chosen_cache,
     keep_network,
     publish_model,
     start_from,
     starting_weights,
+    training_loader,
 )
 from tvqrap.config.workers import stage_compute
 from tvqrap.networks.tokenizer import Tokenizer
@@ -89,22 +91,21 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    source = ShardedDataset.open(PAIRS / settings.set)
+    source = ShardedDataset.open(PAIRS / settings.set, cache=chosen_cache())
     wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
-    loader = Loader(
-        source, wanted, seed=params.seed, batch_size=settings.batch_size, part=workers.microbatch
-    )
-    history = train(
-        task,
-        title="train_tokenizer",
-        steps=settings.steps,
-        batches=loader.batches,
-        monitoring=settings.monitoring,
-        folder=stage.scratch,
-        workers=workers,
-        report=tensorboard(stage, workers),
-        record=record,
-    )
+    loader = training_loader(source, wanted, settings.batch_size, params, workers)
+    with CurveSinks(stage, workers) as sinks:
+        history = train(
+            task,
+            title="train_tokenizer",
+            steps=settings.steps,
+            batches=loader.batches,
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
     if not workers.is_main:
         return
     publish_model(

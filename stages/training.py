@@ -1,22 +1,34 @@
 """Parts that the training stages share: starting weights, validation samples, publishing."""
 
+import math
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from pipeline.loading.dataset import MemberSelection, ShardedDataset
+from pipeline.loading.loader import Loader
+from pipeline.loading.mixture import Mixture
+from pipeline.storage.shard_cache import ShardCache
 from stages.runner.publish import publish
 from stages.runner.resume import NETWORK
 from stages.runner.stage import Stage
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.pretrained.folder import Kind, holds_model, read_config, save_model
+from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History
+from tvqrap.training.distributed import Workers
 from tvqrap.training.loop import PICTURES
 from tvqrap.training.record import TrainingRecord
+
+CACHE = "TVQRAP_SHARD_CACHE"
+CACHE_SIZE = "TVQRAP_SHARD_CACHE_GB"
 
 CODEBOOK_SIZED = ("codebook.embedding.weight", "predictor.code_head.score.weight")
 """Weights with a row for each entry of the codebook."""
@@ -52,6 +64,48 @@ def start_from(given: nn.Module, module: nn.Module, *, same_codebook: bool) -> N
     kept = () if same_codebook else CODEBOOK_SIZED
     own = {name: value for name, value in module.state_dict().items() if name in kept}
     module.load_state_dict({**given.state_dict(), **own})
+
+
+def training_loader(
+    sets: ShardedDataset | Mixture,
+    members: MemberSelection,
+    batch_size: int,
+    params: Any,
+    workers: Workers,
+) -> Loader:
+    """A worker's loader; of the stage's `params` it reads seed and device."""
+    return Loader(
+        sets,
+        members,
+        seed=params.seed,
+        batch_size=batch_size,
+        part=workers.microbatch,
+        pinned=means_cuda(params.compute.device),
+    )
+
+
+def chosen_cache() -> ShardCache | None:
+    """The cache in the folder TVQRAP_SHARD_CACHE with TVQRAP_SHARD_CACHE_GB; none without them.
+
+    It changes no result, so the environment names it rather than params: machines differ. Raises
+    `UsageError` where one of the two is missing or the size is no positive number.
+    """
+    folder, size = (os.environ.get(name) or None for name in (CACHE, CACHE_SIZE))
+    if folder is None and size is None:
+        return None
+    if folder is None or size is None:
+        missing = CACHE if folder is None else CACHE_SIZE
+        raise UsageError(f"{missing} is empty, expected {CACHE} and {CACHE_SIZE} or neither")
+    try:
+        gigabytes = float(size)
+    except ValueError:
+        gigabytes = math.nan
+    if not 0 < gigabytes < math.inf:
+        raise UsageError(f"{CACHE_SIZE} is {size!r}, expected a number of gigabytes above 0")
+    try:
+        return ShardCache(Path(folder).absolute(), int(gigabytes * 1e9))
+    except OSError as error:
+        raise UsageError(f"{CACHE} is {folder!r}, which cannot be used: {error}") from None
 
 
 def keep_network(
@@ -96,6 +150,11 @@ def publish_model(
         "run": stage.fingerprint,
         "started_from": started_from,
         "workers": record.params["workers"],
+        "compute": {
+            key.removeprefix("compute."): value
+            for key, value in record.params.items()
+            if key.startswith("compute.")
+        },
         "changes": record.changes,
     }
     model, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))

@@ -4,12 +4,14 @@
 The worker that made the shard left its rows of the index in `rows/SET/NAME.parquet`.
 `rows/SET/code` holds the digest of the code that made them. A record counts only if it and its
 shard are intact, and plan and code are those of this run. Shards of earlier runs in other folders
-count as well: the set gets a link or copy. The driver alone writes the ledger.
+count as well: the set gets a link or copy. Workers write the records of the shards that they make,
+the driver all else.
 """
 
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +19,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
+from pipeline.executor.intact import intact_shards
+from pipeline.executor.outcome import UnfitWorkerError
 from pipeline.executor.prefetch import in_threads
+from pipeline.executor.run import ExecutorKind
 from pipeline.shards.index import part_path
 from pipeline.shards.manifest import COMPANIONS, MANIFEST, ShardRow, is_intact
 from pipeline.storage.location import (
@@ -69,6 +74,19 @@ class EarlierRuns:
     """Working folders: each holds sets, and their records in `rows`."""
 
 
+@dataclass(frozen=True)
+class Recorder(Generic[Shard]):
+    """Writes the records of finished shards."""
+
+    rows: Location
+    form: type[Shard]
+
+    def __call__(self, shard: Shard) -> None:
+        """Writes a shard's record: the shard counts in a later run."""
+        text = TypeAdapter(self.form).dump_json(shard).decode()
+        write_text(self.rows / f"{shard.row.name}.json", f"{text}\n{_digest(text)}\n")
+
+
 class Ledger(Generic[Shard]):
     """Records of the finished shards of one set, by shard name."""
 
@@ -80,36 +98,29 @@ class Ledger(Generic[Shard]):
         form: type[Shard],
         earlier: EarlierRuns = EarlierRuns(),  # frozen
         take: Callable[[Shard], bool] = lambda shard: True,
+        *,
+        executor: ExecutorKind = "serial",
+        workers: int = 1,
     ) -> None:
         """Reads the records of the set `work/name`, and sweeps all that does not count.
 
         `plans` has the plan of each shard of the set, in order. `form` is the dataclass of a
-        record. Missing shards are taken over from `earlier` runs where `take` agrees.
+        record. Missing shards are taken over from `earlier` runs where `take` agrees. Many shards
+        of the set are hashed on the executor.
         """
         self.out = work / name
         self.done: dict[str, Shard] = {}
         self.taken_over = 0
         """Shards that were taken over from other folders."""
         self._rows = work / "rows" / name
+        self.record: Recorder[Shard] = Recorder(self._rows, form)
         self._plans = plans
         self._form = TypeAdapter(form)
         self._machine: object | None = None
         for folder in (self.out, self._rows):
             make_folder(folder)
-        machines: list[object] = []
         if _text(self._rows / _CODE) == earlier.code:
-            sizes = file_sizes(self.out)
-            for shard_name, plan in plans.items():
-                shard = self._recorded(self._rows / f"{shard_name}.json")
-                if shard is None or (shard.row.name, shard.row.plan) != (shard_name, plan):
-                    continue
-                # A run that was killed can leave shards of two kinds of machines. The first one's
-                # stay.
-                if is_intact(self.out / shard_name, shard.row, sizes) and shard.machine in (
-                    machines or [shard.machine]
-                ):
-                    machines = [shard.machine]
-                    self.done[shard_name] = shard
+            self._find_own(executor, workers)
         self.sweep()
         write_text(self._rows / _CODE, earlier.code)
         for folder in earlier.folders:
@@ -127,12 +138,12 @@ class Ledger(Generic[Shard]):
         return [self.done[name] for name in self._plans]
 
     def add(self, shard: Shard) -> None:
-        """Records a shard that this run made.
+        """Counts a shard that this run made and recorded.
 
-        Raises UserError where another kind of machine made it than the others of this run.
+        Raises UnfitWorkerError where another kind of machine made it than the others of this run.
         """
         self._check_machine(shard)
-        self._record(shard)
+        self.done[shard.row.name] = shard
 
     def sweep(self) -> None:
         """Removes the files of writers that died and of other plans.
@@ -155,10 +166,22 @@ class Ledger(Generic[Shard]):
                 "shards are gone, and the same command makes them again"
             )
 
-    def _record(self, shard: Shard) -> None:
-        text = self._form.dump_json(shard).decode()
-        write_text(self._rows / f"{shard.row.name}.json", f"{text}\n{_digest(text)}\n")
-        self.done[shard.row.name] = shard
+    def _find_own(self, executor: ExecutorKind, workers: int) -> None:
+        """Finds the shards of the set that an earlier run finished."""
+        paths = [self._rows / f"{name}.json" for name in self._plans]
+        records = in_threads(self._recorded, paths, _READING_THREADS)
+        found = [
+            shard
+            for shard, (name, plan) in zip(records, self._plans.items(), strict=True)
+            if shard is not None and (shard.row.name, shard.row.plan) == (name, plan)
+        ]
+        rows = [shard.row for shard in found]
+        sound = intact_shards(self.out, rows, file_sizes(self.out), executor, workers)
+        intact = [shard for shard, whole in zip(found, sound, strict=True) if whole]
+        # A run that was killed can leave shards of two kinds of machines. Those of most stay.
+        kinds = Counter(repr(shard.machine) for shard in intact)
+        kind = next((kind for kind, _ in kinds.most_common(1)), None)
+        self.done = {shard.row.name: shard for shard in intact if repr(shard.machine) == kind}
 
     def _recorded(self, path: Location) -> Shard | None:
         try:
@@ -189,7 +212,8 @@ class Ledger(Generic[Shard]):
             with suppress(FileNotFoundError):  # then they are read from the shard
                 copy_file(part_path(out / shard.row.name), part_path(self.out / name))
             renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
-            self._record(renamed)
+            self.record(renamed)
+            self.done[name] = renamed
             self.taken_over += 1
 
     def _check_machine(self, shard: Shard) -> None:
@@ -209,7 +233,7 @@ class Ledger(Generic[Shard]):
             for name in others:
                 del self.done[name]
         if self._machine != shard.machine:
-            raise UserError(
+            raise UnfitWorkerError(
                 f"{self.out / shard.row.name}: made on {shard.machine}, the others of this run on "
                 f"{self._machine}; expected workers of one kind, because another kind may give "
                 "other bytes"

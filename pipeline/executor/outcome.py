@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from tvqrap.runtime.errors import UserError
+
 R = TypeVar("R")
+
+
+class UnfitWorkerError(UserError):
+    """A result that cannot be used because of the worker that made it, such as its machine."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Runs tasks on actors of a Ray cluster, whose nodes may come and go."""
 
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome, one_line
-from pipeline.executor.queue import ATTEMPTS, TaskQueue
+from pipeline.executor.queue import ATTEMPTS, TaskQueue, hung, say_dropped, tasks_each
 from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
@@ -29,11 +31,14 @@ def run_on_ray(
     workers: int,
     cpus: float,
     gpus: float,
+    in_flight: int,
 ) -> None:
-    """Empties the queue with up to `workers` actors of `cpus` and `gpus` each.
+    """Empties the queue with up to `workers` actors of `cpus` and `gpus`, each with up to
+    `in_flight` tasks.
 
     Raises `UserError` where no node is large enough for one actor, or where the cluster has no room
-    for any during `NO_WORKER_SECONDS`.
+    for any during `NO_WORKER_SECONDS`. Raises the reason of the first actor that cannot be used
+    where none is left.
     """
     with ray_cluster() as ray:
         nodes = alive_nodes(ray).values()
@@ -43,15 +48,18 @@ def run_on_ray(
                 f"Ray: no node has {cpus:g} cpus and {gpus:g} gpus, expected at least one; "
                 f"found {found}"
             )
-        # Ray restarts no actor: one that waits for room again would keep its task meanwhile.
-        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_RayWorker)
+        # Ray restarts no actor: one that waits for room again would keep its tasks meanwhile.
+        remote = ray.remote(
+            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=in_flight
+        )(_RayWorker)
         digest = code_digest()
-        pool = _Pool(ray, lambda: remote.remote(worker, digest), tasks, queue, workers)
+        pool = _Pool(ray, lambda: remote.remote(worker, digest), tasks, queue, workers, in_flight)
         try:
             while pool.busy or queue.waiting:
                 pool.start_actors(actors_that_fit(alive_nodes(ray).values(), cpus, gpus))
                 pool.hand_out_tasks()
                 pool.collect_outcomes()
+                pool.stop_hung_actors()
                 pool.check_has_workers(f"a node with {cpus:g} cpus and {gpus:g} gpus")
         finally:
             pool.kill()
@@ -60,21 +68,34 @@ def run_on_ray(
 class _RayWorker(Worker[T, R]):
     """The actor, under a name of its own in Ray's lists."""
 
+    def ready(self) -> tuple[str, int, str]:
+        """(host, process, ID of the node), once the actor runs."""
+        import ray
 
-@dataclass(frozen=True)
-class _Run:
-    """A task that an actor runs."""
+        return socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id()
 
-    actor: Any
-    index: int
-    nodes: frozenset[str]
-    """IDs of the nodes that were alive when it began."""
+
+@dataclass(eq=False)
+class _Actor:
+    """An actor and the tasks that it has in hand."""
+
+    handle: Any
+    host: str = ""
+    pid: int = 0
+    node: str = ""
+    begun: dict[int, float] = field(default_factory=dict)
+    """Start of each task, by index."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.pid} on {self.host}"
 
 
 class _Pool(Generic[T, R]):
     """The actors of one run.
 
     An actor that has not started yet holds no task, so one that never finds room delays nothing.
+    One that cannot be used stays until the end: Ray would put the next one in its place.
     """
 
     def __init__(
@@ -84,34 +105,49 @@ class _Pool(Generic[T, R]):
         tasks: Sequence[T],
         queue: TaskQueue[R],
         workers: int,
+        in_flight: int,
     ) -> None:
-        self.busy: dict[Any, _Run] = {}
-        """Running tasks, by the reference to their outcome."""
-        self._starting: dict[Any, Any] = {}
+        self.busy: dict[Any, tuple[_Actor, int]] = {}
+        """Actor and index of each running task, by the reference to its outcome."""
+        self._starting: dict[Any, _Actor] = {}
         """Actors without an answer yet, by the reference to it."""
-        self._idle: list[Any] = []
+        self._fit: list[_Actor] = []
+        self._unfit: list[_Actor] = []
+        self._reason: BaseException | None = None
+        """Why the first of them cannot be used."""
+        self._room = 0
         self._ray = ray
         self._make_actor = make_actor
         self._tasks = tasks
         self._queue = queue
         self._workers = workers
+        self._in_flight = in_flight
         self._died_at_start = 0
         self._last_working = time.monotonic()
 
     def start_actors(self, room: int) -> None:
         """Starts as many actors as the tasks need and a cluster with `room` for so many takes."""
-        present = len(self.busy) + len(self._starting) + len(self._idle)
-        needed = min(self._workers, room, len(self.busy) + len(self._queue.waiting))
-        for _ in range(needed - present):
-            actor = self._make_actor()
-            self._starting[actor.ready.remote()] = actor
+        alive = alive_nodes(self._ray)
+        self._unfit = [actor for actor in self._unfit if actor.node in alive]
+        self._room = room - len(self._unfit)
+        needed = min(self._workers, self._room, len(self.busy) + len(self._queue.waiting))
+        for _ in range(needed - len(self._starting) - len(self._fit)):
+            actor = _Actor(self._make_actor())
+            self._starting[actor.handle.ready.remote()] = actor
 
     def hand_out_tasks(self) -> None:
-        """Gives each idle actor a task."""
-        while self._idle and self._queue.waiting:
-            actor, index = self._idle.pop(), self._queue.waiting.popleft()
-            reference = actor.run.remote(self._tasks[index])
-            self.busy[reference] = _Run(actor, index, frozenset(alive_nodes(self._ray)))
+        """Gives tasks to the actors that have fewest."""
+        left = len(self._queue.waiting) + sum(len(actor.begun) for actor in self._fit)
+        expected = len(self._fit) + len(self._starting)
+        for number in range(tasks_each(left, expected, self._in_flight)):
+            for actor in self._fit:
+                if len(actor.begun) > number:
+                    continue
+                index = self._queue.take(actor.begun)
+                if index is not None:
+                    reference = actor.handle.run.remote(self._tasks[index])
+                    actor.begun[index] = time.monotonic()
+                    self.busy[reference] = actor, index
 
     def collect_outcomes(self) -> None:
         """Waits until something ends, up to `_CHECK_SECONDS`, and settles it."""
@@ -122,19 +158,35 @@ class _Pool(Generic[T, R]):
         for reference in self._ray.wait(pending, timeout=_CHECK_SECONDS)[0]:
             error: Exception | None = None
             try:
-                outcome = self._ray.get(reference)
+                found = self._ray.get(reference)
             except self._ray.exceptions.RayError as raised:
-                error, outcome = raised, Outcome(failure=(one_line(raised), ""))
+                error, found = raised, Outcome(failure=(one_line(raised), ""))
             if reference in self._starting:
-                self._settle_start(self._starting.pop(reference), error)
+                self._settle_start(self._starting.pop(reference), found, error)
+            elif reference not in self.busy:
+                continue  # its actor died with another task
+            elif isinstance(error, self._ray.exceptions.RayActorError):
+                self._settle_death(self.busy[reference][0], found)
             else:
-                died = isinstance(error, self._ray.exceptions.RayActorError)
-                self._settle_task(self.busy.pop(reference), outcome, died)
+                self._settle_task(*self.busy.pop(reference), found)
+
+    def stop_hung_actors(self) -> None:
+        """Kills actors whose tasks have no result in the time limit."""
+        now = time.monotonic()
+        for actor in [*self._fit, *self._unfit]:
+            seconds = now - min(actor.begun.values(), default=now)
+            if seconds > self._queue.limit:
+                self._ray.kill(actor.handle)
+                self._lose(actor, hung(actor.name, actor.host, actor.pid, seconds))
 
     def check_has_workers(self, needed: str) -> None:
-        """Raises `UserError` where no actor has been up for `NO_WORKER_SECONDS`."""
-        if self.busy or self._idle:
+        """Raises where no actor is fit, or where none has been up for `NO_WORKER_SECONDS`."""
+        if self._fit or self.busy:
             self._last_working = time.monotonic()
+        elif self._reason is not None and not self._starting:
+            # A fault of all workers is not tried out on each node of a large cluster.
+            if self._room <= 0 or len(self._unfit) >= ATTEMPTS * self._workers:
+                raise self._reason
         elif time.monotonic() - self._last_working > NO_WORKER_SECONDS:
             raise UserError(
                 f"Ray: no worker for {NO_WORKER_SECONDS:.0f} s with {len(self._queue.waiting)} "
@@ -143,23 +195,46 @@ class _Pool(Generic[T, R]):
 
     def kill(self) -> None:
         """Ends all actors."""
-        running = (run.actor for run in self.busy.values())
-        for actor in [*self._starting.values(), *self._idle, *running]:
-            self._ray.kill(actor)
+        for actor in [*self._starting.values(), *self._fit, *self._unfit]:
+            self._ray.kill(actor.handle)
 
-    def _settle_start(self, actor: Any, error: Exception | None) -> None:
+    def _settle_start(
+        self, actor: _Actor, found: tuple[str, int, str], error: Exception | None
+    ) -> None:
         if error is None:
-            self._idle.append(actor)
+            actor.host, actor.pid, actor.node = found
+            self._fit.append(actor)
             return
         self._died_at_start += 1
         if self._died_at_start > ATTEMPTS * self._workers:
             raise UserError(f"Ray: workers die as they start: {one_line(error)}")
 
-    def _settle_task(self, run: _Run, outcome: Outcome[R], died: bool) -> None:
-        if died and run.nodes - alive_nodes(self._ray).keys():
-            # A node is gone: the end of the actor says nothing about the task.
-            self._queue.put_back(run.index, outcome)
-        else:
-            self._queue.settle(run.index, outcome)
-        if not died:
-            self._idle.append(run.actor)
+    def _settle_task(self, actor: _Actor, index: int, outcome: Outcome[R]) -> None:
+        del actor.begun[index]
+        reason = self._queue.settle(index, outcome)
+        if reason is not None and actor in self._fit:
+            self._fit.remove(actor)
+            self._unfit.append(actor)
+            self._reason = self._reason or reason
+            say_dropped(actor.name, reason)
+
+    def _settle_death(self, actor: _Actor, outcome: Outcome[R]) -> None:
+        if actor.node not in alive_nodes(self._ray):
+            # The node is gone: the end of the actor says nothing about its tasks.
+            for index in actor.begun:
+                self._queue.put_back(index, outcome)
+            actor.begun.clear()
+        self._lose(actor, outcome)
+
+    def _lose(self, actor: _Actor, outcome: Outcome[R]) -> None:
+        """Settles the tasks of an actor that is gone."""
+        for group in (self._fit, self._unfit):
+            if actor in group:
+                group.remove(actor)
+        self.busy = {
+            reference: (other, index)
+            for reference, (other, index) in self.busy.items()
+            if other is not actor
+        }
+        if actor.begun:
+            self._queue.settle_lost(list(actor.begun), outcome)

@@ -27,14 +27,21 @@ def run_tasks(
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
     cpus: float = 1,
     gpus: float = 0,
+    in_flight: int = 1,
 ) -> list[Failure]:
     """Runs every task and calls `on_result(index, result)` as each result arrives, in any order.
 
     `worker` is a factory that is called once in each process or actor, where it loads the model. It
     returns the function that is applied to each task. Factory, tasks and results must be
-    picklable. A task that raises, or whose worker dies, is tried once more. After the second time
-    it is a `Failure`, and the other tasks go on. An error of the factory or of `on_result` ends the
-    run. Returns the failures in the order of the tasks. `on_attempt` is called after every attempt.
+    picklable. A task that raises, whose worker dies, or that hangs (`TaskQueue.limit`), is tried
+    once more, the latter two with another worker. After the second time it is a `Failure`, and the
+    other tasks go on. A worker whose factory raises, or whose result makes
+    `on_result` raise `UnfitWorkerError`, is named in a warning and gets no more tasks. The first
+    such error ends the run where no worker is left, and any other error of `on_result` at once.
+    Returns the failures in the order of the tasks. `on_attempt` is called after every attempt.
+
+    Each worker has up to `in_flight` tasks at once, in threads: one can read while another
+    computes. The serial executor has one.
 
     "serial" runs the tasks in this process. "processes" starts up to `workers` new processes. "ray"
     starts up to `workers` actors of `cpus` and `gpus` each, no more than the cluster's nodes have
@@ -51,9 +58,9 @@ def run_tasks(
         if executor == "serial":
             _run_serially(worker, tasks, queue)
         elif executor == "processes":
-            run_in_processes(worker, tasks, queue, workers)
+            run_in_processes(worker, tasks, queue, workers, in_flight)
         else:
-            run_on_ray(worker, tasks, queue, workers, cpus, gpus)
+            run_on_ray(worker, tasks, queue, workers, cpus, gpus, in_flight)
     return sorted(queue.failures, key=lambda failure: failure.index)
 
 
@@ -63,7 +70,9 @@ def _run_serially(
     runner = Worker(worker, code_digest())
     while queue.waiting:
         index = queue.waiting.popleft()
-        queue.settle(index, runner.run(tasks[index]))
+        reason = queue.settle(index, runner.run(tasks[index]))
+        if reason is not None:
+            raise reason
 
 
 def connected(executor: ExecutorKind) -> contextlib.AbstractContextManager[Any]:

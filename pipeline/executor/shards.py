@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, overload
+from typing import Generic, TypeVar, overload
 
-from pipeline.executor.ledger import Ledger, Shard
+from pipeline.executor.ledger import Ledger, Recorder, Shard
 from pipeline.executor.outcome import Attempt
 from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.run_log import RunLog, run_log
@@ -30,16 +30,16 @@ def make_missing(
     executor: ExecutorKind,
     workers: int,
     check: Check,
-    accept: Callable[[Shard], None] = lambda shard: None,
     on_shard: Callable[[str], None],
     cpus: float = 1,
     gpus: float = 0,
+    in_flight: int = 1,
 ) -> None:
-    """Makes the shards that a ledger lacks, and records each as it is finished.
+    """Makes the shards that a ledger lacks; workers record each as it is finished.
 
     `tasks` has the task of each shard by name. `check` raises where this driver no longer holds
-    the set, and `accept` where a shard is not to be recorded. `on_shard` hears the name of each
-    finished shard once, those of earlier runs too. `logs` gets a log of each run.
+    the set. `on_shard` hears the name of each finished shard once, those of earlier runs too.
+    `logs` gets a log of each run. Each worker makes up to `in_flight` shards at once.
     Raises ShardsFailed, which begins with `what`, where shards fail; UserError where shards that
     were finished are gone at the end.
     """
@@ -48,7 +48,6 @@ def make_missing(
         on_shard(name)
 
     def keep(shard: Shard) -> None:
-        accept(shard)
         ledger.add(shard)
         if shard.row.name not in heard:
             heard.add(shard.row.name)
@@ -58,7 +57,7 @@ def make_missing(
     while names := ledger.missing:
         with run_log(logs) as log:
             failures = run_tasks(
-                worker,
+                _Recording(worker, ledger.record),
                 _Chosen(tasks, names),
                 executor=executor,
                 workers=workers,
@@ -66,12 +65,32 @@ def make_missing(
                 on_attempt=partial(_log_attempt, check, log, names),
                 cpus=cpus,
                 gpus=gpus,
+                in_flight=in_flight,
             )
         if failures:
             raise ShardsFailed(f"{what}: {log.failed(failures, names, len(tasks))}")
     # Workers that died in this run leave files too, whose shards another worker has made since.
     ledger.sweep()
     ledger.check_there()
+
+
+@dataclass(frozen=True)
+class _Recording(Generic[Task, Shard]):
+    """A worker's factory: the function that it returns also records each shard.
+
+    So a shard that was made counts, even if the driver dies before it hears of it.
+    """
+
+    worker: Callable[[], Callable[[Task], Shard]]
+    record: Recorder[Shard]
+
+    def __call__(self) -> Callable[[Task], Shard]:
+        return partial(self._made, self.worker())
+
+    def _made(self, make: Callable[[Task], Shard], task: Task) -> Shard:
+        shard = make(task)
+        self.record(shard)
+        return shard
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -20,17 +21,15 @@ class Worker(Generic[T, R]):
     """Calls the factory at the first task, then applies the function it returned to every task.
 
     Refuses all tasks where its code is not the driver's. The digest is computed at its start, so
-    that later edits of files change nothing.
+    that later edits of files change nothing. Several threads may run tasks at once.
     """
 
     def __init__(self, factory: Callable[[], Callable[[T], R]], driver_digest: str) -> None:
         self._factory = factory
         self._function: Callable[[T], R] | None = None
+        self._making = threading.Lock()
         self._driver_digest = driver_digest
         self._digest = code_digest()
-
-    def ready(self) -> None:
-        """Returns once a Ray actor runs."""
 
     def run(self, task: T) -> Outcome[R]:
         """Runs a task; errors of the task and of the factory are part of the outcome."""
@@ -42,13 +41,15 @@ class Worker(Generic[T, R]):
                 )
             )
         try:
-            if self._function is None:
-                self._function = self._factory()
+            with self._making:
+                if self._function is None:
+                    self._function = self._factory()
+                function = self._function
         except Exception as error:
             return Outcome(fatal=_fatal(error))
         begun = time.monotonic()
         try:
-            outcome = Outcome(result=self._function(task))
+            outcome = Outcome(result=function(task))
         except Exception as error:
             outcome = Outcome(failure=(one_line(error), traceback.format_exc()))
         seconds = time.monotonic() - begun

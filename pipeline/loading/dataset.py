@@ -9,7 +9,8 @@ from itertools import accumulate
 from pipeline.shards.index import SampleIndex
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
-from pipeline.storage.location import Location
+from pipeline.storage.location import Location, Url
+from pipeline.storage.shard_cache import CachedUrl, ShardCache
 from tvqrap.runtime.errors import UserError
 
 
@@ -47,6 +48,8 @@ class ShardedDataset:
     """Entries of the codebook that the codes refer to; none where no folder holds tokens."""
     dropped: frozenset[str] = frozenset()
     """Keys of samples that not all folders have."""
+    cache: ShardCache | None = None
+    """Where shards of stores are kept on this machine; none: each read fetches them."""
 
     @property
     def samples(self) -> int:
@@ -86,7 +89,7 @@ class ShardedDataset:
         return list(accumulate(self.counts))
 
     @classmethod
-    def open(cls, *folders: Location) -> "ShardedDataset":
+    def open(cls, *folders: Location, cache: ShardCache | None = None) -> "ShardedDataset":
         """Reads the manifests. Raises `UserError` where they do not list the same shards."""
         manifests = [Manifest.load(folder) for folder in folders]
         first = manifests[0]
@@ -115,6 +118,7 @@ class ShardedDataset:
             variants=first.variants,
             codebook=min(codebooks, default=None),
             dropped=frozenset(dropped),
+            cache=cache,
         )
 
     def read(self, shard: int, *, check_hash: bool = True) -> list[Sample]:
@@ -126,7 +130,10 @@ class ShardedDataset:
         name = self.shards[shard]
         merged: list[Sample] | None = None
         for folder, hashes in zip(self.folders, self.hashes, strict=True):
-            stored = read_shard(folder / name, hashes[shard] if check_hash else None)
+            place: Location = folder / name
+            if self.cache is not None and isinstance(place, Url):
+                place = CachedUrl(place.text, self.cache, hashes[shard])
+            stored = read_shard(place, hashes[shard] if check_hash else None)
             samples = [sample for sample in stored if sample.key not in self.dropped]
             if len(samples) != self.counts[shard]:
                 raise UserError(

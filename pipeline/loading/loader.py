@@ -1,24 +1,26 @@
 """Batches for training, in an order planned from (seed, epoch) and resumable at any step.
 
-The stream of samples is endless: epoch after epoch, each in its own order, and each sample once an
-epoch. Within an epoch the shards are shuffled and read in blocks, and the samples are shuffled
-within each block, so that storage sees whole files. The next block is read while this one is used.
-Any step of any batch size maps to a position in the stream. Workers that train together share each
-batch: together they see the batches that one worker alone would see. Each reads every shard, and
-keeps and decodes its own samples.
+The stream of a set's samples is endless: epoch after epoch, each in its own order, and each sample
+once an epoch. Within an epoch the shards are shuffled and read in blocks, and the samples are
+shuffled within each block, so that storage sees whole files. The next block is read while this one
+is used. A mixture takes the samples of each batch from the streams of several sets. Any step of any
+batch size maps to a position in each stream. Workers that train together share each batch: together
+they see the batches that one worker alone would see. Each reads every shard, and keeps and decodes
+its own samples.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import torch
 
 from pipeline.executor.prefetch import in_threads, prefetch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
+from pipeline.loading.mixture import Mixture
 from pipeline.loading.order import epoch_order, variant_of
 from pipeline.loading.reader import Position, ShardReader
 from pipeline.shards.codec import decode_codes, decode_png, decode_structure
@@ -33,28 +35,34 @@ DECODING_THREADS = 2
 
 
 class Loader:
-    """Batches of one set, or a worker's share of each."""
+    """Batches of one set or of a mixture of sets, or a worker's share of each."""
 
     def __init__(
         self,
-        dataset: ShardedDataset,
+        sets: ShardedDataset | Mixture,
         members: MemberSelection,
         *,
         seed: int,
         batch_size: int,
         part: Microbatch = WHOLE_BATCH,
+        pinned: bool = False,
     ) -> None:
-        """`batch_size`: samples of a whole batch, a multiple of the number of parts."""
+        """`batch_size`: samples of a whole batch, a multiple of the number of parts.
+
+        `pinned`: `batches` lie in page-locked memory, from which copies to a CUDA device run beside
+        the training.
+        """
         if batch_size % part.of:
             raise ValueError(
                 f"found a batch of {batch_size} samples, expected a multiple of {part.of} workers"
             )
-        self.dataset = dataset
+        self.mixture = sets if isinstance(sets, Mixture) else Mixture.alone(sets)
         self.members = members
         self.seed = seed
         self.batch_size = batch_size
         self.part = part
-        self._reader = ShardReader(dataset)
+        self.pinned = pinned
+        self._readers = [ShardReader(dataset) for dataset in self.mixture.datasets]
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """Endless batches from step `step` on, decoded ahead by background threads."""
@@ -69,44 +77,74 @@ class Loader:
         ]
 
     def _stored(self) -> Iterator["_Decoded"]:
-        for shard in range(len(self.dataset.shards)):
-            for index, sample in enumerate(self._reader.read(shard)):
-                yield self._decode(Position(0, shard, index), sample, variant=0)
+        for number, reader in enumerate(self._readers):
+            for shard in range(len(reader.dataset.shards)):
+                for index, sample in enumerate(reader.read(shard)):
+                    yield self._decode(number, Position(0, shard, index), sample, variant=0)
 
     def _batches(self, step: int) -> Generator[Batch, None, None]:
-        blocks = self._blocks(step * self.batch_size)
         with (
-            closing(self._reader.stream(blocks, self.part.of)) as samples,
+            closing(self._samples(step)) as samples,
             closing(
                 in_threads(lambda each: self._decode(*each), samples, DECODING_THREADS)
             ) as decoded,
         ):
             while True:
-                yield _batch(list(islice(decoded, self.batch_size // self.part.of)))
+                batch = _batch(list(islice(decoded, self.batch_size // self.part.of)))
+                yield batch.pinned() if self.pinned else batch
 
-    def _blocks(self, seen: int) -> Iterator[list[Position]]:
-        """This worker's positions in the endless stream after its first `seen` samples."""
-        epoch = seen // self.dataset.samples
+    def _samples(self, step: int) -> Generator[tuple[int, Position, Sample], None, None]:
+        """This worker's samples from a step on, each with the number of its set."""
+        with ExitStack() as stack:
+            streams = [
+                stack.enter_context(
+                    closing(reader.stream(self._blocks(number, step), self.part.of))
+                )
+                for number, reader in enumerate(self._readers)
+            ]
+            for each in count(step):
+                batch = self.mixture.batch(self.seed, each, self.batch_size)
+                for number in batch[self.part.index :: self.part.of]:
+                    yield (number, *next(streams[number]))
+
+    def _blocks(self, number: int, step: int) -> Iterator[list[Position]]:
+        """This worker's positions in the endless stream of a set, from a step on."""
+        dataset = self.mixture.datasets[number]
+        seed = self.mixture.seed(self.seed, number)
+        seen = self.mixture.before(step * self.batch_size)[number]
+        own = self._own(number, step)
+        epoch = seen // dataset.samples
         while True:
-            number = epoch * self.dataset.samples
-            for block in epoch_order(self.dataset.counts, self.seed, epoch):
-                if number + len(block) > seen:
+            place = epoch * dataset.samples
+            for block in epoch_order(dataset.counts, seed, epoch):
+                if place + len(block) > seen:
                     yield [
                         Position(epoch, shard, index)
-                        for n, (shard, index) in enumerate(block, number)
-                        if n >= seen and n % self.part.of == self.part.index
+                        for n, (shard, index) in enumerate(block, place)
+                        if n >= seen and next(own)
                     ]
-                number += len(block)
+                place += len(block)
             epoch += 1
 
-    def _decode(self, at: Position, sample: Sample, variant: int | None = None) -> "_Decoded":
+    def _own(self, number: int, step: int) -> Iterator[bool]:
+        """Whether each sample of a set, from a step on, is this worker's."""
+        for each in count(step):
+            batch = self.mixture.batch(self.seed, each, self.batch_size)
+            for place, of in enumerate(batch):
+                if of == number:
+                    yield place % self.part.of == self.part.index
+
+    def _decode(
+        self, number: int, at: Position, sample: Sample, variant: int | None = None
+    ) -> "_Decoded":
+        dataset = self.mixture.datasets[number]
         if variant is None:
-            variants = self.dataset.variants
-            variant = variant_of(self.seed, at.epoch, at.shard, at.index, variants)
+            seed = self.mixture.seed(self.seed, number)
+            variant = variant_of(seed, at.epoch, at.shard, at.index, dataset.variants)
         try:
-            return _decoded(sample, self.members, variant, self.dataset.codebook)
+            return _decoded(sample, self.members, variant, dataset.codebook)
         except ValueError as error:
-            shard = self.dataset.shards[at.shard]
+            shard = dataset.folders[0] / dataset.shards[at.shard]
             raise UserError(f"{shard}: sample {sample.key}: {error}") from None
 
 

@@ -9,7 +9,7 @@ BLOCK_SHARDS = 8
 
 
 def epoch_order(
-    counts: Sequence[int], seed: int, epoch: int, block_shards: int = BLOCK_SHARDS
+    counts: Sequence[int], seed: int | str, epoch: int, block_shards: int = BLOCK_SHARDS
 ) -> Iterator[list[tuple[int, int]]]:
     """Order of one epoch, block by block, as (shard, position in the shard).
 
@@ -27,7 +27,7 @@ def epoch_order(
         yield [(int(shard), int(position)) for shard, position in block]
 
 
-def variant_of(seed: int, epoch: int, shard: int, position: int, variants: int) -> int:
+def variant_of(seed: int | str, epoch: int, shard: int, position: int, variants: int) -> int:
     """Which LR image of a sample an epoch uses: all of them in turn, from a random start."""
     start = random_stream("variant", seed, shard, position).integers(variants)
     return int((start + epoch) % variants)

@@ -51,8 +51,9 @@ class ShardReader:
         A block has positions of up to `BLOCK_SHARDS` shards: those of one of `parts` workers that
         share a set equally. Threads read the shards of the next block while samples of this one
         are taken. They keep the samples at the positions alone, and each until it is taken: in all
-        at most this worker's part of `BLOCK_SHARDS + SHARDS_AHEAD` shards. A set of up to
-        `BLOCK_SHARDS` shards is read once and kept whole.
+        at most this worker's part of `BLOCK_SHARDS + SHARDS_AHEAD` shards. (In a mixture of sets a
+        worker's part of a block is equal on average.) A set of up to `BLOCK_SHARDS` shards is read
+        once and kept whole.
         An error of a shard is raised in place of its first sample. Closing the generator waits for
         the reads in hand.
         """
@@ -84,11 +85,12 @@ class ShardReader:
         current, following = (_Block.of(next(blocks)) for _ in range(2))
         while True:
             for at in current.positions:
-                # The whole block always has room: nothing of an earlier one is left.
                 for block in (current, following):
                     while block.unread:
                         shard = block.unread[0]
-                        if current.held + following.held + len(block.wanted[shard]) > room:
+                        held = current.held + following.held + len(block.wanted[shard])
+                        # The current block has room in any case: its next sample is to come.
+                        if block is following and held > room:
                             break
                         block.unread.popleft()
                         block.reads[shard] = pool.submit(self._wanted, shard, block.wanted[shard])

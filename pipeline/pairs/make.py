@@ -77,7 +77,7 @@ def make_set(
             maker.decisive,
         )
         plans = {shard: tasks.plan(shard) for shard in tasks}
-        ledger = Ledger(work, name, plans, PairShard, earlier)
+        ledger = Ledger(work, name, plans, PairShard, earlier, executor=executor, workers=workers)
         on_taken_over(ledger.taken_over)
         make_missing(
             ledger,

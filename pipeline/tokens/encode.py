@@ -18,7 +18,7 @@ from pipeline.shards.tar import Sample
 from pipeline.tokens.quarantine import BadSampleError
 from tvqrap.architecture import SCALE
 from tvqrap.pretrained.folder import fingerprint, load_tokenizer
-from tvqrap.runtime.device import on_device, select_device
+from tvqrap.runtime.device import on_device, select_device, set_cuda_arithmetic
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import Machine
 
@@ -125,8 +125,7 @@ class Encoder:
         """
         torch.set_num_threads(settings.threads)
         # A code is the nearest of close entries: formats with fewer digits change some codes.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        set_cuda_arithmetic(tf32=False, cudnn_benchmark=False)
         tokenizer = load_tokenizer(folder)
         if fingerprint(tokenizer) != expected:
             raise UserError(f"{folder}: not the tokenizer that the extraction began with")

@@ -5,7 +5,7 @@ extraction serves every LR variant. The variants are carried along, so that stag
 data set alone. Per shard and in total, samples in are samples out and samples dropped.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from pipeline.storage.lease import only_driver
 from pipeline.storage.location import Location, file_sizes, resolved, write_text, written
 from pipeline.tokens.check import code_statistics
 from pipeline.tokens.quarantine import sweep_quarantine
-from pipeline.tokens.shard import ExtractedShard, Extractor, plan_of
+from pipeline.tokens.shard import IN_FLIGHT, ExtractedShard, Extractor, check_complete, plan_of
 from pipeline.tokens.statistics import save_tables, statistics_of
 from tvqrap.pretrained.folder import ModelConfig, read_config
 from tvqrap.runtime.errors import UserError
@@ -72,7 +72,16 @@ def extract_set(
             settings,
             storage=WrittenProof.beside(out),
         )
-        ledger = _ledger(work, extractor, source, earlier)
+        ledger = Ledger(
+            work,
+            source.set,
+            {row.name: plan_of(extractor, row) for row in source.shards},
+            ExtractedShard,
+            earlier,
+            take=lambda shard: not shard.dropped,
+            executor=executor,
+            workers=workers,
+        )
         on_taken_over(ledger.taken_over)
         shards = _extract(
             ledger,
@@ -94,15 +103,6 @@ def extract_set(
         manifest.save(out)
         check()  # a folder that vanished just now has been made anew, with the manifest alone
     return manifest
-
-
-def _ledger(
-    work: Location, extractor: Extractor, source: Manifest, earlier: EarlierRuns
-) -> Ledger[ExtractedShard]:
-    plans = {row.name: plan_of(extractor, row) for row in source.shards}
-    return Ledger(
-        work, source.set, plans, ExtractedShard, earlier, take=lambda shard: not shard.dropped
-    )
 
 
 def _extract(
@@ -130,15 +130,13 @@ def _extract(
         executor=executor,
         workers=workers,
         check=check,
-        accept=lambda shard: _check_complete(
-            extractor.pairs / shard.row.name, rows[shard.row.name].samples, [shard]
-        ),
         on_shard=lambda name: on_shard(rows[name].samples),
         cpus=settings.threads,
         gpus=settings.gpus if settings.device == "cuda" else 0.0,
+        in_flight=IN_FLIGHT,
     )
     sweep_quarantine(extractor.quarantine, _dropped(ledger))
-    _check_complete(extractor.pairs, source.samples, ledger.shards)
+    check_complete(extractor.pairs, source.samples, ledger.shards)
     return ledger.shards
 
 
@@ -207,12 +205,3 @@ def _manifest(
             **code_statistics(np.sum([shard.code_counts for shard in shards], axis=0)),
         },
     )
-
-
-def _check_complete(path: Location, expected: int, shards: Iterable[ExtractedShard]) -> None:
-    found = [(shard.row.samples, len(shard.dropped)) for shard in shards]
-    out, dropped = sum(row[0] for row in found), sum(row[1] for row in found)
-    if out + dropped != expected:
-        raise UserError(
-            f"{path}: {out} samples extracted and {dropped} dropped, its manifest says {expected}"
-        )

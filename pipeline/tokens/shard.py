@@ -1,4 +1,4 @@
-"""Turns one pair shard into one token shard: threads read and write while the worker encodes."""
+"""Turns pair shards into token shards: threads read and write while the worker encodes."""
 
 import hashlib
 import json
@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from queue import Queue
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +35,9 @@ if TYPE_CHECKING:  # it imports torch
 
 BATCHES_AHEAD = 2
 """Batches that are read and decoded before the encoder asks for them."""
+
+IN_FLIGHT = 3
+"""Shards that a worker has at once: one is read, one is encoded, one is written."""
 
 
 @document(frozen=True, config=STRICT)
@@ -77,12 +82,16 @@ class Extractor:
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
         images = pair_images(Manifest.load(self.pairs))
-        return partial(self._extract, encoder, images)
+        return partial(self._extract, encoder, Lock(), images)
 
     def _extract(
-        self, encoder: "Encoder", images: Mapping[str, int], source: ShardRow
+        self, encoder: "Encoder", turn: Lock, images: Mapping[str, int], source: ShardRow
     ) -> ExtractedShard:
-        """Encodes in this thread; others read and decode the next crops and write the tokens."""
+        """Encodes in this thread; others read and decode the next crops and write the tokens.
+
+        Several threads may call it. One at a time has its `turn` with the encoder, for a whole
+        shard. Meanwhile the others read the first crops of theirs, or write the last tokens.
+        """
         from pipeline.tokens.encode import batches
 
         self.storage.check()  # again: a folder that vanished would be made anew
@@ -100,16 +109,20 @@ class Extractor:
         with closing(prefetch(crops, BATCHES_AHEAD)) as prepared, ThreadPoolExecutor(1) as pool:
             row = pool.submit(write_indexed, self.out / source.name, shard.samples(encoded))
             try:
-                for batch in prepared:
-                    if row.done():
-                        break  # the writing thread failed
-                    encoded.put(_Encoded([crop.sample for crop in batch], *encoder(batch)))
+                first = list(islice(prepared, 1))  # before its turn
+                with turn:
+                    for batch in chain(first, prepared):
+                        if row.done():
+                            break  # the writing thread failed
+                        encoded.put(_Encoded([crop.sample for crop in batch], *encoder(batch)))
             except BaseException as error:
                 encoded.put(error)
                 raise
             encoded.put(None)
             written = replace(row.result(), source=source.sha256, plan=plan_of(self, source))
-            return shard.finished(written)
+        made = shard.finished(written)
+        check_complete(self.pairs / source.name, source.samples, [made])
+        return made
 
 
 @contextmanager
@@ -216,3 +229,13 @@ def plan_of(extractor: Extractor, source: ShardRow) -> str:
     settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, source.samples, source.sha256, settings)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def check_complete(path: Location, expected: int, shards: Iterable[ExtractedShard]) -> None:
+    """Raises `UserError` where samples out and samples dropped are not the samples in."""
+    found = [(shard.row.samples, len(shard.dropped)) for shard in shards]
+    out, dropped = sum(row[0] for row in found), sum(row[1] for row in found)
+    if out + dropped != expected:
+        raise UserError(
+            f"{path}: {out} samples extracted and {dropped} dropped, its manifest says {expected}"
+        )

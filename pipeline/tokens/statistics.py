@@ -1,6 +1,6 @@
 """Statistics of a token data set: use of the codebook, and drift between shards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.shards.codec import decode_codes
 from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.shards.tar import decoded_member, read_shard
@@ -53,20 +54,46 @@ class TokenStatistics:
         return float(code_statistics(self.counts)["code_perplexity"])
 
 
-def token_statistics(tokens: Location) -> TokenStatistics:
-    """Reads all codes of a token set. Raises `UserError` for a set of pairs or a damaged set."""
+def token_statistics(
+    tokens: Location, *, executor: ExecutorKind = "serial", workers: int = 1
+) -> TokenStatistics:
+    """Reads all codes of a token set on the executor.
+
+    Raises `UserError` for a set of pairs or a damaged set.
+    """
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":
         raise UserError(f"{tokens}: holds {manifest.kind}, expected tokens")
     codebook = manifest.codebook
-    decode = partial(decode_codes, codebook=codebook)
-    home = manifest.home(tokens)
     histograms = np.zeros((len(manifest.shards), codebook), dtype=np.int64)
-    for number, row in enumerate(manifest.shards):
+
+    def keep(index: int, counts: NDArray[np.int64]) -> None:
+        histograms[index] = counts
+
+    failures = run_tasks(
+        partial(_counter, manifest.home(tokens), codebook),
+        manifest.shards,
+        executor=executor,
+        workers=workers,
+        on_result=keep,
+    )
+    if failures:
+        raise UserError(failures[0].error.partition(": ")[2])
+    return statistics_of(manifest.shards, histograms)
+
+
+def _counter(home: Location, codebook: int) -> Callable[[ShardRow], NDArray[np.int64]]:
+    """The function of a worker: counts the codes of a shard."""
+    decode = partial(decode_codes, codebook=codebook)
+
+    def count(row: ShardRow) -> NDArray[np.int64]:
+        counts = np.zeros(codebook, dtype=np.int64)
         for sample in read_shard(home / row.name, row.sha256):
             codes = decoded_member(home / row.name, sample, "codes.npy", decode)
-            histograms[number] += np.bincount(codes.ravel(), minlength=codebook)
-    return statistics_of(manifest.shards, histograms)
+            counts += np.bincount(codes.ravel(), minlength=codebook)
+        return counts
+
+    return count
 
 
 def statistics_of(shards: Sequence[ShardRow], histograms: NDArray[np.int64]) -> TokenStatistics:

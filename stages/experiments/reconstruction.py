@@ -29,7 +29,7 @@ from tvqrap.evaluation.unfinished import UNFINISHED
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import load_tokenizer
-from tvqrap.runtime.device import on_device, select_device
+from tvqrap.runtime.device import on_device, select_device, set_cuda_arithmetic
 from tvqrap.runtime.errors import UserError
 
 
@@ -43,7 +43,7 @@ def score_reconstruction(out: Path) -> None:
     device = select_device(params.compute.device, "compute.device")
     torch.set_num_threads(params.compute.threads)
     # Codes are choices between near neighbours: formats with fewer digits change some of them.
-    torch.backends.cudnn.allow_tf32 = False
+    set_cuda_arithmetic(tf32=False, cudnn_benchmark=False)
     pairs = Manifest.load(PAIRS)
     tokenizer = on_device(load_tokenizer(TOKENIZER), device)
     evaluation = Evaluation(

@@ -49,11 +49,12 @@ MAY_CHANGE = (
     "tokenizer.commitment_on",
     "tokenizer.texture_dropout",
     "tokenizer.codebook_life.revive_every",
+    "rap.decoder_lr_factor",
 )
 """Params that may change on the way. All others fix the data or the shape of a network."""
 
-FIXED = ("*.image.adversarial.width",)
-"""Exceptions: the shape of the discriminator."""
+FIXED = ("*.image.adversarial.width", "*.set", "*.sets", "*.sets.*")
+"""Exceptions: the shape of the discriminator, and sets, whatever their names."""
 
 
 def find_start(stage: Stage, training: Training, section: str, workers: Workers) -> TrainingRecord:

@@ -27,6 +27,7 @@ from stages.runner.declared import DeclaredParams, code_of, inputs_of, outs_of, 
 from stages.runner.fingerprint import fingerprint_of, input_digests
 from stages.runner.publish import partial_path, remove
 from stages.runner.watchdog import dvc_process, exit_on_signal, exit_with_parent
+from stages.runner.weights import missing_weights
 from tvqrap.runtime.atomic import write_atomic
 from tvqrap.runtime.cores import busy_note
 from tvqrap.runtime.errors import UserError
@@ -190,12 +191,17 @@ def run_alone(name: str, body: Callable[[Stage], None]) -> None:
     """Runs a stage's body under the stage's lock; its scratch folder ends with it.
 
     A run that waited for another one with the same inputs, and finds its outputs, makes nothing.
-    Raises `UserError` where another process still holds the lock after `LOCK_SECONDS`.
+    Raises `UserError` where another process still holds the lock after `LOCK_SECONDS`, and where
+    this or a later stage lacks weights.
     """
+    params = load_params(PARAMS)
+    missing = missing_weights(params)
+    if missing:
+        raise UserError(missing)
     done = SCRATCH / f"{name}.done"
     before = _text(done)
     with file_lock(SCRATCH / f"{name}.lock", name, patience=LOCK_SECONDS):
-        stage = _stage(name)
+        stage = _stage(name, params)
         after = _text(done)
         made = after != before and after.startswith(stage.fingerprint)
         if made and all(out.exists() for out in stage.own_outs):
@@ -216,7 +222,7 @@ def run_alone(name: str, body: Callable[[Stage], None]) -> None:
 
 def run_beside(name: str, body: Callable[[Stage], None]) -> None:
     """Runs a stage's body for another process, which holds the stage's lock."""
-    body(_stage(name))
+    body(_stage(name, load_params(PARAMS)))
 
 
 def _text(file: Path) -> str:
@@ -229,9 +235,8 @@ def _with_name(name: str, message: str) -> str:
     return message if message.startswith((f"{name}:", f"{name} is ")) else f"{name}: {message}"
 
 
-def _stage(name: str) -> Stage:
-    """The stage with its present params and inputs; this process ends with the dvc around it."""
-    params = load_params(PARAMS)
+def _stage(name: str, params: Params) -> Stage:
+    """The stage with its present inputs; this process ends with the dvc around it."""
     values = params.model_dump(mode="json")
     pipeline = read_pipeline()
     keys, inputs = inputs_of(pipeline[name], values)

@@ -3,12 +3,10 @@
 import os
 from collections.abc import Callable
 
-import torch
-
 from stages.params import Params
 from stages.runner.stage import Stage
 from tvqrap.config.workers import Training, batch_sizes, worker_count
-from tvqrap.runtime.device import means_cuda
+from tvqrap.runtime.device import worker_devices
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import COUNT, Workers, joined
 
@@ -60,5 +58,4 @@ def _available(params: Params) -> int:
         return int(os.environ[COUNT])
     if compute.workers == "auto" and os.environ.get("RAY_ADDRESS"):
         raise UsageError("compute.workers is auto; expected a number where RAY_ADDRESS is set")
-    all_devices = means_cuda(compute.device) and ":" not in compute.device
-    return max(1, torch.cuda.device_count()) if all_devices else 1
+    return worker_devices(compute.device)

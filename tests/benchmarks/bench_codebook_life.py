@@ -1,27 +1,109 @@
-"""What k-means and the revival of dead entries do for a codebook.
+"""What keeps a codebook in use: its start, the weights of its losses, and the quantizer's gradient.
 
-    python -m tests.benchmarks.bench_codebook_life [--steps 300] [--seeds 1 2]
+    python -m tests.benchmarks.bench_codebook_life [--starts random kmeans] [--steps 300]
 
 Trains the tokenizer of the params (the profile smoke, with --codebook entries) on crops of the
-photographs with neither, with each and with both, without perceptual and GAN terms and else alike.
-Prints, of crops of other photographs: share of the codebook in use, perplexity and PSNR by the
-averaged weights; of the last tenth of the steps, the entries that no texture chose.
+photographs, once for each start, weights, quantizer and seed, without perceptual and GAN terms and
+else alike. Prints, of crops of other photographs: share of the codebook in use, perplexity and PSNR
+by the averaged weights; of the last tenth of the steps, the entries that no texture chose; seconds.
+
+Starts: entries uniform in +-1/codebook (random), the same with revival of unused entries (revival),
+k-means after steps without quantization (kmeans), and both. Weights: of the loss that moves the
+entries and of the one that moves the encoder. Quantizers: straight-through; the rotation trick
+(Fifty et al., 2024), whose gradient is rotated and scaled as the entry is to the texture; SimVQ
+(Zhu et al., 2024), which trains a linear layer over frozen random entries.
 """
 
 import argparse
+import time
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrize import register_parametrization
 
-from stages.params import load_params
+from stages.params import Params, load_params
 from tests.benchmarks.bench_training import crops, without_perceptual
-from tvqrap.config.training import CodebookLife, Compute
+from tvqrap.config.training import CodebookLife, Compute, TokenizerTraining
+from tvqrap.networks.codebook import Codebook, Quantized
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.training.batch import Batch
+from tvqrap.training.validation import psnr
 
 CROPS, HELD_OUT = 480, 32
+STARTS = {"random": (False, False), "revival": (False, True), "kmeans": (True, False)}
+STARTS["both"] = (True, True)
+WEIGHTS = {"eq7": (1.0, 1.0), "vqvae": (1.0, 0.25), "authors": (0.25, 1.0)}
+COMPUTE = Compute(
+    device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
+)
+
+
+class RotationTrick(Codebook):
+    """A codebook whose gradient to the texture is rotated and scaled (Fifty et al., 2024)."""
+
+    def quantize(self, z: Tensor) -> Quantized:
+        """Replaces each vector z by |e|/|z| R z, with R, held constant, turning z towards e."""
+        quantized = super().quantize(z)
+        entries = self.lookup(quantized.codes).detach()
+        from_, to = F.normalize(z.detach(), dim=1), F.normalize(entries, dim=1)
+        half = F.normalize(from_ + to, dim=1)
+        turned = z - 2 * half * (half * z).sum(1, keepdim=True)
+        turned = turned + 2 * to * (from_ * z).sum(1, keepdim=True)
+        scale = entries.norm(dim=1, keepdim=True) / z.detach().norm(dim=1, keepdim=True)
+        return quantized._replace(values=turned * scale)
+
+
+def tokenizer_with(quantizer: str, params: Params) -> Tokenizer:
+    """A tokenizer with random weights and one of the quantizers."""
+    tokenizer = Tokenizer(params.architecture)
+    embedding = tokenizer.codebook.embedding
+    if quantizer == "rotation":
+        tokenizer.codebook = RotationTrick(*embedding.weight.shape)
+        tokenizer.codebook.embedding = embedding
+    if quantizer == "simvq":
+        channels = embedding.embedding_dim
+        nn.init.normal_(embedding.weight, std=channels**-0.5)
+        embedding.weight.requires_grad_(False)
+        register_parametrization(embedding, "weight", nn.Linear(channels, channels, bias=False))
+    return tokenizer
+
+
+def train(
+    params: Params,
+    settings: TokenizerTraining,
+    quantizer: str,
+    seed: int,
+    seen: np.ndarray,
+    held: np.ndarray,
+) -> dict[str, float]:
+    """Trains a tokenizer; returns its scores on the crops `held`, and its dead codes."""
+    torch.manual_seed(seed)
+    task = TokenizerTask(
+        tokenizer_with(quantizer, params),
+        settings,
+        COMPUTE,
+        seed=seed,
+        vq_warmup_steps=settings.codebook_life.vq_warmup_steps,
+        validation=[Batch(("held",) * HELD_OUT, hr=torch.from_numpy(held))],
+    )
+    task.scores = _psnr  # a perceptual distance takes longer than many steps
+    order = np.random.default_rng(seed)
+    for step in range(settings.steps):
+        hr = torch.from_numpy(seen[order.integers(len(seen), size=settings.batch_size)])
+        task.update(Batch(("seen",) * settings.batch_size, hr=hr), step)
+        if step == settings.steps * 9 // 10:
+            task.health()
+    return {"dead": task.health()[0]["dead_codes"], **task.validate().scores}
+
+
+def _psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    return {"psnr": torch.cat([psnr(*pair) for pair in pairs]).mean().item()}
 
 
 def main() -> None:
@@ -30,55 +112,65 @@ def main() -> None:
     )
     parser.add_argument("--params", type=Path, default=Path("stages/profiles/smoke.yaml"))
     parser.add_argument("--codebook", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--unquantized", type=int, default=60)
+    parser.add_argument("--warmup", type=int, default=60, help="steps before k-means")
     parser.add_argument("--revive-every", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
+    parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=["vqvae"])
+    parser.add_argument(
+        "--quantizers",
+        nargs="+",
+        choices=("straight", "rotation", "simvq"),
+        default=["straight"],
+        help="simvq has the start random alone",
+    )
     options = parser.parse_args()
     params = without_perceptual(load_params(options.params))
     params = params.model_copy(update={"codebook": options.codebook})
-    without_gan = params.tokenizer.image.adversarial.model_copy(update={"weight": 0.0})
-    image = params.tokenizer.image.model_copy(update={"adversarial": without_gan})
+    image = params.tokenizer.image
+    image = image.model_copy(
+        update={"adversarial": image.adversarial.model_copy(update={"weight": 0.0})}
+    )
     side = params.pairs.sets[params.tokenizer.set].size
     photos = Path(params.data.photos)
     held = np.stack(crops(photos, side, HELD_OUT, slice(8, None)))
     seen = np.stack(crops(photos, side, CROPS))
-    compute = Compute(
-        device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
-    )
-    print("| k-means | revival | seed | in use | perplexity | dead | PSNR |")
-    print("|---|---|---|---|---|---|---|")
-    for seed in options.seeds:
-        for unquantized in (0, options.unquantized):
-            for revive_every in (0, options.revive_every):
-                life = CodebookLife(vq_warmup_steps=unquantized, revive_every=revive_every)
-                settings = params.tokenizer.model_copy(
-                    update={"steps": options.steps, "codebook_life": life, "image": image}
-                )
-                torch.manual_seed(seed)
-                task = TokenizerTask(
-                    Tokenizer(params.architecture),
-                    settings,
-                    compute,
-                    seed=seed,
-                    vq_warmup_steps=unquantized,
-                    validation=[Batch(("held",) * HELD_OUT, hr=torch.from_numpy(held))],
-                )
-                order = np.random.default_rng(seed)
-                for step in range(options.steps):
-                    chosen = order.integers(len(seen), size=settings.batch_size)
-                    hr = torch.from_numpy(seen[chosen])
-                    task.update(Batch(("seen",) * settings.batch_size, hr=hr), step)
-                    if step == options.steps * 9 // 10:
-                        task.health()
-                dead = task.health()[0]["dead_codes"]
-                scores = task.validate().scores
-                print(
-                    f"| {unquantized or 'no'} | {revive_every or 'no'} | {seed} | "
-                    f"{scores['codes_used']:.0%} | {scores['perplexity']:.0f} | {dead:.0f} | "
-                    f"{scores['psnr']:.2f} |",
-                    flush=True,
-                )
+    print("| start | weights | quantizer | seed | in use | perplexity | dead | PSNR | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for quantizer, start, weights, seed in product(
+        options.quantizers, options.starts, options.weights, options.seeds
+    ):
+        if quantizer == "simvq" and start != "random":
+            continue  # its entries are computed: nothing can set them
+        kmeans, revival = STARTS[start]
+        codebook, commitment = WEIGHTS[weights]
+        life = CodebookLife(
+            vq_warmup_steps=options.warmup if kmeans else 0,
+            revive_every=options.revive_every if revival else 0,
+        )
+        of_loss = params.tokenizer.loss_weights.model_copy(
+            update={"codebook": codebook, "commitment": commitment}
+        )
+        settings = params.tokenizer.model_copy(
+            update={
+                "steps": options.steps,
+                "batch_size": options.batch,
+                "codebook_life": life,
+                "loss_weights": of_loss,
+                "commitment_on": "encoder",
+                "image": image,
+            }
+        )
+        began = time.process_time()
+        found = train(params, settings, quantizer, seed, seen, held)
+        print(
+            f"| {start} | {weights} | {quantizer} | {seed} | {found['codes_used']:.0%} | "
+            f"{found['perplexity']:.0f} | {found['dead']:.0f} | {found['psnr']:.2f} | "
+            f"{time.process_time() - began:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

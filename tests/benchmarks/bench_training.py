@@ -21,7 +21,7 @@ is part of them. With --device cuda they are seconds, and the peak of GPU memory
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
@@ -57,6 +58,7 @@ from tvqrap.objectives.rap import RapTask
 from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.runtime.device import on_device
 from tvqrap.training.batch import Batch, as_image
+from tvqrap.training.distributed import ALONE, Workers
 
 SHARDS, PER_SHARD = 8, 32
 MATRIX = 1024
@@ -137,10 +139,12 @@ class Clock:
         return [median(taken) for taken in times]
 
 
-def matrix_product(device: torch.device) -> tuple[Callable[[], object], float]:
+def matrix_product(
+    device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[Callable[[], object], float]:
     """A large matrix product and its operations."""
     side = MATRIX if device.type == "cpu" else 8 * MATRIX
-    left, right = torch.randn(2, side, side, device=device).unbind()
+    left, right = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
     return lambda: left @ right, 2.0 * side**3
 
 
@@ -151,8 +155,10 @@ class Stage:
     number: int
     side: int
     batch: int
-    update: Callable[[], object]
+    update: Callable[[], Mapping[str, Tensor]]
     cost: StepCost
+    state: Callable[[], object]
+    """Everything that the next update depends on."""
 
 
 def batch_of(params: Params, side: int, count: int) -> Batch:
@@ -172,50 +178,90 @@ def batch_of(params: Params, side: int, count: int) -> Batch:
     )
 
 
-def stages(params: Params, compute: Compute, numbers: Sequence[int]) -> Iterator[Stage]:
+def stages(
+    params: Params, compute: Compute, numbers: Sequence[int], workers: Workers = ALONE
+) -> Iterator[Stage]:
     """The stages of these numbers, each made when it is its turn. GAN terms are on where they have
     a weight, and the texture is quantized.
     """
-    architecture = params.architecture
+    architecture, recompute = params.architecture, compute.activation_checkpointing
     sides = {name: chosen.size for name, chosen in params.pairs.sets.items()}
     first, second, third = params.tokenizer, params.predictor.phases[0], params.rap
     if 1 in numbers:
         side = sides[first.set]
         batch = batch_of(params, side, first.batch_size)
         tokenizer = TokenizerTask(
-            Tokenizer(architecture), first, compute, seed=0, vq_warmup_steps=0, validation=[batch]
+            Tokenizer(architecture),
+            first,
+            compute,
+            seed=0,
+            vq_warmup_steps=0,
+            validation=[batch],
+            workers=workers,
         )
-        update = partial(tokenizer.update, batch, first.image.adversarial.start)
-        yield Stage(1, side, first.batch_size, update, tokenizer_step(architecture, first, side))
+        own = batch.dealt(workers.rank, workers.count)
+        update = partial(tokenizer.update, own, first.image.adversarial.start)
+        cost = tokenizer_step(architecture, first, side, recompute)
+        yield Stage(1, side, first.batch_size, update, cost, tokenizer.state)
     if 2 in numbers:
-        side = sides[second.set]
+        side = sides[second.first_set]
         batch = batch_of(params, side, second.batch_size)
-        predictor = predictor_task(params, compute, [batch])
-        cost = predictor_step(architecture, params.predictor, second.batch_size, side)
-        yield Stage(2, side, second.batch_size, partial(predictor.update, batch, 0), cost)
+        predictor = predictor_task(params, compute, [batch], workers)
+        own = batch.dealt(workers.rank, workers.count)
+        cost = predictor_step(architecture, params.predictor, second.batch_size, side, recompute)
+        update = partial(predictor.update, own, 0)
+        yield Stage(2, side, second.batch_size, update, cost, predictor.state)
     if 3 in numbers:
         side = sides[third.set]
         batch = batch_of(params, side, third.batch_size)
-        rap = RapTask(UpscalerNetwork(architecture), third, compute, validation=[batch])
-        update = partial(rap.update, batch, third.image.adversarial.start)
-        yield Stage(3, side, third.batch_size, update, rap_step(architecture, third, side))
+        network = UpscalerNetwork(architecture)
+        rap = RapTask(network, third, compute, validation=[batch], workers=workers)
+        own = batch.dealt(workers.rank, workers.count)
+        update = partial(rap.update, own, third.image.adversarial.start)
+        cost = rap_step(architecture, third, side, recompute)
+        yield Stage(3, side, third.batch_size, update, cost, rap.state)
 
 
-def predictor_task(params: Params, compute: Compute, seen: list[Batch]) -> PredictorTask:
-    network = UpscalerNetwork(params.architecture)
+def predictor_task(
+    params: Params, compute: Compute, seen: list[Batch], workers: Workers = ALONE
+) -> PredictorTask:
     return PredictorTask(
-        network, params.predictor, compute, validation=seen, others=seen, code_entropy=0.0
+        UpscalerNetwork(params.architecture),
+        params.predictor,
+        compute,
+        validation=seen,
+        others=seen,
+        code_entropy=0.0,
+        workers=workers,
     )
 
 
-def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> None:
-    """Prints what feeding a step of stage 2 adds to it."""
+@dataclass(frozen=True)
+class Feeding:
+    """Seconds of a step of stage 2, and of what feeds it."""
+
+    step: float
+    """On a batch in memory."""
+    fed: float
+    """On a batch from the loader."""
+    tokenizing: float
+    degrading: float
+    loading: float
+    """Of the loader alone, for a batch."""
+
+
+def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Feeding:
+    """Measures what feeding a step of stage 2 adds to it."""
     architecture, device = params.architecture, torch.device(compute.device)
     phase = params.predictor.phases[0]
-    chosen = params.pairs.sets[phase.set]
+    chosen = params.pairs.sets[phase.first_set]
     source, found = write_tokens(folder, params, chosen.size)
     loader = Loader(
-        source, MemberSelection(lr=True, tokens=True), seed=0, batch_size=phase.batch_size
+        source,
+        MemberSelection(lr=True, tokens=True),
+        seed=0,
+        batch_size=phase.batch_size,
+        pinned=device.type == "cuda",
     )
     task = predictor_task(params, compute, [])
     tokenizer = on_device(Tokenizer(architecture).eval(), device)
@@ -234,26 +280,32 @@ def feeding(params: Params, compute: Compute, clock: Clock, folder: Path) -> Non
             lambda: tokenizer.tokenize(as_image(hr, device)),
             degrade_batch,
         )
-    count = 4 * SHARDS * PER_SHARD // phase.batch
+    count = 4 * SHARDS * PER_SHARD // phase.batch_size
     with closing(loader.batches(0)) as batches:
         next(batches)
         start = clock.now()
         for _ in range(count):
             next(batches)
         loading = (clock.now() - start) / count
-    cost = predictor_step(architecture, params.predictor, phase.batch_size, chosen.size)
+    return Feeding(step, fed, tokenizing, degrading, loading)
+
+
+def print_feeding(params: Params, found: Feeding) -> None:
+    """Prints the ratios of a measurement."""
+    architecture, phase = params.architecture, params.predictor.phases[0]
+    side, step = params.pairs.sets[phase.set].size, found.step
+    tokenizing, degrading = found.tokenizing, found.tokenizing + found.degrading
+    cost = predictor_step(architecture, params.predictor, phase.batch_size, side)
     operations = cost.operations["network"]
-    encoding = phase.batch_size * tokenizing_operations(architecture, chosen.size)
-    print(
-        f"feeding stage 2, {chosen.size}x{chosen.size}, batch {phase.batch_size}, step {step:.3f} s"
-    )
-    print(f"  fed / in memory           {fed / step:.3f}")
-    print(f"  loader / step             {step / loading:.0f}")
+    encoding = phase.batch_size * tokenizing_operations(architecture, side)
+    print(f"feeding stage 2, {side}x{side}, batch {phase.batch_size}, step {step:.3f} s")
+    print(f"  fed / in memory           {found.fed / step:.3f}")
+    print(f"  loader / step             {step / found.loading:.0f}")
     print(
         f"  with tokenizing / step    {(step + tokenizing) / step:.2f} "
         f"(arithmetic: {1 + encoding / operations:.2f})"
     )
-    print(f"  with degradation too      {(step + tokenizing + degrading) / step:.2f}")
+    print(f"  with degradation too      {(step + degrading) / step:.2f}")
 
 
 def main() -> None:
@@ -276,13 +328,15 @@ def main() -> None:
     if options.batch:
         params = with_batch(params, options.batch)
     device = torch.device(options.device)
-    compute = Compute(
-        device=options.device,
-        precision=options.precision,
-        threads=1 if options.device == "cpu" else params.compute.threads,
-        workers=1,
-        grad_accum_steps=options.accumulate,
-        compile=options.compile,
+    compute = params.compute.model_copy(
+        update={
+            "device": options.device,
+            "precision": options.precision,
+            "threads": 1 if options.device == "cpu" else params.compute.threads,
+            "workers": 1,
+            "grad_accum_steps": options.accumulate,
+            "compile": options.compile,
+        }
     )
     torch.manual_seed(0)
     torch.set_num_threads(compute.threads)
@@ -290,7 +344,7 @@ def main() -> None:
     product, product_operations = matrix_product(device)
     print(f"{options.params}, width {params.width}, {options.device}, {options.precision}")
     with tempfile.TemporaryDirectory() as folder:
-        feeding(params, compute, clock, Path(folder))
+        print_feeding(params, feeding(params, compute, clock, Path(folder)))
     for stage in stages(params, compute, options.stages):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()

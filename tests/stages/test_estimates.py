@@ -12,10 +12,11 @@ from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.sources.scan import scan_photos
 from stages.estimates import Plan, Training
 from stages.params import load_params
+from stages.profile import profile_path
 from tests.support.paths import ROOT
 from tests.support.plans import paper_plan
 from tvqrap.architecture import Architecture
-from tvqrap.cost.flops import StepCost, tokenizing_operations
+from tvqrap.cost.flops import StepCost, tokenizer_step, tokenizing_operations
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,17 @@ def test_operations_add_up(paper: Plan) -> None:
     assert paper.operations == paper.extraction.operations + sum(
         each.operations for each in paper.trainings
     )
+
+
+def test_stage_1_fits_40_gb_where_blocks_are_recomputed(paper: Plan) -> None:
+    params = load_params(profile_path("paper", ROOT))
+    crop = params.pairs.sets[params.tokenizer.set].size
+    cost = tokenizer_step(params.architecture, params.tokenizer, crop, recompute=True)
+    assert paper.tokenizer.step.state + paper.tokenizer.step.kept > 40e9
+    assert cost.state == paper.tokenizer.step.state
+    assert cost.state + cost.kept < 40e9
+    more = sum(cost.operations.values()) / sum(paper.tokenizer.step.operations.values())
+    assert 1 < more < 4 / 3
 
 
 def test_a_discriminator_that_starts_late_costs_less() -> None:

@@ -74,6 +74,27 @@ def test_paper_profile_is_the_papers_network() -> None:
             ["pairs.sets.train.crop_mode", "'zom'", "zoom"],
         ),
         ("  set: train\n  batch", "  set: trian\n  batch", ["tokenizer.set", "'trian'", "train"]),
+        (
+            "  phases:\n  - set: train",
+            "  phases:\n  - sets: {train: 3, tria: 1}",
+            ["predictor.phases.0.set", "'tria'", "val"],
+        ),
+        (
+            "  phases:\n  - set: train",
+            "  phases:\n  - sets: {train: 0}",
+            ["predictor.phases.0.sets.train: found 0", "greater than 0"],
+        ),
+        (
+            "  phases:\n  - set: train",
+            "  phases:\n  - set: train\n    sets: {val: 1}",
+            ["predictor.phases.0: found both"],
+        ),
+        ("rap:\n  set: train", "rap:\n  sets: {train: 1}", ["rap.sets: unknown key", "set"]),
+        (
+            "  phases:\n  - set: train",
+            "  phases:\n  - sets: {}",
+            ["predictor.phases.0.sets: found {}", "at least 1"],
+        ),
         ("    val:\n      split: val", "    vall:\n      split: val", ["pairs.sets", "'val'"]),
         ("  precision: float32", "  precision: float16", ["compute.precision", "bfloat16"]),
         ("  workers: 1", "  workers: 0", ["compute.workers", "0", "greater than 0"]),
@@ -148,6 +169,16 @@ def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_a_mixture_of_sets_has_weights_and_one_size() -> None:
+    mixed = TEXT.replace("  phases:\n  - set: train", "  phases:\n  - sets: {train: 3, val: 1}")
+    params = parse_params(mixed, "params.yaml")
+    assert params.predictor.phases[0].weights == {"train": 3, "val": 1}
+    other = mixed.replace("      size: 64", "      size: 128", 1)
+    with pytest.raises(UsageError, match="train has 128, val has 64 as size") as caught:
+        parse_params(other, "params.yaml")
+    assert str(caught.value).startswith("params.yaml: predictor.phases.0.sets:")
 
 
 def test_every_renamed_key_has_a_present_one() -> None:

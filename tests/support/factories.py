@@ -1,6 +1,8 @@
 """Factories of workers, in a module that every worker process can import by name."""
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,3 +37,41 @@ def broken() -> Callable[[int], int]:
 def crashing() -> Callable[[int], int]:
     """A factory with a fault."""
     raise ZeroDivisionError("in the factory")
+
+
+def first_is_odd(log: Path) -> Callable[[int], int]:
+    """The first process does not see the storage of the driver."""
+    try:
+        (log / "odd").touch(exist_ok=False)
+    except FileExistsError:
+        return squarer(log)
+    raise UserError("odd does not see the driver's storage")
+
+
+def told_apart() -> Callable[[int], tuple[int, int]]:
+    """Squares numbers, and says in which process."""
+    return lambda number: (number * number, os.getpid())
+
+
+def in_pairs() -> Callable[[int], int]:
+    """Squares numbers, two at once in one process: one alone waits until it fails."""
+    together = threading.Barrier(2)
+
+    def square(number: int) -> int:
+        together.wait(60)
+        return number * number
+
+    return square
+
+
+def hanging(log: Path) -> Callable[[int], int]:
+    """Squares numbers; 8 hangs the first time, 9 always."""
+
+    def square(number: int) -> int:
+        fresh = not (log / f"hung{number}").exists()
+        (log / f"hung{number}").touch()
+        if number == 9 or (number == 8 and fresh):
+            time.sleep(3600)
+        return number * number
+
+    return square

@@ -37,6 +37,9 @@ OPTIMISER = {
     "betas": [0.5, 0.9],
     "warmup_steps": 2,
     "lr_schedule": "cosine",
+    "lr_floor": 0.02,
+    "lr_milestones": [],
+    "lr_factor": 0.5,
     "grad_clip_norm": 1.0,
     "ema_decay": 0.9,
 }
@@ -59,7 +62,13 @@ def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str,
             "share": 0.5,
             "augment": False,
         },
-        "adversarial": {"weight": adversarial, "start": 1, "learning_rate": 1e-3, "width": 0.0625},
+        "adversarial": {
+            "weight": adversarial,
+            "start": 1,
+            "warmup_steps": 0,
+            "learning_rate": 1e-3,
+            "width": 0.0625,
+        },
     }
 
 

@@ -24,6 +24,7 @@ def metrics(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List the metrics, whether they can be used here, and the reasons why not."""
+    from tvqrap.evaluation.metrics.pyiqa import unusable
     from tvqrap.evaluation.metrics.registry import METRICS
     from tvqrap.evaluation.metrics.weights import fetch_weights
 
@@ -39,7 +40,7 @@ def metrics(
                     typer.echo(f"{path}: downloaded for {name}", err=True)
             except UserError as error:
                 failed.append(f"{name}: {error}")
-    problems = {name: _problem(name, weights) for name in chosen}
+    problems = {name: unusable(name, weights) for name in chosen}
     if as_json:
         document = {
             name: {"title": METRICS[name].title, "usable": problem is None, "reason": problem}
@@ -50,28 +51,6 @@ def metrics(
         _print(problems, weights)
     if failed:
         raise UserError(f"{failed[0]} ({len(failed)} metrics could not be fetched)")
-
-
-def _problem(name: "MetricName", weights: Path | None) -> str | None:
-    """The reason why a metric cannot be used; None where it can."""
-    from tvqrap.evaluation.metrics.pyiqa import pyiqa_version
-    from tvqrap.evaluation.metrics.registry import METRICS
-    from tvqrap.evaluation.metrics.weights import check_weights, find_weights
-
-    if METRICS[name].pyiqa is None:
-        return None
-    try:
-        if name == "stlpips_alex" or name == "stlpips_vgg":
-            from tvqrap.losses.perceptual_weights import stlpips_weights
-
-            stlpips_weights("alex" if name == "stlpips_alex" else "vgg")
-        elif pyiqa_version() is None:
-            return "pyiqa is not installed; `pip install tvqrap[evaluation]` brings it"
-        else:
-            check_weights(find_weights(name, weights))
-    except UserError as error:
-        return str(error)
-    return None
 
 
 def _print(problems: "dict[MetricName, str | None]", weights: Path | None) -> None:

@@ -55,14 +55,17 @@ def use(
     """Replace params.yaml by a profile, after checking it."""
     from stages.params import parse_params
     from stages.profile import expanded, profile_path
+    from stages.runner.weights import missing_weights
     from tvqrap.runtime.atomic import write_atomic
 
     root = checkout()
     path = profile_path(profile, root)
     text = expanded(path)
-    parse_params(text, str(path))
+    params = parse_params(text, str(path))
     write_atomic(root / "params.yaml", text)
     typer.echo(f"params.yaml is now the profile {profile}; `dvc params diff` shows what changed")
+    if missing := missing_weights(params):
+        typer.echo(missing, err=True)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,9 @@ Computed from the profile; nothing was run and nothing is measured.
   runs in plain float32, without TF32.
 - state: weights, gradients, Adam's two moments and the running average, in float32.
 - activations: float32 tensors that the backward pass needs, a lower bound. Temporary tensors and
-  the workspaces of convolutions come on top. bfloat16 takes less.
+  the workspaces of convolutions come on top. bfloat16 takes less. With
+  compute.activation_checkpointing they are the inputs of blocks, and the operations of the
+  networks' blocks are counted once more.
 - disk: codes and structures are exact; PNGs are estimated from crops of the same size (at most 3
   bytes a pixel). Shards in use are in the machine's memory, not the device's."""
 
@@ -47,9 +50,12 @@ def plan(
 
     from stages.estimates import plan as work_out
     from stages.params import load_params
+    from stages.runner.weights import missing_weights
 
     params = load_params(path)
     typer.echo(f"{path}: every key is there and allowed")
+    if missing := missing_weights(params):
+        typer.echo(fill(missing, 100, break_long_words=False, break_on_hyphens=False))
     made = work_out(params)
     typer.echo(f"\nArithmetic, in operations\n{aligned(_arithmetic(made, tflops))}")
     typer.echo(f"{_parts(made.tokenizer)}\n{_parts(made.rap)}")

@@ -50,6 +50,24 @@ def find_sets(folder: str) -> list["Location"]:
     return found
 
 
+SPREAD_BYTES = 2**28
+"""Shards of fewer bytes are read by this process: the start of others would take longer."""
+
+
+def on_executor(path: "Location") -> dict[str, Any]:
+    """Executor and workers that read all shards of a set, as arguments of a function.
+
+    TVQRAP_EXECUTOR and TVQRAP_WORKERS choose them. Without the first, a set of `SPREAD_BYTES` is
+    read by processes, a smaller one by this process.
+    """
+    from pipeline.shards.manifest import Manifest
+    from stages.runner.executor import chosen_executor
+
+    size = sum(row.bytes for row in Manifest.load(path).shards)
+    chosen = chosen_executor("processes" if size >= SPREAD_BYTES else "serial")
+    return {"executor": chosen.kind, "workers": chosen.count}
+
+
 def trust_params() -> None:
     """Lets manifests name shards in the storages of the checkout's params.yaml.
 
@@ -131,7 +149,8 @@ def verify_sets(
     problems: dict[str, list[str]] = {}
     checked: dict[str, dict[str, Any]] = {}
     for path in find_sets(folder):
-        found = verify_shards(path, hashes=level != "quick") + sources(path)
+        executor = on_executor(path)
+        found = verify_shards(path, hashes=level != "quick", **executor) + sources(path)
         more = ""
         if level == "deep" and deep is not None and not found:
             checked_deeply = deep(path)

@@ -15,6 +15,7 @@ from tvqrap.cli.shard_sets import (
     Level,
     find_sets,
     inspect_sets,
+    on_executor,
     print_json,
     trust_params,
     verify_sets,
@@ -135,7 +136,7 @@ def stats(
 
     documents = []
     for path in find_sets(folder):
-        found = token_statistics(path)
+        found = token_statistics(path, **on_executor(path))
         document: dict[str, Any] = {
             "path": str(path),
             "samples": found.samples,

@@ -6,7 +6,15 @@ change of the code cannot change a result.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    model_validator,
+)
 
 from tvqrap.architecture import Assignment
 from tvqrap.config.base import Settings
@@ -18,6 +26,7 @@ Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 TeacherShare = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+MixtureWeight = Annotated[int, Field(gt=0, le=1000)]
 
 
 class Compute(Settings):
@@ -41,6 +50,15 @@ class Compute(Settings):
     More of them take less memory."""
     compile: bool
     """Whether `torch.compile` compiles the blocks of the networks, which takes minutes at start."""
+    activation_checkpointing: bool
+    """Whether the backward pass computes each block of the networks again, of which the forward
+    pass then keeps the input alone: less memory, more arithmetic, the same result."""
+    tf32: bool
+    """Whether a CUDA device rounds the factors of float32 convolutions and matrix products to TF32
+    (10 bits of fraction). Code search does not: it computes in float64."""
+    cudnn_benchmark: bool
+    """Whether cuDNN times its algorithms for each size and takes the fastest. Runs can then choose
+    differently, which changes last bits."""
 
     @model_validator(mode="after")
     def _devices(self) -> "Compute":
@@ -60,12 +78,28 @@ class Optimiser(Settings):
     """Decay of Adam's running means of the gradient and of its square."""
     warmup_steps: NotNegative
     """Steps in which the learning rate grows linearly to `learning_rate`."""
-    lr_schedule: Literal["constant", "cosine"]
-    """Schedule of the learning rate; `cosine` falls to a fiftieth of it at the last step."""
+    lr_schedule: Literal["constant", "cosine", "step"]
+    """Schedule of the learning rate, that of the discriminator included: `cosine` falls to
+    `lr_floor` at the last step, `step` is multiplied by `lr_factor` at each of `lr_milestones`."""
+    lr_floor: Annotated[float, Field(ge=0, le=1)]
+    """Fraction of the learning rate that `cosine` ends with."""
+    lr_milestones: Annotated[tuple[Positive, ...], Strict(False)]
+    """Steps at which `step` lowers the learning rate."""
+    lr_factor: Annotated[float, Field(gt=0, le=1)]
+    """Factor of `step` at each milestone."""
     grad_clip_norm: Annotated[float, Field(gt=0)] | None
     """Largest norm of the gradient; null: the gradient is not clipped."""
     ema_decay: Decay
     """Decay of the running average of the weights, which a stage writes as its model."""
+
+    @model_validator(mode="after")
+    def _has_milestones(self) -> Self:
+        milestones = self.lr_milestones
+        if self.lr_schedule == "step" and not milestones:
+            raise ValueError("lr_milestones is empty; lr_schedule step needs one or more steps")
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"lr_milestones is {list(milestones)}; expected ascending steps")
+        return self
 
 
 class Perceptual(Settings):
@@ -89,8 +123,11 @@ class Adversarial(Settings):
     """Weight of the term, which multiplies the adaptive weight; 0 leaves out the discriminator."""
     start: NotNegative
     """First step that uses the term."""
+    warmup_steps: NotNegative
+    """Steps from `start` on in which the term's weight grows linearly to `weight`. The
+    discriminator learns from the first of them on."""
     learning_rate: Annotated[float, Field(gt=0)]
-    """Learning rate of the discriminator."""
+    """Learning rate of the discriminator; warm-up and schedule are those of `optimiser`."""
     width: Annotated[float, Field(gt=0, le=4)]
     """Channels of the discriminator relative to the paper's, whatever the network's width."""
 
@@ -171,8 +208,10 @@ class CodebookLife(Settings):
 
 
 class Monitoring(Settings):
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
+    record_every: Positive
+    """Steps between rows of the curves, which hold means over the steps since the row before."""
     validate_every: Positive
     """Steps between validations."""
     checkpoint_every: Positive
@@ -214,7 +253,7 @@ class TokenizerTraining(Settings):
     codebook_life: CodebookLife
     """Initialisation and revival of entries."""
     monitoring: Monitoring
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -247,14 +286,37 @@ class TokenizerTraining(Settings):
 
 
 class Phase(Settings):
-    """Steps on one set."""
+    """Steps on one set of tokens, or on a mixture of sets."""
 
-    set: str
-    """Set of tokens."""
+    sets: Annotated[
+        Annotated[str, Tag("str")]
+        | Annotated[dict[str, MixtureWeight], Field(min_length=1), Tag("dict")],
+        Discriminator(lambda given: "dict" if isinstance(given, dict) else "str"),
+        Field(validation_alias=AliasChoices("sets", "set")),
+    ]
+    """Set of tokens, as `set: NAME`, or several with weights, as `sets: {NAME: 3, OTHER: 1}`."""
     batch_size: Positive
     """Samples in a step."""
     steps: NotNegative
     """Steps of the phase."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_them(cls, given: object) -> object:
+        if isinstance(given, dict) and {"set", "sets"} <= given.keys():
+            raise ValueError("found both set and sets, expected one of them")
+        return given
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The sets, each with its part of the samples."""
+        given = self.sets
+        return {given: 1} if isinstance(given, str) else dict(given)
+
+    @property
+    def first_set(self) -> str:
+        """The first of the sets; the crops of all have one size."""
+        return next(iter(self.weights))
 
 
 class PredictorTraining(Settings):
@@ -272,7 +334,7 @@ class PredictorTraining(Settings):
     loss_weights: TokenLossWeights
     """Weights of the losses."""
     monitoring: Monitoring
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -298,6 +360,8 @@ class RapTraining(Settings):
     """Adam and its schedule."""
     train_decoder: bool
     """Whether the decoder is trained with the predictor. The paper's stays frozen."""
+    decoder_lr_factor: Annotated[float, Field(gt=0)]
+    """Learning rate of a trained decoder over that of the predictor."""
     assignment: Assignment
     """Input of the decoder: `hard`, the entry with the highest score (the paper's); `soft`, the
     mean of all entries, weighted by the softmax of their scores."""
@@ -308,7 +372,7 @@ class RapTraining(Settings):
     loss_weights: TokenLossWeights
     """Weights of the stage-2 losses; 0 leaves a loss out."""
     monitoring: Monitoring
-    """Intervals of validation and checkpoints."""
+    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:

@@ -79,15 +79,20 @@ def tokenizing_operations(architecture: Architecture, side: int) -> int:
     return measure(lambda: tokenizer.tokenize(hr))[0]
 
 
-def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side: int) -> StepCost:
-    """Counts a step of stage 1 with quantization, on HR crops of `side` x `side` pixels."""
+def tokenizer_step(
+    architecture: Architecture, settings: TokenizerTraining, side: int, recompute: bool = False
+) -> StepCost:
+    """Counts a step of stage 1 with quantization, on HR crops of `side` x `side` pixels.
+
+    `recompute`: blocks are computed again by the backward pass (`activation_checkpointing`).
+    """
     with META:
         tokenizer = Tokenizer(architecture)
     life = settings.codebook_life.model_copy(update={"revive_every": 0})
     task = TokenizerTask(
         tokenizer,
         _without_perceptual(settings.model_copy(update={"codebook_life": life})),
-        _compute(),
+        _compute(recompute),
         seed=0,
         vq_warmup_steps=0,
         validation=[],
@@ -99,22 +104,29 @@ def tokenizer_step(architecture: Architecture, settings: TokenizerTraining, side
 
 
 def predictor_step(
-    architecture: Architecture, settings: PredictorTraining, batch_size: int, side: int
+    architecture: Architecture,
+    settings: PredictorTraining,
+    batch_size: int,
+    side: int,
+    recompute: bool = False,
 ) -> StepCost:
     """Counts a step of stage 2, on LR images of HR crops of `side` x `side` pixels."""
     with META:
         network = UpscalerNetwork(architecture)
-    task = PredictorTask(network, settings, _compute(), validation=[], others=[], code_entropy=0.0)
+    compute = _compute(recompute)
+    task = PredictorTask(network, settings, compute, validation=[], others=[], code_entropy=0.0)
     batch = _batch(architecture, batch_size, side)
     operations, kept = _measured(task, batch, 0)
     return _cost(task, network, None, {"network": operations}, kept)
 
 
-def rap_step(architecture: Architecture, settings: RapTraining, side: int) -> StepCost:
+def rap_step(
+    architecture: Architecture, settings: RapTraining, side: int, recompute: bool = False
+) -> StepCost:
     """Counts a step of stage 3, on pairs with HR crops of `side` x `side` pixels."""
     with META:
         network = UpscalerNetwork(architecture)
-    task = RapTask(network, _without_perceptual(settings), _compute(), validation=[])
+    task = RapTask(network, _without_perceptual(settings), _compute(recompute), validation=[])
     batch = _batch(architecture, settings.batch_size, side)
     return _cost_with_image_losses(
         task, network, settings.image, settings.teacher, batch, settings.batch_size
@@ -210,7 +222,7 @@ def _without_perceptual(settings: Stage) -> Stage:
     return settings.model_copy(update={"image": image})
 
 
-def _compute() -> Compute:
+def _compute(recompute: bool) -> Compute:
     return Compute(
         device="cpu",  # of the tensors that do not follow the network to the meta device: none
         precision="float32",
@@ -218,6 +230,9 @@ def _compute() -> Compute:
         workers=1,
         grad_accum_steps=1,
         compile=False,
+        activation_checkpointing=recompute,
+        tf32=False,
+        cudnn_benchmark=False,
     )
 
 

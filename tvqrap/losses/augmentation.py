@@ -43,7 +43,8 @@ class View:
         images = images.flip(axes) if axes else images
         images = images.mT if self.transposed else images
         if self.channels != (0, 1, 2):
-            images = images[:, list(self.channels)]
+            order = torch.tensor(self.channels).to(images.device, non_blocking=True)
+            images = images[:, order]
         if self.brightness != 1:
             images = (images + 1) * self.brightness - 1
         return images if self.size == 1 else self._resized(images)

@@ -21,6 +21,8 @@ _VGG_HINT = f"fetch https://download.pytorch.org/models/{_VGG_FILE}"
 
 _LINEAR_FILE = "lpips_vgg.pth"
 
+_LINEAR_PACKAGE = ("lpips", "lpips/weights/v0.1/vgg.pth")
+
 _LINEAR_HINT = "install the package lpips, or copy its weights/v0.1/vgg.pth under that name"
 
 WEIGHTS_VARIABLE = "TVQRAP_WEIGHTS"
@@ -115,6 +117,17 @@ def stlpips(backbone: Backbone) -> PerceptualDistance:
     return PerceptualDistance(stages, channel_weights)
 
 
+def missing_lpips_vgg() -> list[str]:
+    """Names of the files that `lpips_vgg` needs and does not find."""
+    missing = []
+    for name, packaged in ((_VGG_FILE, None), (_LINEAR_FILE, _package_file(*_LINEAR_PACKAGE))):
+        try:
+            _find(None, name, "", packaged)
+        except UserError:
+            missing.append(name)
+    return missing
+
+
 def _find(given: Path | None, name: str, hint: str, package_file: Path | None = None) -> Path:
     """Finds a file of weights: the given path, else in TVQRAP_WEIGHTS, else in torch's cache."""
     if given is not None:
@@ -149,7 +162,7 @@ def lpips_vgg(vgg: Path | None = None, linear: Path | None = None) -> Perceptual
         UserError: A file is missing or does not hold the weights of the network.
     """
     vgg_path = _find(vgg, _VGG_FILE, _VGG_HINT)
-    packaged = _package_file("lpips", "lpips/weights/v0.1/vgg.pth")
+    packaged = _package_file(*_LINEAR_PACKAGE)
     linear_path = _find(linear, _LINEAR_FILE, _LINEAR_HINT, packaged)
     weights = {
         k: v for k, v in read_state_dict(vgg_path).items() if not k.startswith("classifier.")

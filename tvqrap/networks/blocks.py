@@ -143,6 +143,8 @@ def relative_position_index() -> Tensor:
 def shift_mask(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Mask added to the scores of shifted windows: (windows, 1, 64, 64), 0 or minus infinity.
 
+    It is made on the device, so that no copy waits for it.
+
     After a shift the last row and column of windows hold tokens from opposite borders, between
     which there is no attention. The published network adds -100 instead. Results are equal to the
     last bit unless scores in a window differ by more than 80. But exp(-100) is a denormal number,
@@ -150,7 +152,7 @@ def shift_mask(height: int, width: int, device: torch.device, dtype: torch.dtype
     """
 
     def regions(side: int) -> Tensor:
-        place = torch.arange(side)
+        place = torch.arange(side, device=device)
         return (place >= side - WINDOW).long() + (place >= side - SHIFT).long()
 
     # A mask made in inference mode could never be used in training again.
@@ -159,7 +161,8 @@ def shift_mask(height: int, width: int, device: torch.device, dtype: torch.dtype
         windows = region.view(height // WINDOW, WINDOW, width // WINDOW, WINDOW)
         windows = windows.transpose(1, 2).reshape(-1, 1, TOKENS)
         apart = windows[..., :, None] != windows[..., None, :]
-        return torch.zeros(apart.shape).masked_fill_(apart, -torch.inf).to(device, dtype)
+        none = torch.zeros(apart.shape, device=device, dtype=dtype)
+        return none.masked_fill_(apart, -torch.inf)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -173,7 +176,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 class WindowAttention(nn.Module):
     """Multi-head attention in 8x8 windows (64 tokens), which are shifted by 4 if asked.
 
-    Maps here are (N, H, W, C), H and W multiples of 8.
+    Maps here are (N, H, W, C), H and W multiples of 8. Shifted windows take the `shift_mask` of
+    their map.
     """
 
     index: Tensor
@@ -188,7 +192,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("index", relative_position_index(), persistent=False)
         nn.init.trunc_normal_(self.position_bias, std=0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         n, height, width, channels = x.shape
         rows, columns = height // WINDOW, width // WINDOW
         if self.shifted:
@@ -198,11 +202,8 @@ class WindowAttention(nn.Module):
         qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).contiguous()
         bias = self.position_bias.t()[:, self.index].unsqueeze(0)  # 1, heads, 64, 64
         if self.shifted:
-            # While a network is traced for export, sides are tensors and cannot be cache keys.
-            mask = shift_mask.__wrapped__ if torch.jit.is_tracing() else shift_mask
             # The mask differs between the windows of an image, not between images.
-            bias = bias + mask(height, width, x.device, bias.dtype)
-            bias = bias.view(1, -1, TOKENS, TOKENS)
+            bias = (bias + mask).view(1, -1, TOKENS, TOKENS)
         q, k, v = qkv.view(3, -1, bias.shape[1], TOKENS, channels // self.heads)
         x = attend(q, k, v, bias.to(q.dtype))
         x = x.view(n, rows, columns, self.heads, WINDOW, WINDOW, -1)
@@ -232,8 +233,8 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = MLP(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.attention(self.norm1(x)).add_(x)
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.attention(self.norm1(x), mask).add_(x)
         return self.mlp(self.norm2(x)).add_(x)
 
 
@@ -255,5 +256,18 @@ class SwinGroup(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.blocks(x.permute(0, 2, 3, 1).contiguous())
+        h = x.permute(0, 2, 3, 1).contiguous()
+        mask = self._mask(x)  # here, as a compiled block would make it anew at each step
+        for block in self.blocks:
+            h = block(h, mask)
         return self.conv(h.permute(0, 3, 1, 2)).add_(x)
+
+    def _mask(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        # While a network is traced for export, sides are tensors and cannot be cache keys.
+        make = shift_mask.__wrapped__ if torch.jit.is_tracing() else shift_mask
+        return make(height, width, x.device, next(self.blocks.parameters()).dtype)
+
+
+BLOCKS = (Res, Down, Up, SwinBlock)
+"""Blocks that trainings compile and recompute one by one."""

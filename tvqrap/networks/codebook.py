@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tvqrap.runtime.device import no_autocast
-
-_CHUNK = 2**24
-"""Distances, or differences, in memory at a time: 64 MB in float32."""
+_CHUNK = 2**23
+"""Distances in memory at a time: 64 MB in float64."""
+_TIE = 1e-13
+"""Difference of two squared distances, relative to the largest values that they are computed from,
+below which they count as equal: some hundred times the rounding error of float64."""
 
 
 class Quantized(NamedTuple):
@@ -38,9 +39,9 @@ class Codebook(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Returns the codes of the entries nearest to `z` (N, C, h, w) in L2: int64 (N, h, w).
 
-        The codes are those of exact arithmetic, for any batch, device and surrounding autocast.
-        Where float32 cannot tell which entry is nearer, float64 decides. Of equal distances the
-        lowest code is taken.
+        The search computes in float64, so that the codes are the same for any batch, device,
+        surrounding autocast and precision of float32 products. Of equal distances the lowest code
+        is taken. It does not wait for a CUDA device.
         """
         n, channels, height, width = z.shape
         flat = z.detach().permute(0, 2, 3, 1).reshape(-1, channels)
@@ -49,11 +50,16 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def _nearest(self, vectors: Tensor) -> Tensor:
         """Codes (M) of vectors (M, C)."""
-        wide = torch.promote_types(vectors.dtype, torch.float32)
-        entries = self.embedding.weight.to(wide)
-        with no_autocast(vectors.device):
-            parts = vectors.to(wide).split(max(1, _CHUNK // len(entries)))
-            return torch.cat([_nearest_rows(part, entries) for part in parts])
+        device = vectors.device
+        # MPS has no float64, nor have some XPUs.
+        home = device if device.type in ("cpu", "cuda", "meta") else torch.device("cpu")
+        entries = self.embedding.weight.to(home).double()
+        # A mean that is large against the differences would take their digits.
+        mean = entries.mean(0)
+        entries = entries - mean
+        parts = vectors.to(home).split(max(1, _CHUNK // len(entries)))
+        codes = [_nearest_rows(part.double() - mean, entries) for part in parts]
+        return torch.cat(codes).to(device)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Returns the entries (N, C, h, w) of integer codes (N, h, w)."""
@@ -88,7 +94,7 @@ class Codebook(nn.Module):
         entries.copy_(vectors[start.to(vectors.device)])
         for _ in range(iterations):
             codes = self._nearest(vectors)
-            counts = codes.bincount(minlength=len(entries))
+            counts = count_codes(codes, len(entries))
             sums = vectors.new_zeros(entries.shape, dtype=torch.float64)
             sums.index_add_(0, codes, vectors.double())
             empty = counts == 0
@@ -98,54 +104,35 @@ class Codebook(nn.Module):
             entries[empty] = vectors[worst].to(entries.dtype)
 
     @torch.no_grad()
-    def revive_(self, dead: Tensor, candidates: Tensor, generator: torch.Generator) -> int:
+    def revive_(self, dead: Tensor, candidates: Tensor, generator: torch.Generator) -> None:
         """Replaces the `dead` entries (bool, one per entry) by vectors drawn from `candidates`.
 
-        `generator` (on the CPU) draws from the candidates (M, C), without replacement as long as
-        they suffice. Returns the number of replaced entries.
-
-        Raises:
-            ValueError: An entry is dead and there is no candidate.
+        `generator` (on the CPU) draws from the candidates (M, C), M >= 1, without replacement as
+        long as they suffice. It does not wait for the device.
         """
-        count = int(dead.sum())
-        if count and not len(candidates):
-            raise ValueError(f"{count} codebook entries are dead; found no vector to revive them")
-        drawn = [
-            torch.randperm(len(candidates), generator=generator)
-            for _ in range(0, count, max(1, len(candidates)))
-        ]
-        if drawn:
-            chosen = candidates[torch.cat(drawn)[:count].to(candidates.device)]
-            self.embedding.weight[dead] = chosen.to(self.embedding.weight)
-        return count
+        entries, count = self.embedding.weight, len(candidates)
+        draws = [torch.randperm(count, generator=generator) for _ in range(0, len(dead), count)]
+        drawn = torch.cat(draws).to(candidates.device, non_blocking=True)
+        turn = (dead.cumsum(0) - 1).clamp_min(0)  # of each dead entry among them
+        chosen = candidates[drawn[turn]].to(entries)
+        entries.copy_(torch.where(dead[:, None], chosen, entries))
+
+
+def count_codes(codes: Tensor, entries: int) -> Tensor:
+    """Histogram of codes: int64 (entries). Unlike `bincount`, it does not wait for the device."""
+    flat = codes.flatten()
+    return flat.new_zeros(entries).scatter_add_(0, flat, torch.ones_like(flat))
 
 
 def _nearest_rows(vectors: Tensor, entries: Tensor) -> Tensor:
-    """Codes (M) of the entries (K, C) nearest to vectors (M, C)."""
+    """Codes (M) of the entries (K, C) nearest to vectors (M, C), both float64.
+
+    Autocast leaves float64 as it is.
+    """
     squares = entries.square().sum(1)
     # |v - e|^2 without |v|^2, which no entry changes.
     distances = torch.addmm(squares, vectors, entries.t(), alpha=-2)
-    best, codes = distances.min(1)
-    # Ten times the rounding error of such a sum; TF32 and bfloat16 products round more.
-    rounding = 1e-5 if torch.get_float32_matmul_precision() == "highest" else 2e-2
     largest = squares.max().sqrt()
-    slack = rounding * largest * (2 * vectors.norm(dim=1) + largest)
-    close = distances <= (best + slack)[:, None]
-    close[close.sum(1) == 1] = False
-    rows, candidates = close.nonzero(as_tuple=True)
-    if not len(rows):
-        return codes
-    pairs = zip(
-        *(each.split(max(1, _CHUNK // entries.shape[1])) for each in (rows, candidates)),
-        strict=True,
-    )
-    exact = torch.cat(
-        [
-            (vectors[some].double() - entries[others].double()).square_().sum(1)
-            for some, others in pairs
-        ]
-    )
-    least = exact.new_full((len(vectors),), torch.inf).scatter_reduce_(0, rows, exact, "amin")
-    nearest = exact == least[rows]
-    codes[rows] = len(entries)
-    return codes.scatter_reduce_(0, rows[nearest], candidates[nearest], "amin")
+    slack = _TIE * largest * (2 * vectors.norm(dim=1) + largest)
+    nearest = distances <= (distances.amin(1) + slack)[:, None]
+    return nearest.byte().argmax(1)  # the first of several

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tvqrap.config.training import Compute, PredictorTraining, TokenLossWeights
+from tvqrap.networks.codebook import count_codes
 from tvqrap.networks.predictor import Prediction
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.objectives.token_losses import token_losses
@@ -26,8 +27,8 @@ _UNWEIGHTED = TokenLossWeights(code=1.0, structure=1.0)
 
 def chosen_codes(prediction: Prediction) -> Tensor:
     """Histogram of the codes with the highest score, int64 (codebook)."""
-    codes = prediction.logits.detach().argmax(1).flatten()
-    return codes.bincount(minlength=prediction.logits.shape[1])
+    logits = prediction.logits.detach()
+    return count_codes(logits.argmax(1), logits.shape[1])
 
 
 class PredictorTask:
@@ -84,8 +85,8 @@ class PredictorTask:
         return learner.finish(terms)
 
     def health(self) -> tuple[dict[str, float], str | None]:
-        """Returns the use of codes since the last call; a small use gives no warning here."""
-        return self.usage.look(), None
+        """Returns use of codes and learning rate; a small use gives no warning here."""
+        return {**self.learner.health(), **self.usage.look()}, None
 
     @torch.no_grad()
     def validate(self) -> Validation:

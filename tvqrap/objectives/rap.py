@@ -19,7 +19,7 @@ from torch import Tensor
 from tvqrap.config.training import Compute, RapTraining
 from tvqrap.networks.tokenizer import join
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.image_losses.adversary import Adversary, active, adversary_for
+from tvqrap.objectives.image_losses.adversary import Adversary, adversary_for, begin
 from tvqrap.objectives.image_losses.image_loss import ImageGradient, ImageLoss, perceptual_for
 from tvqrap.objectives.predictor import chosen_codes
 from tvqrap.objectives.token_losses import code_loss, token_losses
@@ -49,7 +49,12 @@ class RapTask:
         self.settings = settings
         self.network = network
         self.learner = Learner(
-            network, settings.optimiser, compute, steps=settings.steps, workers=workers
+            network,
+            settings.optimiser,
+            compute,
+            steps=settings.steps,
+            own_rates={"decoder": settings.decoder_lr_factor} if settings.train_decoder else None,
+            workers=workers,
         )
         device, dtype = self.learner.device, self.learner.dtype
         self.image_loss = ImageLoss(
@@ -67,7 +72,7 @@ class RapTask:
     def update(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Takes one step on pairs and, where token losses are used, the tokens of the HR images."""
         self.learner.begin(step)
-        adversary = active(self.adversary, step)
+        adversary = begin(self.adversary, step)
         terms: dict[str, Tensor] = {}
         counts = torch.zeros_like(self.usage.window)
         for microbatch, samples in self.learner.microbatches(batch):
@@ -127,8 +132,8 @@ class RapTask:
         return terms
 
     def health(self) -> tuple[dict[str, float], str | None]:
-        """Returns the use of codes since the last call; a small use gives no warning here."""
-        return self.usage.look(), None
+        """Returns use of codes and learning rate; a small use gives no warning here."""
+        return {**self.learner.health(), **self.usage.look()}, None
 
     @torch.no_grad()
     def validate(self) -> Validation:

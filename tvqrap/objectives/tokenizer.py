@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tvqrap.config.training import Compute, TokenizerTraining
-from tvqrap.networks.codebook import Quantized
+from tvqrap.networks.codebook import Quantized, count_codes
 from tvqrap.networks.tokenizer import Encoded, Tokenizer, join
-from tvqrap.objectives.image_losses.adversary import Adversary, active, adversary_for
+from tvqrap.objectives.image_losses.adversary import Adversary, adversary_for, begin
 from tvqrap.objectives.image_losses.image_loss import ImageLoss, perceptual_for
 from tvqrap.objectives.kmeans_init import KMEANS_BATCHES
 from tvqrap.runtime.device import to_float32
@@ -90,7 +90,7 @@ class TokenizerTask:
         if step == self.vq_warmup_steps and self.vq_warmup_steps:
             self._start_codebook([self._encode(hr).texture.detach() for _, hr in microbatches])
         self.quantizes = step >= self.vq_warmup_steps
-        adversary = active(self.adversary, step)
+        adversary = begin(self.adversary, step)
         terms: dict[str, Tensor] = {}
         textures, codes = [], []
         for microbatch, hr in microbatches:
@@ -104,8 +104,6 @@ class TokenizerTask:
         terms = learner.finish(terms)
         if adversary is not None:
             terms = adversary.finish(terms)
-        if learner.skipped:  # what is not finite must not reach the codebook either
-            return terms
         if self.quantizes:
             self._keep_alive(codes, textures, step)
         elif step > self.vq_warmup_steps - KMEANS_BATCHES:
@@ -175,7 +173,10 @@ class TokenizerTask:
         limit = KMEANS_VECTORS_PER_ENTRY * len(self.used)
         chosen = torch.randperm(len(vectors), generator=generator)[:limit]
         vectors = vectors[chosen.to(vectors.device)]
-        codebook.kmeans_(vectors, KMEANS_ITERATIONS, generator)
+        # On CUDA its sums are added in any order, so that each worker would find other entries.
+        if self.workers.is_main:
+            codebook.kmeans_(vectors, KMEANS_ITERATIONS, generator)
+        self.workers.broadcast(codebook.embedding.weight)
         self.learner.average.set_rows(
             ENTRIES, torch.ones_like(self.used, dtype=torch.bool), codebook.embedding.weight
         )
@@ -218,24 +219,28 @@ class TokenizerTask:
 
     def _keep_alive(self, codes: Sequence[Tensor], textures: Sequence[Tensor], step: int) -> None:
         """Counts the codes in use and revives the entries unused since the last revival."""
-        counts = torch.cat([each.flatten() for each in codes]).bincount(minlength=len(self.used))
+        # Codes and texture of a skipped update may not be finite: they must not count.
+        applied = self.learner.applied
+        counts = count_codes(torch.cat([each.flatten() for each in codes]), len(self.used))
+        counts *= applied
         self.usage.add(counts, self.workers)
         self.used += counts
         every = self.settings.codebook_life.revive_every
         if not every or (step + 1) % every or step + 1 == self.settings.steps:
             return
-        dead = self.used == 0
+        dead = (self.used == 0) & applied
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         entries = self.tokenizer.codebook.embedding.weight
         self.tokenizer.codebook.revive_(dead, self._vectors(textures), generator)
-        self.learner.average.set_rows(ENTRIES, dead, entries[dead])
+        self.learner.average.set_rows(ENTRIES, dead, entries)
         for name in ("exp_avg", "exp_avg_sq"):
-            self.learner.optimiser.state[entries][name][dead] = 0
-        self.used.zero_()
+            self.learner.optimiser.state[entries][name].masked_fill_(dead[:, None], 0)
+        self.used *= ~applied
 
     def health(self) -> tuple[dict[str, float], str | None]:
-        """Returns the use of codes since the last call, and advice where too few are used."""
-        numbers, share = self.usage.look(), self.usage.collapse()
+        """Returns use of codes and learning rate, and advice where too few codes are used."""
+        numbers = {**self.learner.health(), **self.usage.look()}
+        share = self.usage.collapse()
         if share is None:
             return numbers, None
         return numbers, (
@@ -259,7 +264,7 @@ class TokenizerTask:
                 texture = to_float32(encoded.texture)
                 if self.quantizes:
                     codes = tokenizer.codebook.nearest(texture)
-                    counts += codes.flatten().bincount(minlength=len(counts))
+                    counts += count_codes(codes, len(counts))
                     texture = tokenizer.codebook.lookup(codes)
                 image = tokenizer.decoder(join(encoded.decoded_structure, texture))
             pairs.append((to_float32(image), hr))

@@ -53,6 +53,26 @@ def means_cuda(name: str) -> bool:
     return name.startswith("cuda") or (name == "auto" and torch.cuda.is_available())
 
 
+def worker_devices(name: str) -> int:
+    """Number of workers that a name has devices for: one on each CUDA device of this machine.
+
+    It is 1 for a device with a number, and for other kinds of device.
+    """
+    return max(1, torch.cuda.device_count()) if means_cuda(name) and ":" not in name else 1
+
+
+def set_cuda_arithmetic(*, tf32: bool, cudnn_benchmark: bool) -> None:
+    """Sets how this process computes float32 products on CUDA devices.
+
+    `tf32`: factors of convolutions and matrix products are rounded to TF32. `cudnn_benchmark`:
+    cuDNN times its algorithms and takes the fastest. PyTorch's own default rounds convolutions
+    alone.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = cudnn_benchmark
+
+
 def on_device(module: Module, device: torch.device, dtype: torch.dtype | None = None) -> Module:
     """Moves a network to `device`, channels last in memory, which saves a third of a CPU step.
 

@@ -1,6 +1,6 @@
 """Batches of a training step, and the microbatches that they are divided into."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,11 +62,15 @@ class Batch:
         """Samples `index`, `index + of` ... of this batch."""
         if of == 1:
             return self
+        return self._with(self.keys[index::of], lambda member: member[index::of].contiguous())
+
+    def pinned(self) -> "Batch":
+        """A copy in page-locked memory. Raises RuntimeError where torch finds no GPU."""
+        return self._with(self.keys, Tensor.pin_memory)
+
+    def _with(self, keys: tuple[str, ...], change: Callable[[Tensor], Tensor]) -> "Batch":
         members = (self.hr, self.lr, self.structure, self.codes, self.teacher)
-        return Batch(
-            self.keys[index::of],
-            *(None if member is None else member[index::of].contiguous() for member in members),
-        )
+        return Batch(keys, *(None if member is None else change(member) for member in members))
 
     def microbatches(self, count: int, own: Microbatch) -> Iterator[tuple[Microbatch, "Batch"]]:
         """Divides this batch, which is `own` of a whole one, into `count` microbatches of it."""

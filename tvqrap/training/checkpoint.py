@@ -1,8 +1,9 @@
 """Checkpoints: written by a thread to a temporary file and renamed; the last two are kept."""
 
+import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,23 @@ def read_entry(path: Path, name: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(name)
     except Exception:
         return None
+
+
+def digest(state: Any) -> str:
+    """SHA-256 of the tensors in nested dicts and lists, in their order."""
+    found = hashlib.sha256()
+    for tensor in _tensors(state):
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        found.update(values.view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping | list | tuple):
+        for each in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors(each)
 
 
 def _copied(state: Any) -> Any:

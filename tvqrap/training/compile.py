@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tvqrap.networks.blocks import Down, Res, SwinBlock, Up
+from tvqrap.networks.blocks import BLOCKS
 
 RECOMPILATIONS = 64
 """Shapes of one class of block that are compiled; further ones run uncompiled."""
@@ -19,5 +19,5 @@ def compile_blocks(network: nn.Module) -> None:
     # Several backward passes use the same graph.
     torch._functorch.config.donated_buffer = False
     for module in network.modules():
-        if isinstance(module, Res | Down | Up | SwinBlock):
+        if isinstance(module, BLOCKS):
             module.compile(dynamic=False)

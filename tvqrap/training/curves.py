@@ -3,6 +3,10 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tvqrap.runtime.atomic import write_atomic
 
@@ -37,6 +41,18 @@ class History:
             write_atomic(folder / f"{name}.tsv", "\n".join(lines) + "\n")
         last = {name: rows[-1] for name, rows in asdict(self).items() if rows}
         write_atomic(folder / "metrics.json", json.dumps(last, indent=2) + "\n")
+
+
+class CurveSink(Protocol):
+    """Passes the curves of a running training to another program. It raises nothing."""
+
+    def start(self, step: int, history: History) -> None:
+        """Begins after `step` steps with the rows so far; later rows of an earlier run are void."""
+        ...
+
+    def row(self, kind: str, row: Row, picture: NDArray[np.uint8] | None) -> None:
+        """Takes a row of `steps`, `validation` or `speed`; validation has a picture (H, W, 3)."""
+        ...
 
 
 def _cell(value: float | None) -> str:

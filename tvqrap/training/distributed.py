@@ -2,8 +2,8 @@
 
 All workers hold the same weights and take the same steps, each on its share of every batch. They
 compute contributions, which are summed here. Their weights stay equal to the last bit, since they
-exchange nothing but sums and the texture that sets codebook entries. A single worker exchanges
-nothing.
+exchange nothing but sums, the texture that sets codebook entries, and the entries that k-means on
+the main worker finds. A single worker exchanges nothing.
 """
 
 import os
@@ -67,6 +67,12 @@ class Workers:
         dist.all_gather(parts, samples.contiguous())
         return interleave(parts)
 
+    @torch.no_grad()
+    def broadcast(self, tensor: Tensor) -> None:
+        """Copies the main worker's tensor to all workers, in place."""
+        if self.count > 1:
+            dist.broadcast(tensor, 0)
+
     def all_reduce_max(self, number: int) -> int:
         """Returns the largest of the workers' numbers."""
         if self.count == 1:
@@ -79,8 +85,13 @@ class Workers:
         """Returns once all workers have called it."""
         self.all_reduce_max(0)
 
-    def check_equal(self, what: str, digest: str) -> None:
-        """Raises `UserError` on all workers where their hexadecimal digests differ."""
+    def check_equal(
+        self, what: str, digest: str, advice: str = "all must see one checkout"
+    ) -> None:
+        """Raises `UserError` on all workers where their hexadecimal digests differ.
+
+        The message names the workers, `what` they should share, and `advice`.
+        """
         if self.count == 1:
             return
         own = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
@@ -90,7 +101,7 @@ class Workers:
         if others:
             raise UserError(
                 f"workers {', '.join(map(str, others))} of {self.count}: not the {what} that "
-                "worker 0 has; all must see one checkout"
+                f"worker 0 has; {advice}"
             )
 
 

@@ -21,21 +21,24 @@ class WeightsAverage(Generic[Module]):
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        """Updates so far, with those that were not applied."""
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Moves the average towards the module's weights."""
+    def update(self, module: nn.Module, applied: Tensor) -> None:
+        """Moves the average towards the module's weights where `applied` (bool, a scalar)."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         averages: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(averages, list(module.parameters()), 1 - decay)
+        weight = applied.to(averages[0]) * (1 - decay)
+        torch._foreach_lerp_(averages, list(module.parameters()), [weight] * len(averages))
         for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
             average.copy_(value)
 
     @torch.no_grad()
     def set_rows(self, name: str, rows: Tensor, values: Tensor) -> None:
-        """Replaces rows of one parameter, such as entries that were set anew."""
-        self.module.get_parameter(name)[rows] = values
+        """Replaces `rows` (bool) of one parameter by those of `values`, which has its shape."""
+        average = self.module.get_parameter(name)
+        average.copy_(torch.where(rows[:, None], values, average))
 
     def state(self) -> dict[str, Any]:
         """Returns the average and the number of updates."""

@@ -8,12 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.config.training import Compute, Optimiser
-from tvqrap.runtime.device import META, autocast, on_device, select_device, weights_dtype
+from tvqrap.runtime.device import (
+    META,
+    autocast,
+    on_device,
+    select_device,
+    set_cuda_arithmetic,
+    weights_dtype,
+)
 from tvqrap.training.batch import Batch, Microbatch, as_image
 from tvqrap.training.compile import compile_blocks
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
-from tvqrap.training.optimizer import adam, apply_gradients, set_learning_rate
+from tvqrap.training.optimizer import adam, apply_gradients, scheduled
+from tvqrap.training.recompute import recompute_blocks
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -32,12 +40,14 @@ class Learner(Generic[Module]):
         *,
         steps: int,
         network: nn.Module | None = None,
+        own_rates: Mapping[str, float] | None = None,
         workers: Workers = ALONE,
     ) -> None:
-        """Moves `network` to the device and precision of `compute`, and compiles it if asked.
+        """Moves `network` to the device and precision of `compute`, and prepares its blocks.
 
         `module` is the part of `network` that is trained and averaged; None: `network` is it.
-        `steps` is the length of the whole training, which the schedule needs.
+        `steps` is the length of the whole training, which the schedule needs. `own_rates`: by name
+        of a child of `module`, its learning rate over that of the others.
         """
         network = module if network is None else network
         self.module = module
@@ -50,13 +60,24 @@ class Learner(Generic[Module]):
         self.device = META if on_meta else select_device(compute.device, "compute.device")
         self.dtype = weights_dtype(compute.precision)
         torch.set_num_threads(compute.threads)
+        set_cuda_arithmetic(tf32=compute.tf32, cudnn_benchmark=compute.cudnn_benchmark)
         on_device(network, self.device, self.dtype).train()
         self.average = WeightsAverage(module, settings.ema_decay)
+        if compute.activation_checkpointing:
+            recompute_blocks(network)
         if compute.compile:
             compile_blocks(network)
-        self.optimiser = adam(module.parameters(), settings)
-        self.skipped = False
-        """Whether the last update was skipped, as a loss or the gradient was not finite."""
+        own_rates = own_rates or {}
+        children = dict(module.named_children())
+        apart = [list(children[name].parameters()) for name in own_rates]
+        listed = {id(parameter) for group in apart for parameter in group}
+        others = [each for each in module.parameters() if id(each) not in listed]
+        self.optimiser = adam([others, *apart], settings)
+        self.rates = [1.0, *own_rates.values()]
+        """Learning rate of each group of the optimiser over that of the settings."""
+        self.applied = torch.ones((), dtype=torch.bool, device=self.device)
+        """Whether the last update was applied (bool, a scalar on the device); else a loss or the
+        gradient was not finite."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Returns the context for forward passes."""
@@ -71,22 +92,30 @@ class Learner(Generic[Module]):
         return batch.microbatches(self.compute.grad_accum_steps, self.workers.microbatch)
 
     def begin(self, step: int) -> None:
-        """Sets the learning rate of step `step` (from 0)."""
-        set_learning_rate(self.optimiser, self.settings, step, self.steps)
+        """Sets the learning rates of step `step` (from 0)."""
+        for group, factor in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = self.learning_rate(self.settings.learning_rate * factor, step)
+
+    def learning_rate(self, peak: float, step: int) -> float:
+        """Returns the learning rate at a step (from 0) of a network whose rate is `peak`."""
+        return scheduled(peak, self.settings, step, self.steps)
+
+    def health(self) -> dict[str, float]:
+        """Returns the learning rate of the last step."""
+        return {"learning_rate": self.optimiser.param_groups[0]["lr"]}
 
     def finish(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Applies the accumulated gradients and updates the average, unless it skips the update.
+        """Applies the accumulated gradients and updates the average.
 
         Takes this worker's contributions to the terms. Returns the terms of the whole batch with
-        `gradient_norm`, the norm before clipping. A term that is not finite skips the update.
+        `gradient_norm`, the norm before clipping. A term that is not finite skips the update: then
+        weights, optimiser and average stay as they are.
         """
         terms = self.workers.reduce_terms(terms)
-        terms["gradient_norm"], applied = apply_gradients(
+        terms["gradient_norm"], self.applied = apply_gradients(
             self.optimiser, self.settings.grad_clip_norm, self.workers, terms.values()
         )
-        self.skipped = not applied
-        if applied:
-            self.average.update(self.module)
+        self.average.update(self.module, self.applied)
         return terms
 
     def state(self) -> dict[str, Any]:

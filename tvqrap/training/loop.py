@@ -4,6 +4,8 @@ A stage gives a `TrainingTask` and batches. The trajectory follows from the task
 step number alone, so a run that was stopped at any step resumes to the same weights. Several
 workers run this loop in step with equal state; the main worker alone writes and reports. A thread
 writes the checkpoints beside the training.
+
+A step does not wait for its device: the loop reads the terms of several steps at once.
 """
 
 import math
@@ -14,7 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tvqrap.config.training import Monitoring
@@ -23,13 +27,17 @@ from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
-from tvqrap.training.checkpoint import CheckpointWriter, is_milestone, load_checkpoint
-from tvqrap.training.curves import History, Row
+from tvqrap.training.checkpoint import CheckpointWriter, digest, is_milestone, load_checkpoint
+from tvqrap.training.curves import CurveSink, History, Row
+from tvqrap.training.diagnosis import diagnose
 from tvqrap.training.distributed import ALONE, Workers
+from tvqrap.training.optimizer import stacked
 from tvqrap.training.record import TrainingRecord
 from tvqrap.training.validation import Validation
 
-ROWS_OF_CURVE = 200
+READ_EVERY = 10
+"""Steps between reads of their terms. A read waits for the device, which else works behind the
+process that feeds it. Rows of the curves and checkpoints read too."""
 PICTURES = "pictures"
 """Folder beside the checkpoints that holds an image of each validation, named by its step."""
 
@@ -40,7 +48,8 @@ class TrainingTask(Protocol):
     def update(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """Takes one step (from 0) on this worker's share of its batch.
 
-        Returns scalars to record, of the whole batch. If one is not finite, the update was skipped.
+        Returns scalars to record, of the whole batch, on the device. If one is not finite, the
+        update was skipped.
         """
         ...
 
@@ -70,14 +79,14 @@ def train(
     monitoring: Monitoring,
     folder: Path,
     workers: Workers = ALONE,
-    report: Callable[[str, Row], None] | None = None,
+    sink: CurveSink | None = None,
     record: TrainingRecord | None = None,
 ) -> History:
     """Trains until step `steps`, from the newest checkpoint in `folder` if there is one.
 
-    `batches(step)` yields this worker's share of the batches from step `step` on. `report(kind,
-    row)` is called with each row of the curves. `record` goes into the checkpoints, and takes up
-    the changes since the checkpoint. A checkpoint with `steps` or more ends the training at once.
+    `batches(step)` yields this worker's share of the batches from step `step` on. `sink` takes the
+    curves of the main worker. `record` goes into the checkpoints, and takes up the changes since
+    the checkpoint. A checkpoint with `steps` or more ends the training at once.
 
     Raises:
         Interrupted: SIGINT or SIGTERM reached a worker, and the state was saved.
@@ -85,8 +94,11 @@ def train(
             step and term; earlier checkpoints stay), a checkpoint cannot be written, or the one to
             resume from does not fit the task.
     """
-    run = _Run(task, title, steps, monitoring, folder, workers, report, record or TrainingRecord())
+    sink = sink if workers.is_main else None
+    run = _Run(task, title, steps, monitoring, folder, workers, sink, record or TrainingRecord())
     first = run.resume()
+    if sink is not None:
+        sink.start(first, run.history)
     if first == 0 and not run.history.validation:
         run.validate(0)
     if first >= steps:
@@ -100,15 +112,17 @@ def train(
     ):
         run.restart_clock()
         for step in range(first, steps):
-            terms = run.update(next(source), step)
+            run.update(next(source), step)
             done = step + 1
-            if run.due(done, run.record_every):
+            if run.due(done, READ_EVERY):
+                run.read()
+            if run.due(done, monitoring.record_every):
                 run.record_steps(done)
             if run.due(done, monitoring.validate_every):
                 run.say(f"step {done}: {_written(run.validate(done))}")
-            if run.due(done, run.record_every):  # the speed leaves out the time of validations
+            if run.due(done, monitoring.record_every):  # speed leaves out the time of validations
                 run.restart_clock()
-            advance(1, note=_written(terms, limit=4))
+            advance(1, note=_written(run.terms, limit=4))
             run.writer.check()
             if signal_number := workers.all_reduce_max(stop.signal_number or 0):
                 run.save(done)
@@ -130,7 +144,7 @@ class _Run:
     monitoring: Monitoring
     folder: Path
     workers: Workers
-    report: Callable[[str, Row], None] | None
+    sink: CurveSink | None
     record: TrainingRecord
     history: History = field(default_factory=History)
     window: dict[str, float] = field(default_factory=dict)
@@ -141,18 +155,18 @@ class _Run:
     """Skipped updates since the last row."""
     in_a_row: int = 0
     """Skipped updates since the last that was not skipped."""
+    unread: list[tuple[int, list[str], Tensor]] = field(default_factory=list)
+    """Steps since the last read: number, names of their terms, and values on the device."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Terms of the last step that was read."""
     samples: int = 0
     """Samples since the clock was restarted, of all workers."""
     started: float = 0.0
-    warned: bool = False
+    warned: set[str] = field(default_factory=set)
+    """Faults that a line was printed for."""
 
     def __post_init__(self) -> None:
         self.writer = CheckpointWriter(self.folder, self.monitoring.keep_every)
-
-    @property
-    def record_every(self) -> int:
-        """Steps between rows of the curves."""
-        return max(1, self.steps // ROWS_OF_CURVE)
 
     def due(self, done: int, every: int) -> bool:
         """Whether the steps done are a multiple of `every`, or all."""
@@ -189,10 +203,18 @@ class _Run:
         return first
 
     def save(self, step: int) -> None:
-        """Starts to write a checkpoint on the main worker."""
+        """Starts to write a checkpoint on the main worker, if the state of all workers is equal."""
+        self.read()
+        task = self.task.state()
+        if self.workers.count > 1:
+            self.workers.check_equal(
+                f"weights after step {step}",
+                digest(task),
+                "a device or the exchange is at fault (the checkpoint before stays)",
+            )
         if self.workers.is_main:
             state = {
-                "task": self.task.state(),
+                "task": task,
                 "history": asdict(self.history),
                 "window": self.window,
                 "counted": self.counted,
@@ -202,19 +224,31 @@ class _Run:
             }
             self.writer.save(step, state)
 
-    def update(self, batch: Batch, step: int) -> dict[str, float]:
-        """Takes one step; returns its terms. A skipped update is counted, not averaged."""
-        terms = _numbers(self.task.update(batch, step))
+    def update(self, batch: Batch, step: int) -> None:
+        """Takes one step, without waiting for the device."""
+        terms = self.task.update(batch, step)
+        self.unread.append((step, list(terms), stacked(terms.values())))
         self.samples += len(batch.keys) * self.workers.count
-        wrong = next((name for name, value in terms.items() if not math.isfinite(value)), None)
-        if wrong is not None:
-            self._skip(step, wrong, terms[wrong])
-            return terms
-        for name, value in terms.items():
-            self.window[name] = self.window.get(name, 0.0) + value
-        self.counted += 1
-        self.in_a_row = 0
-        return terms
+
+    def read(self) -> None:
+        """Reads the terms of the steps since the last read, in one transfer.
+
+        A skipped update is counted, not averaged.
+        """
+        unread, self.unread = self.unread, []
+        if not unread:
+            return
+        values = iter(torch.cat([values for _, _, values in unread]).tolist())
+        for step, names, _ in unread:
+            self.terms = terms = dict(zip(names, values, strict=False))
+            wrong = next((name for name, value in terms.items() if not math.isfinite(value)), None)
+            if wrong is not None:
+                self._skip(step, wrong, terms[wrong])
+                continue
+            for name, value in terms.items():
+                self.window[name] = self.window.get(name, 0.0) + value
+            self.counted += 1
+            self.in_a_row = 0
 
     def _skip(self, step: int, term: str, value: float) -> None:
         self.skipped += 1
@@ -243,6 +277,7 @@ class _Run:
 
     def record_steps(self, done: int) -> None:
         """Records the mean terms, health and speed of the steps since the last row."""
+        self.read()
         means = {name: total / self.counted for name, total in self.window.items()}
         health, warning = self.task.health()
         self._record("steps", {"step": done, **means, **health, "skipped_updates": self.skipped})
@@ -250,9 +285,7 @@ class _Run:
         if self.samples:
             rate = self.samples / (time.monotonic() - self.started)
             self._record("speed", {"step": done, "samples_per_second": rate})
-        if warning and not self.warned:
-            self.warned = True
-            self.say(f"step {done}: warning: {warning}")
+        self._warn(done, {"collapse": warning} if warning else {})
 
     def validate(self, step: int) -> dict[str, float]:
         """Validates and records the scores; the main worker writes the picture."""
@@ -260,14 +293,22 @@ class _Run:
         seen = self.task.validate()
         if self.workers.is_main:
             save_png(self.folder / PICTURES / f"{step:09d}.png", seen.picture)
-        self._record("validation", {"step": step, **seen.scores})
+        self._record("validation", {"step": step, **seen.scores}, seen.picture)
+        self._warn(step, {})
         return seen.scores
 
-    def _record(self, kind: str, row: Row) -> None:
+    def _record(self, kind: str, row: Row, picture: NDArray[np.uint8] | None = None) -> None:
         rows: list[Row] = getattr(self.history, kind)
         rows.append(row)
-        if self.report is not None and self.workers.is_main:
-            self.report(kind, row)
+        if self.sink is not None:
+            self.sink.row(kind, row, picture)
+
+    def _warn(self, step: int, found: Mapping[str, str]) -> None:
+        """Prints a line for each fault that is new, those that the curves show included."""
+        for fault, text in {**found, **diagnose(self.history)}.items():
+            if fault not in self.warned:
+                self.warned.add(fault)
+                self.say(f"step {step}: warning: {text}")
 
 
 @contextmanager
@@ -277,12 +318,6 @@ def _progress(title: str, steps: int, done: int, workers: Workers) -> Iterator[C
         return
     with progress(title, total=steps, unit="step", done=done) as advance:
         yield advance
-
-
-def _numbers(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    # One transfer for all terms: on a GPU each would wait for the device.
-    values = torch.stack([value.detach().float().reshape(()) for value in terms.values()]).tolist()
-    return dict(zip(terms, values, strict=True))
 
 
 def _written(values: Mapping[str, float], limit: int | None = None) -> str:

@@ -7,9 +7,11 @@ import os
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.executor import intact
 from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.shards.manifest import ShardRow
 from pipeline.shards.tar import Sample, write_shard
@@ -39,7 +41,7 @@ def ledger(root: Path, plans: dict[str, str] = PLANS) -> Ledger[Made]:
 def finished(tmp_path: Path) -> Path:
     first = ledger(tmp_path)
     for name in PLANS:
-        first.add(made(tmp_path / "set", name))
+        first.record(made(tmp_path / "set", name))
     return tmp_path
 
 
@@ -55,6 +57,27 @@ def test_a_record_of_another_plan_or_a_changed_shard_does_not_count(finished: Pa
     assert again.missing == ["000000.tar", "000001.tar"]
     assert [path.name for path in (finished / "set").iterdir()] == ["000002.tar"]
     assert [path.name for path in (finished / "rows/set").glob("*.json")] == ["000002.tar.json"]
+
+
+@pytest.mark.slow
+def test_many_shards_are_hashed_on_the_executor(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes stand for the nodes of a cluster."""
+    run = intact.run_tasks
+    chunks: list[int] = []
+
+    def in_processes(worker: Any, tasks: Any, **options: Any) -> Any:
+        assert options.pop("executor") == "ray"
+        chunks.append(len(tasks))
+        return run(worker, tasks, executor="processes", **options)
+
+    monkeypatch.setattr(intact, "run_tasks", in_processes)
+    monkeypatch.setattr(intact, "SPREAD_BYTES", 1)
+    monkeypatch.setattr(intact, "CHUNK_BYTES", 1)
+    (finished / "set/000001.tar").write_bytes(bytes(10240))
+    again = Ledger(finished, "set", PLANS, Made, executor="ray", workers=2)
+    assert again.missing == ["000001.tar"] and chunks == [3]
 
 
 def signed(text: str) -> str:
@@ -113,6 +136,12 @@ def test_shards_of_two_kinds_of_machines_do_not_mix(finished: Path) -> None:
         again.add(made(finished / "set", "000001.tar"))
 
 
+def test_a_worker_that_was_dropped_leaves_its_shard_and_most_others_stay(finished: Path) -> None:
+    """Workers write records before the driver compares their machines, and it may die first."""
+    ledger(finished).record(made(finished / "set", "000000.tar", "elsewhere"))
+    assert ledger(finished).missing == ["000000.tar"]
+
+
 def test_shards_of_earlier_runs_are_taken_over_by_plan(finished: Path) -> None:
     """Under another name too; not those of another plan, and not damaged ones."""
     (finished / "set/000001.tar").write_bytes(b"damaged")
@@ -136,7 +165,7 @@ def test_shards_of_other_code_or_machines_are_not_taken_over(finished: Path) -> 
     assert taken_over("a", EarlierRuns("other code", (finished,))) == 0
     assert taken_over("b", EarlierRuns("", (finished,))) == 3
     mixed = Ledger(finished / "c", "set", PLANS, Made)
-    mixed.add(made(finished / "c/set", "000001.tar", "elsewhere"))
+    mixed.record(made(finished / "c/set", "000001.tar", "elsewhere"))
     assert taken_over("c", EarlierRuns("", (finished,))) == 0
     assert taken_over("d", EarlierRuns("", (finished / "c", finished))) == 1
 
@@ -172,7 +201,7 @@ def test_shards_are_copied_where_links_are_not_possible(
     root: Location = tmp_path if elsewhere else Url(f"memory://{uuid.uuid4().hex}")
     first = Ledger(root / "old", "set", PLANS, Made)
     for name in PLANS:
-        first.add(made(root / "old/set", name))
+        first.record(made(root / "old/set", name))
 
     def refused(*_: object, **__: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))

@@ -12,14 +12,23 @@ from pathlib import Path
 import pytest
 
 from pipeline.executor import code_digest as code
-from pipeline.executor import processes
+from pipeline.executor import processes, queue
 from pipeline.executor.code_digest import code_digest
-from pipeline.executor.outcome import Failure
+from pipeline.executor.outcome import Attempt, Failure, Outcome, UnfitWorkerError
+from pipeline.executor.queue import TaskQueue, tasks_each
 from pipeline.executor.ray_capacity import actors_that_fit
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.run import run_tasks
 from pipeline.executor.worker import Worker
-from tests.support.factories import broken, crashing, squarer
+from tests.support.factories import (
+    broken,
+    crashing,
+    first_is_odd,
+    hanging,
+    in_pairs,
+    squarer,
+    told_apart,
+)
 from tests.support.paths import ROOT
 from tvqrap.runtime.errors import UserError
 
@@ -81,6 +90,109 @@ def test_a_factory_that_fails_ends_the_run(executor):
             crashing, [1], executor=executor, workers=1, on_result=lambda i, r: kept.append(r)
         )
     assert not kept
+
+
+def test_a_worker_that_fails_its_checks_is_named_and_dropped(tmp_path, caplog):
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        functools.partial(first_is_odd, tmp_path),
+        [1, 2, 3, 4],
+        executor="processes",
+        workers=2,
+        on_result=results.__setitem__,
+    )
+    assert results == {0: 1, 1: 4, 3: 16}
+    assert [failure.index for failure in failures] == [2]
+    host = socket.gethostname()
+    assert f"on {host}: odd does not see the driver's storage" in caplog.text
+    assert "goes on without the worker" in caplog.text
+
+
+def test_a_worker_whose_results_do_not_fit_is_dropped(caplog):
+    """The first worker that gives a result decides the kind; the other's tasks are done again."""
+    found: dict[int, int] = {}
+    pids: list[int] = []
+
+    def keep(index: int, result: tuple[int, int]) -> None:
+        square, pid = result
+        pids.append(pid)
+        if pid != pids[0]:
+            raise UnfitWorkerError("made on another machine")
+        found[index] = square
+
+    tasks = list(range(40))
+    assert not run_tasks(told_apart, tasks, executor="processes", workers=2, on_result=keep)
+    assert found == {number: number * number for number in tasks}
+    assert len({pid for pid in pids if pid != pids[0]}) == caplog.text.count("made on another")
+    with pytest.raises(UnfitWorkerError, match="none fits"):
+        run_tasks(told_apart, [1], executor="processes", workers=1, on_result=refuse_all)
+
+
+def refuse_all(index: int, result: object) -> None:
+    raise UnfitWorkerError("none fits")
+
+
+def test_a_worker_has_several_tasks_at_once():
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        in_pairs,
+        [1, 2, 3, 4],
+        executor="processes",
+        workers=1,
+        in_flight=2,
+        on_result=results.__setitem__,
+    )
+    assert not failures and results == {0: 1, 1: 4, 2: 9, 3: 16}
+
+
+def test_tasks_beside_one_that_kills_its_worker_do_not_fail(tmp_path):
+    tries: list[Attempt] = []
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        functools.partial(squarer, tmp_path),
+        [1, 5, 2, 6, 7],
+        executor="processes",
+        workers=1,
+        in_flight=3,
+        on_result=results.__setitem__,
+        on_attempt=tries.append,
+    )
+    assert results == {0: 1, 2: 4, 3: 36, 4: 49}
+    assert failures == [Failure(1, "worker died (exit code 7)", "")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_a_task_that_hangs_is_tried_by_another_worker(tmp_path, monkeypatch, caplog, in_flight):
+    for name in ("FIRST_HUNG_SECONDS", "HUNG_SECONDS"):
+        monkeypatch.setattr(queue, name, 15.0)
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        functools.partial(hanging, tmp_path),
+        [1, 8, 2, 9, 3],
+        executor="processes",
+        workers=2,
+        in_flight=in_flight,
+        on_result=results.__setitem__,
+    )
+    assert results == {0: 1, 1: 64, 2: 4, 4: 9}
+    assert [failure.index for failure in failures] == [3]
+    assert failures[0].error.startswith("no result from the worker ")
+    assert f"on {socket.gethostname()} in 1" in caplog.text
+
+
+def test_the_time_limit_follows_the_longest_task(monkeypatch):
+    tasks: TaskQueue[int] = TaskQueue(3, lambda index, result: None, lambda attempt: None)
+    assert tasks.limit == 4 * 3600
+    tasks.settle(0, Outcome(result=1, seconds=30))
+    assert tasks.limit == 600
+    tasks.settle(1, Outcome(result=1, seconds=90))
+    assert tasks.limit == 900
+
+
+def test_few_tasks_are_shared_among_all_workers():
+    assert [tasks_each(left, 4, 3) for left in (1, 4, 5, 8, 9, 100)] == [1, 1, 2, 2, 3, 3]
+    assert tasks_each(5, 0, 3) == 3
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

@@ -236,12 +236,43 @@ def test_decoders_refuse_what_they_should():
         decode_array(b"\x93NUMPY\x01\x00 damaged")
     from PIL import Image
 
-    stream = io.BytesIO()
-    Image.new("L", (4, 4)).save(stream, "PNG")
-    with pytest.raises(ValueError, match="not a PNG"):
-        decode_png(stream.getvalue())
+    for mode, kind in (
+        ("L", "PNG"),
+        ("RGBA", "PNG"),
+        ("P", "PNG"),
+        ("I;16", "PNG"),
+        ("RGB", "BMP"),
+    ):
+        stream = io.BytesIO()
+        Image.new(mode, (4, 4)).save(stream, kind)
+        with pytest.raises(ValueError, match="not a PNG of a shard"):
+            decode_png(stream.getvalue())
     with pytest.raises(ValueError, match="expected uint8"):
         encode_png(np.zeros((4, 4, 3), np.float32))
+
+
+def test_pictures_are_decoded_as_they_were_and_damaged_ones_are_refused():
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1, 3), (16, 64, 3), (65, 33, 3)):
+        image = rng.integers(0, 256, shape, np.uint8)
+        assert np.array_equal(decode_png(encode_png(image)), image)
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image).save(turned, "PNG", exif=exif, compress_level=9)
+    assert np.array_equal(decode_png(turned.getvalue()), image), "as stored, not turned"
+    whole = encode_png(image)
+    for at in range(0, len(whole) - 12, 97):
+        damaged = bytearray(whole)
+        damaged[at] ^= 4
+        for payload in (bytes(damaged), whole[:at]):
+            with pytest.raises(ValueError, match="not a PNG of a shard"):
+                decode_png(payload)
+    large = encode_png(np.zeros((1, 1, 3), np.uint8))
+    large = large[:16] + (5000).to_bytes(4, "big") * 2 + large[24:]
+    with pytest.raises(ValueError, match="5000x5000 pixels"):
+        decode_png(large)
 
 
 def test_chained_extended_headers_are_refused_in_one_line(tmp_path):

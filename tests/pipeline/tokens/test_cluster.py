@@ -42,7 +42,7 @@ killed = []
 
 def kill_a_worker(samples):
     for process in psutil.Process().children(recursive=True):
-        if not killed and " ".join(process.cmdline()).startswith("ray::_RayWorker.run"):
+        if not killed and " ".join(process.cmdline()).startswith("ray::_RayWorker"):
             process.kill()
             killed.append(process.pid)
 
@@ -66,6 +66,59 @@ assert extract("removed", executor="ray", workers=2, on_shard=remove_a_node).roo
 assert removed, "the second node never had a shard in hand"
 print("removed with", removed)
 cluster.shutdown()
+"""
+
+ODD = """
+import json, logging, psutil, time
+from pipeline.executor.shared_storage import WrittenProof
+from pipeline.tokens import extract as extraction
+from tests.support.cluster import two_nodes
+from tvqrap.runtime.errors import UserError
+
+class Mount(WrittenProof):
+    def check(self):
+        if os.environ.get("ODD_NODE"):
+            raise UserError("the odd node does not see the driver's storage")
+        super().check()
+
+extraction.WrittenProof = Mount
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
+here = extract("here", executor="serial", workers=1)
+cluster, second = two_nodes()
+cluster.add_node(num_cpus=1, env_vars={"ODD_NODE": "1"})
+os.environ["RAY_ADDRESS"] = cluster.address
+(raylet,) = second.all_processes["raylet"]
+removed = []
+
+def remove_a_node(samples):
+    # As soon as a worker of the second node has a shard half written; it may still be starting.
+    deadline = time.monotonic() + 20
+    while not removed and time.monotonic() < deadline:
+        workers = {each.pid for each in psutil.Process(raylet.process.pid).children(recursive=True)}
+        halves = [path.name.split(".") for path in (root / "odd/train").glob(".*.tmp")]
+        removed.extend(pid for *_, pid, _, _ in halves if int(pid) in workers)
+        if removed:
+            cluster.remove_node(second, allow_graceful=False)
+
+assert extract("odd", executor="ray", workers=3, on_shard=remove_a_node).root == here.root
+print("removed with", removed)
+cluster.shutdown()
+"""
+
+ALL_ODD = """
+from pipeline.executor.shared_storage import WrittenProof
+from pipeline.tokens import extract as extraction
+from tvqrap.runtime.errors import UserError
+
+class Mount(WrittenProof):
+    def check(self):
+        raise UserError("this node does not see the driver's storage")
+
+extraction.WrittenProof = Mount
+try:
+    extract("none", executor="ray", workers=2)
+except UserError as error:
+    print("ended with:", error)
 """
 
 DRIVER = """
@@ -120,6 +173,24 @@ def test_two_nodes_a_killed_worker_and_a_removed_node_give_the_same_bytes(root: 
     assert "removed with ['" in done.stdout
     for other in ("there", "killed", "removed"):
         assert contents(root / "here/train") == contents(root / other / "train"), other
+
+
+@pytest.mark.slow
+def test_a_killed_node_and_one_that_fails_its_checks_change_nothing(root: Path) -> None:
+    done = python(ODD, root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "removed with ['" in done.stdout, "the second node never had a shard in hand"
+    dropped = [line for line in done.stdout.splitlines() if "goes on without the worker" in line]
+    assert len(dropped) == 1 and "the odd node does not see the driver's storage" in dropped[0]
+    assert contents(root / "here/train") == contents(root / "odd/train")
+    rows = {name: contents(root / name / "rows/train") for name in ("here", "odd")}
+    assert rows["here"] == rows["odd"]
+
+
+@pytest.mark.slow
+def test_a_run_without_a_fit_worker_ends_with_the_reason(root: Path) -> None:
+    done = python(ALL_ODD, root)
+    assert "ended with: this node does not see the driver's storage" in done.stdout, done.stderr
 
 
 @pytest.mark.slow

@@ -12,21 +12,14 @@ import torch
 from stages.runner.resume import find_start, keep_final, may_change
 from stages.runner.stage import Stage
 from tests.support.states import assert_close_states
-from tests.support.training import batch, predictor_task, tokenizer_task
+from tests.support.training import MONITORING, OPTIMISER, batch, predictor_task, tokenizer_task
 from tvqrap.runtime.errors import UsageError
 from tvqrap.runtime.signals import Interrupted
 from tvqrap.training import validation
 from tvqrap.training.distributed import ALONE
 from tvqrap.training.loop import train
 
-CONSTANT = {
-    "learning_rate": 1e-3,
-    "betas": [0.5, 0.9],
-    "warmup_steps": 2,
-    "lr_schedule": "constant",
-    "grad_clip_norm": 1.0,
-    "ema_decay": 0.9,
-}
+CONSTANT = {**OPTIMISER, "lr_schedule": "constant"}
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +221,7 @@ def test_a_change_is_reported_again_until_a_checkpoint_has_it(
         ({"data": {"data/pairs/train": "b"}}, "content of data/pairs/train"),
         (
             {"phases": [{"set": "other", "batch_size": 2, "steps": 6}]},
-            "predictor.phases.0.set train, now other",
+            "predictor.phases.0.sets train, now other",
         ),
     ],
 )
@@ -274,7 +267,7 @@ def test_no_steps_take_over_nothing() -> None:
 
 
 def test_milestones_outlive_the_training_and_the_next() -> None:
-    monitoring = {"validate_every": 4, "checkpoint_every": 3, "max_skipped_updates": 1}
+    monitoring = {**MONITORING, "checkpoint_every": 3}
     for rate in (1e-3, 2e-3, 3e-3):
         changed(monitoring={**monitoring, "keep_every": 2}, optimiser={"learning_rate": rate})
     found = sorted(path.name for path in Path(".scratch/finished").glob("*/step-*.pt"))
@@ -290,6 +283,9 @@ def test_params_that_may_change() -> None:
         "rap.image.perceptual.weight",
         "tokenizer.codebook_life.revive_every",
         "rap.teacher.pixels",
+        "rap.decoder_lr_factor",
+        "predictor.optimiser.lr_milestones",
+        "tokenizer.image.adversarial.warmup_steps",
         "tokenizer.grad_accum_steps",
     )
     no = (
@@ -299,6 +295,8 @@ def test_params_that_may_change() -> None:
         "init",
         "a_new_one",
         "rap.set",
+        "rap.sets.teacher",
+        "predictor.phases.0.sets.steps",
         "predictor.phases.1.batch_size",
         "tokenizer.codebook_life.vq_warmup_steps",
         "rap.train_decoder",

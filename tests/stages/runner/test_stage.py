@@ -65,7 +65,7 @@ def test_only_declared_params_can_be_read() -> None:
 
 
 def test_the_depth_of_the_predictor_is_no_matter_of_the_tokenizer() -> None:
-    keys = ["width", "codebook", "texture", "structure"]
+    keys = ["width", "codebook", "texture", "structure", "structure_width"]
     guarded = DeclaredParams(load_params(ROOT / "params.yaml"), keys)
     assert guarded.tokenizer_architecture.width == guarded.width
     with pytest.raises(UndeclaredParam, match="swin_blocks"):
@@ -117,6 +117,28 @@ def test_scratch_survives_a_failure_and_goes_with_success(checkout: Path) -> Non
     run_alone("sample", lambda stage: (stage.scratch / "half").rename("found"))  # type: ignore[arg-type]
     assert Path("found").exists()
     assert not half.parent.exists()
+
+
+def test_weights_that_a_later_stage_lacks_are_refused_before_the_first(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TVQRAP_WEIGHTS", str(checkout / "weights"))
+    monkeypatch.setenv("TORCH_HOME", str(checkout / "cache"))
+    params = checkout / "params.yaml"
+    params.write_text(params.read_text().replace("  - grid\n", "  - grid\n  - niqe\n"))
+    ran: list[Stage] = []
+    with pytest.raises(SystemExit) as caught:
+        run_stage("sample", ran.append)
+    assert caught.value.code == 1 and not ran and not SCRATCH.exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "sample: weights are missing: niqe needs niqe_modelparameters.mat; `tvqrap-cli metrics "
+        "--fetch niqe` fetches those of evaluation.metrics, or take these names out of it"
+    )
+    (checkout / "weights").mkdir()
+    (checkout / "weights/niqe_modelparameters.mat").touch()
+    run_alone("sample", ran.append)
+    assert ran
 
 
 def test_a_run_that_waited_for_an_equal_one_makes_nothing(

@@ -88,6 +88,11 @@ class TestParams:
         assert (checkout / "params.yaml").read_bytes() == expected
         assert run("params", "use", "smoke").exit_code == 0
         assert (checkout / "params.yaml").read_text() == expanded(profile_path("smoke", ROOT))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TVQRAP_WEIGHTS", str(checkout))
+            patch.setenv("TORCH_HOME", str(checkout))
+            result = run("params", "use", "paper")
+        assert result.exit_code == 0 and "weights are missing: lpips needs" in result.output
         result = run("params", "use", "desktop")
         assert result.exit_code == 2 and "'desktop' is not known" in result.output
 

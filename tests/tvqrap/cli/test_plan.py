@@ -26,7 +26,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_the_paper_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_paper_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("TVQRAP_WEIGHTS", raising=False)
     monkeypatch.setattr("stages.estimates.plan", lambda params: paper_plan())
     result = run("paper", "--tflops", "100")
     assert result.exit_code == 0, result.output
@@ -36,6 +38,7 @@ def test_what_the_paper_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines["train_tokenizer"].split()[-4:] == ["10.1", "E", "1.17", "days"]
     assert "at 100 TFLOP/s sustained on one device (cuda), which is an assumption" in result.output
     assert "nothing is measured" in result.output
+    assert "weights are missing: lpips needs LPIPS_v0.1_alex-df73285e.pth" in result.output
     assert max(len(line) for line in result.output.splitlines()[1:]) <= 100
 
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.support.training import (
     ARCHITECTURE,
+    COMPUTE,
     SIDE,
     batch,
     image_losses,
@@ -108,10 +109,13 @@ VGG["perceptual"] = {"network": "stlpips_vgg", "weight": 1.0, "share": 1.0, "aug
 PLAIN = image_losses(adversarial=0.0, perceptual=0.0)
 
 
-def stage_1(architecture: Architecture, **changes: object) -> tuple[TrainingTask, StepCost]:
+def stage_1(
+    architecture: Architecture, recompute: bool = False, **changes: object
+) -> tuple[TrainingTask, StepCost]:
     settings = tokenizer_settings(**changes)
-    task = tokenizer_task(architecture, trained_before=True, **changes)
-    return task, tokenizer_step(architecture, settings, SIDE)
+    compute = COMPUTE.model_copy(update={"activation_checkpointing": recompute})
+    task = tokenizer_task(architecture, trained_before=True, compute=compute, **changes)
+    return task, tokenizer_step(architecture, settings, SIDE, recompute)
 
 
 def stage_2(architecture: Architecture) -> tuple[TrainingTask, StepCost]:
@@ -120,9 +124,12 @@ def stage_2(architecture: Architecture) -> tuple[TrainingTask, StepCost]:
     return predictor_task(architecture), cost
 
 
-def stage_3(architecture: Architecture, **changes: object) -> tuple[TrainingTask, StepCost]:
-    task = rap_task(architecture, **changes)
-    return task, rap_step(architecture, rap_settings(**changes), SIDE)
+def stage_3(
+    architecture: Architecture, recompute: bool = False, **changes: object
+) -> tuple[TrainingTask, StepCost]:
+    compute = COMPUTE.model_copy(update={"activation_checkpointing": recompute})
+    task = rap_task(architecture, compute=compute, **changes)
+    return task, rap_step(architecture, rap_settings(**changes), SIDE, recompute)
 
 
 CASES = {
@@ -136,6 +143,8 @@ CASES = {
     "rap, teacher": lambda: stage_3(
         ARCHITECTURE, train_decoder=True, teacher={"pixels": 0.5, "perceptual": 0.5}
     ),
+    "tokenizer, recomputed": lambda: stage_1(ARCHITECTURE, recompute=True),
+    "rap, recomputed": lambda: stage_3(ARCHITECTURE, recompute=True),
     "rap, soft": lambda: stage_3(ARCHITECTURE, assignment="soft"),
     "rap, plain": lambda: stage_3(
         VANILLA, image=PLAIN, loss_weights={"structure": 0.0, "code": 0.0}

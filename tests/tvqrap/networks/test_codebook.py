@@ -1,16 +1,13 @@
 """Codebook: nearest entries, gradients, k-means and revival."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tvqrap.networks import codebook as module
-from tvqrap.networks.codebook import Codebook
+from tvqrap.networks.codebook import Codebook, count_codes
 
 
 def brute_force(z: torch.Tensor, entries: torch.Tensor) -> np.ndarray:
@@ -72,26 +69,19 @@ def test_chunks_autocast_and_layout_change_nothing(monkeypatch: pytest.MonkeyPat
     assert torch.equal(book.nearest(z), codes)
 
 
-@pytest.mark.parametrize("copies", [2, 64])
-def test_entries_that_stand_several_times_are_looked_at_alone(copies: int) -> None:
-    """Float64 decides between the equal entries; the others are not compared again."""
-    torch.manual_seed(0)
-    points = torch.randn(64, 32).repeat_interleave(copies, 0)[torch.randperm(64 * copies)]
-    z = torch.randn(1, 32, 16, 16)
-    compared = 0
+def test_nothing_waits_for_the_device() -> None:
+    """On the meta device, which has shapes alone, whatever needs a number in Python raises."""
+    with torch.device("meta"):
+        book, z, dead = Codebook(64, 16), torch.empty(2, 16, 8, 8), torch.ones(64).bool()
+        quantized = book.quantize(z)
+        book.revive_(dead, torch.empty(30, 16), torch.Generator())
+        assert count_codes(quantized.codes, 64).shape == (64,)
+    assert quantized.codes.shape == (2, 8, 8)
 
-    class Counting(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
-            nonlocal compared
-            result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
-                compared = max(compared, result.numel())
-            return result
 
-    with Counting():
-        codes = filled(points).nearest(z)
-    np.testing.assert_array_equal(codes.numpy(), brute_force(z, points))
-    assert compared <= copies * z.numel()
+def test_codes_are_counted() -> None:
+    codes = torch.randint(9, (3, 4, 5), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(count_codes(codes, 12), codes.flatten().bincount(minlength=12))
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
@@ -182,7 +172,7 @@ def test_revival_moves_the_dead_alone(dead: list[bool], candidates: int) -> None
     before = book.embedding.weight.detach().clone()
     vectors = -1 - torch.arange(3.0 * candidates).view(candidates, 3)
     mask = torch.tensor(dead)
-    assert book.revive_(mask, vectors, torch.Generator().manual_seed(0)) == sum(dead)
+    book.revive_(mask, vectors, torch.Generator().manual_seed(0))
     after = book.embedding.weight.detach()
     assert torch.equal(after[~mask], before[~mask])
     used = [vectors.tolist().index(row) for row in after[mask].tolist()]
@@ -190,10 +180,3 @@ def test_revival_moves_the_dead_alone(dead: list[bool], candidates: int) -> None
     again = filled(before)
     again.revive_(mask, vectors, torch.Generator().manual_seed(0))
     assert torch.equal(again.embedding.weight, after)
-
-
-def test_revival_without_candidates() -> None:
-    book = Codebook(4, 2)
-    assert book.revive_(torch.zeros(4, dtype=torch.bool), torch.empty(0, 2), torch.Generator()) == 0
-    with pytest.raises(ValueError, match="4 codebook entries are dead"):
-        book.revive_(torch.ones(4, dtype=torch.bool), torch.empty(0, 2), torch.Generator())

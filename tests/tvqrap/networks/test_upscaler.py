@@ -264,14 +264,15 @@ def test_window_attention_is_its_definition(shifted: bool, size: tuple[int, int]
     layer = WindowAttention(8, 2, shifted).double()
     nn.init.normal_(layer.position_bias)
     x = torch.randn(2, *size, 8, dtype=torch.float64, requires_grad=True)
+    mask = shift_mask(*size, x.device, x.dtype)
     expected = plain_attention(layer, x)
-    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer(x, mask), expected)
     with torch.no_grad():
-        torch.testing.assert_close(layer(x), expected)
+        torch.testing.assert_close(layer(x, mask), expected)
     into = torch.randn_like(expected)
     inputs = (x, *layer.parameters())
     for got, wanted in zip(
-        torch.autograd.grad(layer(x), inputs, into),
+        torch.autograd.grad(layer(x, mask), inputs, into),
         torch.autograd.grad(expected, inputs, into),
         strict=True,
     ):

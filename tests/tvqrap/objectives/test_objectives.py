@@ -320,7 +320,7 @@ def test_commitment_weight_can_be_on_either_term() -> None:
         "grid": 0.0,
         "contrast": 0.0,
         "perceptual": {"network": "stlpips_alex", "weight": 0.0, "share": 1.0, "augment": False},
-        "adversarial": {"weight": 0.0, "start": 0, "learning_rate": 1e-3, "width": 1.0},
+        "adversarial": image_losses()["adversarial"] | {"weight": 0.0},
     }
     for where, moved in (("encoder", "codebook"), ("codebook", "encoder")):
         task = tokenizer_task(

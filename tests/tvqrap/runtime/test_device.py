@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tvqrap.runtime.device import means_cuda, select_device
+from tvqrap.runtime.device import means_cuda, select_device, set_cuda_arithmetic, worker_devices
 from tvqrap.runtime.device_memory import is_out_of_memory
 from tvqrap.runtime.errors import UsageError
 
@@ -56,6 +56,30 @@ def test_names_that_mean_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert means_cuda("cuda") and means_cuda("cuda:1") and not means_cuda("cpu")
         assert means_cuda("auto") == there
+
+
+def test_workers_take_all_cuda_devices_but_one_with_a_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_devices(monkeypatch, cuda=4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = {name: worker_devices(name) for name in ("cuda", "auto", "cuda:1", "cpu", "mps")}
+    assert found == {"cuda": 4, "auto": 4, "cuda:1": 1, "cpu": 1, "mps": 1}
+    with_devices(monkeypatch)
+    assert worker_devices("cuda") == 1
+
+
+def test_arithmetic_of_cuda_devices_leaves_cpus_alone() -> None:
+    a, b = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0)).unbind()
+    before = a @ b
+    try:
+        set_cuda_arithmetic(tf32=True, cudnn_benchmark=True)
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.benchmark and torch.equal(a @ b, before)
+    finally:
+        set_cuda_arithmetic(tf32=False, cudnn_benchmark=False)
+    assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_memory_that_ran_out_is_told_from_other_errors() -> None:

@@ -94,6 +94,35 @@ def worker(rank: int, port: str, folder: str) -> None:
             workers.check_equal("code", "aa" if rank == 0 else "bb")
         except UserError as error:
             (Path(folder) / f"error-{rank}").write_text(str(error))
+        (Path(folder) / f"apart-{rank}").write_text(apart(workers, Path(folder) / "apart"))
+
+
+def apart(workers: Workers, folder: Path) -> str:
+    """The error of a training in which worker 1 has one other weight after step 2."""
+    task = predictor_task(workers=workers)
+
+    def batches(step: int) -> Iterator[Any]:
+        while True:
+            if step == 2 and not workers.is_main:
+                weights = next(task.learner.module.parameters()).detach()
+                weights[(0,) * weights.ndim] += 1e-6
+            yield batch_of(2, step).dealt(workers.rank, workers.count)
+            step += 1
+
+    monitoring = Monitoring.model_validate({**MONITORING, "checkpoint_every": 2})
+    try:
+        train(
+            task,
+            title="apart",
+            steps=STEPS,
+            batches=batches,  # type: ignore[arg-type]
+            monitoring=monitoring,
+            folder=folder,
+            workers=workers,
+        )
+    except UserError as error:
+        return str(error)
+    return "none"
 
 
 def norms(workers: Workers) -> Any:
@@ -174,6 +203,15 @@ def test_workers_that_see_other_code_are_named(two: Path) -> None:
         assert (two / f"error-{rank}").read_text() == (
             "workers 1 of 2: not the code that worker 0 has; all must see one checkout"
         )
+
+
+def test_workers_whose_weights_are_not_equal_are_named_with_the_step(two: Path) -> None:
+    for rank in range(2):
+        assert (two / f"apart-{rank}").read_text() == (
+            "workers 1 of 2: not the weights after step 4 that worker 0 has; a device or the "
+            "exchange is at fault (the checkpoint before stays)"
+        )
+    assert [path.name for path in (two / "apart").glob("step-*")] == ["step-000000002.pt"]
 
 
 def test_as_many_workers_as_the_param_says(monkeypatch: pytest.MonkeyPatch) -> None:

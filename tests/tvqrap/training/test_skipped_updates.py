@@ -1,11 +1,14 @@
 """Updates that are not finite are skipped and counted."""
 
+import copy
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,9 +22,12 @@ from tests.support.training import (
     predictor_task,
     run,
 )
+from tvqrap.config.training import Monitoring
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
 from tvqrap.training.batch import Batch
+from tvqrap.training.loop import train
+from tvqrap.training.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("small_distance")
 
@@ -51,7 +57,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(
     assert "structure" not in rows[5] and rows[6]["structure"] > 0
     for value in flattened(task.state()).values():
         assert not isinstance(value, torch.Tensor) or value.isfinite().all()
-    assert task.learner.average.updates == STEPS - 2
+    assert task.learner.average.updates == STEPS
 
 
 def test_skipped_updates_survive_an_interruption(tmp_path: Path) -> None:
@@ -93,3 +99,99 @@ def test_too_many_skipped_in_a_row_end_it_with_step_and_term(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"step 6: structure is nan, and 3 updates in a row"):
         run(predictor_task(), tmp_path, poisoned(1, 2, 4, 5, 6), monitoring)
     assert len(list(tmp_path.glob("step-*.pt"))) == 2, "checkpoints before it stay"
+
+
+def test_a_skipped_update_leaves_weights_average_and_optimiser() -> None:
+    task = predictor_task()
+    task.update(batch(0), 0)
+    before = copy.deepcopy(task.learner.state())
+    given = batch(1)
+    assert given.structure is not None
+    given.structure[0, 0, 0, 0] = float("inf")
+    task.update(given, 1)
+    after = task.learner.state()
+    assert after["average"].pop("updates") == before["average"].pop("updates") + 1
+    rate = "param_groups"  # the learning rate is that of the step
+    assert after["optimiser"].pop(rate) and before["optimiser"].pop(rate)
+    assert_equal_states(before, after)
+
+
+@dataclass
+class Scripted:
+    """A task without a network, whose loss is NaN at some steps."""
+
+    poisoned: Sequence[int]
+    sum: float = 0.0
+
+    def update(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        if step not in self.poisoned:
+            self.sum += step
+        return {"loss": torch.tensor(float("nan") if step in self.poisoned else float(step))}
+
+    def health(self) -> tuple[dict[str, float], None]:
+        return {}, None
+
+    def validate(self) -> Validation:
+        return Validation({"sum": self.sum}, np.zeros((8, 8, 3), np.uint8))
+
+    def state(self) -> dict[str, Any]:
+        return {"sum": self.sum}
+
+    def load_state(self, state: Any) -> None:
+        self.sum = state["sum"]
+
+
+LENGTH = 1600
+"""Steps of a training whose curves have a row every eight: less often than the terms are read."""
+
+
+def train_scripted(poisoned: Sequence[int], folder: Path, stop: int | None = None) -> Any:
+    def source(step: int) -> Generator[Batch, None, None]:
+        for number in range(step, LENGTH):
+            if number == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield Batch((str(number),))
+
+    return train(
+        Scripted(poisoned),
+        title="test",
+        steps=LENGTH,
+        batches=source,
+        monitoring=Monitoring.model_validate(
+            {
+                **MONITORING,
+                "record_every": 8,
+                "validate_every": 700,
+                "checkpoint_every": 33,
+                "max_skipped_updates": 4,
+            }
+        ),
+        folder=folder,
+    )
+
+
+def test_skipped_updates_are_counted_where_terms_are_read_late(tmp_path: Path) -> None:
+    """Those in a row too, across reads, checkpoints and an interruption."""
+    poisoned = [6, 7, 8, *range(61, 64), 98, 99, 100]
+    whole = train_scripted(poisoned, tmp_path / "whole")
+    rows = {row["step"]: row for row in whole.steps}
+    assert [rows[step]["skipped_updates"] for step in (8, 16, 64, 104)] == [2, 1, 3, 3]
+    assert rows[8]["loss"] == sum(range(6)) / 6
+    with pytest.raises(Interrupted):
+        train_scripted(poisoned, tmp_path / "parts", stop=98)
+    assert torch.load(tmp_path / "parts/step-000000099.pt")["in_a_row"] == 1
+    assert train_scripted(poisoned, tmp_path / "parts") == whole
+
+
+@pytest.mark.parametrize("stop", [None, 97, 99])
+def test_too_many_in_a_row_are_named_where_terms_are_read_late(
+    stop: int | None, tmp_path: Path
+) -> None:
+    poisoned = [3, 4, 5, 97, 98, 99, 100, 101, 102]
+    if stop is not None:
+        with pytest.raises(Interrupted):
+            train_scripted(poisoned, tmp_path, stop)
+    with pytest.raises(UserError, match="step 100: loss is nan, and 4 updates in a row"):
+        train_scripted(poisoned, tmp_path)
+    newest = max(tmp_path.glob("step-*.pt"))
+    assert torch.load(newest)["in_a_row"] < 4, "checkpoints before it stay"

@@ -17,8 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tvqrap.evaluation.metrics.registry import Metric
-from tvqrap.evaluation.metrics.weights import check_weights
+from tvqrap.config.evaluation import MetricName
+from tvqrap.evaluation.metrics.registry import METRICS, Metric
+from tvqrap.evaluation.metrics.weights import check_weights, find_weights
+from tvqrap.losses.perceptual_weights import stlpips_weights
 from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +42,26 @@ def installed(package: str) -> str | None:
 def pyiqa_version() -> str | None:
     """The version of the installed pyiqa; None where it is missing."""
     return installed("pyiqa")
+
+
+def unusable(name: MetricName, weights: Path | None = None) -> str | None:
+    """The reason why a metric cannot be used here; None where it can. Its network is not built.
+
+    `weights` is a folder of the metrics' files, instead of the usual ones.
+    """
+    metric = METRICS[name]
+    if metric.pyiqa is None:
+        return None
+    try:
+        if name == "stlpips_alex" or name == "stlpips_vgg":
+            stlpips_weights("alex" if name == "stlpips_alex" else "vgg")
+        elif pyiqa_version() is None:
+            return "pyiqa is not installed; `pip install tvqrap[evaluation]` brings it"
+        elif metric.weights:
+            check_weights(find_weights(name, weights))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def build_metric(metric: Metric, files: Mapping[str, Path]) -> "nn.Module":

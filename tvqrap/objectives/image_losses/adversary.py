@@ -13,6 +13,7 @@ from tvqrap.objectives.image_losses.image_loss import ImageGradient
 from tvqrap.objectives.image_losses.sync_batch_norm import SharedBatchNorm
 from tvqrap.runtime.device import on_device
 from tvqrap.training.batch import Microbatch
+from tvqrap.training.distributed import Workers
 from tvqrap.training.learner import Learner
 from tvqrap.training.optimizer import apply_gradients
 
@@ -21,14 +22,16 @@ class Adversary:
     """A discriminator that is trained beside the generator."""
 
     def __init__(self, settings: Adversarial, learner: Learner[Any]) -> None:
-        """Takes device, precision, betas of Adam and workers from the generator's learner."""
+        """Takes device, precision, betas of Adam, schedule and workers from the learner."""
         self.settings = settings
+        self.learner = learner
         self.betas = learner.settings.betas
         self.workers = learner.workers
         self.grad_accum_steps = learner.compute.grad_accum_steps
-        norm = nn.BatchNorm2d if self.workers.count == 1 else SharedBatchNorm
         self.discriminator = on_device(
-            Discriminator(settings.width, norm), learner.device, learner.dtype
+            _discriminator(settings.width, self.workers, learner.device),
+            learner.device,
+            learner.dtype,
         )
         self.optimiser = torch.optim.Adam(
             self.discriminator.parameters(),
@@ -36,6 +39,16 @@ class Adversary:
             self.betas,
             fused=True,
         )
+        self.weight = settings.weight
+        """Weight of the GAN term at the present step."""
+
+    def begin(self, step: int) -> None:
+        """Sets the discriminator's learning rate and the weight of the GAN term at a step."""
+        rate = self.learner.learning_rate(self.settings.learning_rate, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        warm = (step - self.settings.start + 1) / max(1, self.settings.warmup_steps)
+        self.weight = self.settings.weight * min(1.0, warm)
 
     def weighted_gradient(
         self,
@@ -62,7 +75,7 @@ class Adversary:
             reconstruction_grad * self.grad_accum_steps, adversarial_grad * self.grad_accum_steps
         )
         terms["adaptive_weight"] = weight / microbatch.of
-        return gradient.reconstruction + gradient.adversarial * (self.settings.weight * weight)
+        return gradient.reconstruction + gradient.adversarial * (self.weight * weight)
 
     def accumulate(self, real: Tensor, fake: Tensor, weight: float) -> dict[str, Tensor]:
         """Adds the discriminator's gradients on HR and generated images, (N, 3, H, W) in [-1, 1].
@@ -100,7 +113,17 @@ class Adversary:
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimiser.load_state_dict(state["optimiser"])
         for group in self.optimiser.param_groups:  # the settings may have changed since
-            group["lr"], group["betas"] = self.settings.learning_rate, self.betas
+            group["betas"] = self.betas
+
+
+def _discriminator(width: float, workers: Workers, device: torch.device) -> nn.Module:
+    """A discriminator whose batch statistics are those of all workers."""
+    if workers.count == 1:
+        return Discriminator(width)
+    if device.type != "cuda":
+        return Discriminator(width, SharedBatchNorm)
+    shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(Discriminator(width))
+    return shared
 
 
 def adversary_for(settings: Adversarial, learner: Learner[Any]) -> Adversary | None:
@@ -108,8 +131,9 @@ def adversary_for(settings: Adversarial, learner: Learner[Any]) -> Adversary | N
     return Adversary(settings, learner) if settings.weight else None
 
 
-def active(adversary: Adversary | None, step: int) -> Adversary | None:
-    """Returns the adversary if the GAN term is used at this step, else None."""
+def begin(adversary: Adversary | None, step: int) -> Adversary | None:
+    """Returns the adversary, ready for this step; None where the GAN term is not used yet."""
     if adversary is None or step < adversary.settings.start:
         return None
+    adversary.begin(step)
     return adversary

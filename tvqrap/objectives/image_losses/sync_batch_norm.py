@@ -9,13 +9,14 @@ from tvqrap.training.distributed import total
 class SharedBatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with the statistics of all workers' microbatches, on any device.
 
-    PyTorch's SyncBatchNorm needs a GPU. Microbatches (n, C, H, W) may differ in n, or be empty.
+    PyTorch's SyncBatchNorm needs a GPU, and takes its place there. Microbatches (n, C, H, W) may
+    differ in n, or be empty.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        places = input.new_tensor([input.numel() / self.num_features])
+        places = input.new_full((1,), input.numel() / self.num_features)
         sums = total(torch.cat((input.sum((0, 2, 3)), places)))
         count = sums[-1].detach()
         mean = sums[:-1] / count
