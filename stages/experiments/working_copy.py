@@ -38,7 +38,7 @@ class WorkingCopy:
         """File with the output of DVC and the stages."""
         return self.root.with_suffix(".log")
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[object]:
         """Locks the copy for this process. Raises `UserError` where another process holds it."""
         return file_lock(self.root.with_suffix(".copy.lock"), self.root.name)
 

@@ -82,7 +82,7 @@ async def _failure(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code)
     if isinstance(error, OSError):  # a full disk, say
         return JSONResponse({"error": f"cannot be stored ({error.strerror})"}, 507)
-    return JSONResponse({"error": printable(error)}, 422)
+    return JSONResponse({"error": printable(str(error))}, 422)
 
 
 class _Page:
