@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
+from typing import Literal
 
 from pipeline.inspection.estimates import Footprint, footprint
 from pipeline.loading.order import BLOCK_SHARDS
@@ -16,6 +18,9 @@ from tvqrap.cost.flops import (
     tokenizing_operations,
 )
 from tvqrap.training.checkpoint import KEPT
+
+Parts = Literal["pairs", "tokens", "both"]
+"""What a training reads of its sets."""
 
 
 @dataclass(frozen=True)
@@ -90,38 +95,12 @@ def plan(params: Params) -> Plan:
     sides = {name: settings.size for name, settings in pairs.sets.items()}
     per_crop = {side: tokenizing_operations(architecture, side) for side in set(sides.values())}
 
-    def training(
-        stage: str,
-        weights: Mapping[str, int],
-        batch: int,
-        steps: int,
-        gan_from: int,
-        step: StepCost,
-        parts: str,
-    ) -> Training:
-        """`parts`: which bytes of a set are read, `pairs`, `tokens` or `both`."""
-        crops, held = 0, 0
-        for name in weights:
-            samples, found = pairs.sets[name].samples, disk[name]
-            read = {
-                "pairs": found.pairs,
-                "tokens": found.tokens,
-                "both": found.pairs + found.tokens,
-            }[parts]
-            shards = ceil(samples / pairs.shard_size)
-            held += round(read * min(1, (BLOCK_SHARDS + SHARDS_AHEAD) / shards))
-            crops += samples
-        mixed = "+".join(f"{name}:{weight}" for name, weight in weights.items())
-        label = mixed if len(weights) > 1 else name
-        return Training(stage, label, sides[name], batch, steps, crops, gan_from, step, held)
-
     first, last = params.tokenizer, params.rap
     recompute = params.compute.activation_checkpointing
+    training = partial(_training, params, disk)
     tokenizer = training(
         "train_tokenizer",
-        {first.set: 1},
-        first.batch_size,
-        first.steps,
+        ({first.set: 1}, first.batch_size, first.steps),
         first.image.adversarial.start,
         tokenizer_step(architecture, first, sides[first.set], recompute),
         "pairs",
@@ -129,9 +108,7 @@ def plan(params: Params) -> Plan:
     predictor = tuple(
         training(
             "train_predictor",
-            phase.weights,
-            phase.batch_size,
-            phase.steps,
+            (phase.weights, phase.batch_size, phase.steps),
             0,
             predictor_step(
                 architecture,
@@ -147,9 +124,7 @@ def plan(params: Params) -> Plan:
     with_tokens = last.loss_weights.structure or last.loss_weights.code
     rap = training(
         "finetune_rap",
-        {last.set: 1},
-        last.batch_size,
-        last.steps,
+        ({last.set: 1}, last.batch_size, last.steps),
         last.image.adversarial.start,
         rap_step(architecture, last, sides[last.set], recompute),
         "both" if with_tokens else "pairs",
@@ -167,3 +142,33 @@ def plan(params: Params) -> Plan:
         disk=disk,
         checkpoints=(KEPT + 1) * max(each.step.checkpoint for each in (tokenizer, *predictor, rap)),
     )
+
+
+def _training(
+    params: Params,
+    disk: Mapping[str, Footprint],
+    stage: str,
+    phase: tuple[Mapping[str, int], int, int],
+    gan_from: int,
+    step: StepCost,
+    parts: Parts,
+) -> Training:
+    """The training of a stage on `phase`: weights of its sets, batch size, steps."""
+    pairs = params.pairs
+    weights, batch, steps = phase
+    crops, held = 0, 0
+    for name in weights:
+        samples, found = pairs.sets[name].samples, disk[name]
+        read = {
+            "pairs": found.pairs,
+            "tokens": found.tokens,
+            "both": found.pairs + found.tokens,
+        }[parts]
+        shards = ceil(samples / pairs.shard_size)
+        held += round(read * min(1, (BLOCK_SHARDS + SHARDS_AHEAD) / shards))
+        crops += samples
+    mixed = "+".join(f"{name}:{weight}" for name, weight in weights.items())
+    first = next(iter(weights))
+    label = mixed if len(weights) > 1 else first
+    side = pairs.sets[first].size
+    return Training(stage, label, side, batch, steps, crops, gan_from, step, held)

@@ -4,7 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
+from pipeline.storage.location import Location, write_text
+from pipeline.storage.lock import Check
 from tvqrap.architecture import SCALE
 from tvqrap.runtime.text import printable
 
@@ -15,6 +18,18 @@ CARRIED = ("photographs", "licences", "sources")
 
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 _SIZE_NAMES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+
+
+def save_set(out: Location, manifest: Manifest, check: Check) -> None:
+    """Writes index, card and, at last, the manifest beside the shards in `out`.
+
+    `check` raises where this driver no longer holds the set.
+    """
+    write_index(out, manifest)
+    write_text(out / CARD, card_of(manifest))
+    check()
+    manifest.save(out)
+    check()  # a folder that vanished just now has been made anew, with the manifest alone
 
 
 def card_of(manifest: Manifest) -> str:

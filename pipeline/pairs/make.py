@@ -18,16 +18,16 @@ from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
-from pipeline.pairs.card import CARD, card_of
+from pipeline.pairs.card import save_set
 from pipeline.pairs.crops import capacities
 from pipeline.pairs.plan import crop_counts, plan_set
 from pipeline.pairs.shard import PairMaker, PairShard
-from pipeline.shards.index import save_table, write_index
+from pipeline.shards.index import save_table
 from pipeline.shards.manifest import Manifest, Skipped, reason_counts, value_counts
 from pipeline.sources.scan import PhotoScan
 from pipeline.sources.scanned import ScannedPhotos
 from pipeline.storage.lease import only_driver
-from pipeline.storage.location import Location, resolved, write_text
+from pipeline.storage.location import Location, resolved
 from pipeline.teacher import Teacher
 
 SKIPPED = "skipped.parquet"
@@ -90,28 +90,31 @@ def make_set(
             check=check,
             on_shard=lambda shard: advance(tasks.size(shard)),
         )
+        check()
         skipped = sorted((*scan.skipped, *small), key=lambda entry: entry.name)
-        near = scan.near_duplicates(pairs)
-        extra: dict[str, Any] = {
-            "photographs": len(tasks.photographs),
-            "near_duplicates": len(near),
-        }
-        licences = None
-        if scan.licences is not None:
-            licences = scan.licences.take(tasks.photographs)
-            extra |= _licence_counts(licences)
+        extra = _save_tables(out, scan, pairs, skipped, tasks.photographs)
         manifest = _manifest(maker, pairs, ledger.shards, reason_counts(skipped), extra)
-        check()
-        save_table(out / SKIPPED, _columns(_SKIPPED_ROWS, map(astuple, skipped)))
-        save_table(out / NEAR_DUPLICATES, _columns(_NEAR_ROWS, near))
-        if licences is not None:
-            save_table(out / LICENCES, licences)
-        write_index(out, manifest)
-        write_text(out / CARD, card_of(manifest))
-        check()
-        manifest.save(out)
-        check()  # a folder that vanished just now has been made anew, with the manifest alone
+        save_set(out, manifest, check)
         return manifest
+
+
+def _save_tables(
+    out: Location,
+    scan: PhotoScan,
+    pairs: PairsSettings,
+    skipped: Sequence[Skipped],
+    photographs: NDArray[np.integer[Any]],
+) -> dict[str, Any]:
+    """Writes the tables of photographs beside the shards; returns their counts."""
+    near = scan.near_duplicates(pairs)
+    extra: dict[str, Any] = {"photographs": len(photographs), "near_duplicates": len(near)}
+    save_table(out / SKIPPED, _columns(_SKIPPED_ROWS, map(astuple, skipped)))
+    save_table(out / NEAR_DUPLICATES, _columns(_NEAR_ROWS, near))
+    if scan.licences is not None:
+        licences = scan.licences.take(photographs)
+        save_table(out / LICENCES, licences)
+        extra |= _licence_counts(licences)
+    return extra
 
 
 def check_counts(pairs: PairsSettings, scan: PhotoScan) -> None:

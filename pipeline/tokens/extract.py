@@ -16,11 +16,10 @@ from pipeline.executor.ledger import EarlierRuns, Ledger
 from pipeline.executor.run import ExecutorKind
 from pipeline.executor.shards import make_missing
 from pipeline.executor.shared_storage import WrittenProof
-from pipeline.pairs.card import CARD, CARRIED, card_of
-from pipeline.shards.index import write_index
+from pipeline.pairs.card import CARRIED, save_set
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.lease import only_driver
-from pipeline.storage.location import Location, file_sizes, resolved, write_text, written
+from pipeline.storage.location import Location, file_sizes, resolved, written
 from pipeline.tokens.check import code_statistics
 from pipeline.tokens.quarantine import sweep_quarantine
 from pipeline.tokens.shard import IN_FLIGHT, ExtractedShard, Extractor, check_complete, plan_of
@@ -97,11 +96,7 @@ def extract_set(
             _save_tables(shards, tables, source.set)
         manifest = _manifest(source, config, settings, shards)
         check()
-        write_index(out, manifest)
-        write_text(out / CARD, card_of(manifest))
-        check()
-        manifest.save(out)
-        check()  # a folder that vanished just now has been made anew, with the manifest alone
+        save_set(out, manifest, check)
     return manifest
 
 

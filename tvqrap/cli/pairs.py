@@ -11,9 +11,13 @@ from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from pipeline.config import DataSettings
     from pipeline.pairs.degradation import Degraded
+    from pipeline.sources.photos import Photo
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +77,6 @@ def preview(
     from pipeline.pairs.crops import capacity, cut, plan_crop
     from pipeline.pairs.degradation import degrade
     from pipeline.rng import random_stream
-    from pipeline.sources.photos import Photo, UnusableError, decode, discover
     from stages.params import load_params
     from tvqrap.architecture import SCALE
     from tvqrap.images.save import save_png
@@ -89,20 +92,7 @@ def preview(
             f"--degradation: found {degradation!r}, expected one of "
             + ", ".join(settings.pairs.degradations)
         )
-    if source.is_dir():
-        folder, photos = source, discover(source).photos
-    else:
-        folder, photos = source.parent, [Photo("photo", source.name)]
-    images, skipped = [], []
-    for photo in photos[:rows]:
-        try:
-            images.append((photo, decode(folder / photo.name, settings.data)))
-        except UnusableError as error:
-            skipped.append(f"{folder / photo.name}: {error}")
-    if not images:
-        raise UserError(skipped[0] if skipped else f"{source}: found no photograph")
-    for line in skipped:
-        typer.echo(printable(line), err=True)
+    images = _photographs(source, rows, settings.data)
     lines = []
     for row in range(rows):
         photo, image = images[row % len(images)]
@@ -115,6 +105,32 @@ def preview(
         lines.append(_line(photo.name, hr, degraded))
     save_png(output, _sheet(lines))
     typer.echo(f"{output}: {rows} crops, degradation {degradation}, seed {seed}")
+
+
+def _photographs(
+    source: Path, most: int, settings: "DataSettings"
+) -> "list[tuple[Photo, NDArray[np.uint8]]]":
+    """Decodes up to `most` photographs, and names those that cannot be used.
+
+    Raises `UserError` where none can.
+    """
+    from pipeline.sources.photos import Photo, UnusableError, decode, discover
+
+    if source.is_dir():
+        folder, photos = source, discover(source).photos
+    else:
+        folder, photos = source.parent, [Photo("photo", source.name)]
+    images, skipped = [], []
+    for photo in photos[:most]:
+        try:
+            images.append((photo, decode(folder / photo.name, settings)))
+        except UnusableError as error:
+            skipped.append(f"{folder / photo.name}: {error}")
+    if not images:
+        raise UserError(skipped[0] if skipped else f"{source}: found no photograph")
+    for line in skipped:
+        typer.echo(printable(line), err=True)
+    return images
 
 
 def _preview_sample(folder: str, key: str, output: Path, overwrite: bool) -> None:

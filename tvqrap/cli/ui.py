@@ -166,7 +166,7 @@ def _models(given: list[str], tile: int | None) -> list[tuple[str, "Model"]]:
     names: list[str | Path] = [
         name if name.startswith(PREFIX) else Path(name) for name in given
     ] or [default_model("rap")]
-    found: dict[str, "Model"] = {}
+    found: dict[str, Model] = {}
     for name in [*names, UPSCALER]:
         model = find_model(name)
         if tile is not None:
