@@ -108,11 +108,11 @@ def test_a_shard_mixes_photographs_and_a_photograph_is_decoded_once(data, tmp_pa
     import pipeline.pairs.shard
 
     decoded = []
-    decode = pipeline.pairs.shard.decode
+    content_of = pipeline.pairs.shard.content_of
     monkeypatch.setattr(
         pipeline.pairs.shard,
-        "decode",
-        lambda *given: decoded.append(given[1].key) or decode(*given),
+        "content_of",
+        lambda *given: decoded.append(given[1].key) or content_of(*given),
     )
     scan = scan_photos(data, executor="serial", workers=1)
     decoded.clear()

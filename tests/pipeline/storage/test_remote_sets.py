@@ -14,6 +14,7 @@ from pipeline.inspection.diff import token_difference
 from pipeline.inspection.verify import verify_shards
 from pipeline.loading.dataset import ShardedDataset
 from pipeline.pairs.make import make_set
+from pipeline.shards.index import INDEX
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import read_shard
 from pipeline.sources.scan import scan_photos
@@ -70,7 +71,13 @@ def test_a_full_check_fetches_each_shard_once(
     read = Url.read_bytes
     monkeypatch.setattr(Url, "read_bytes", lambda url: fetched.append(url.name) or read(url))
     assert verify_shards(memory / "train", hashes=True) == []
-    assert sorted(fetched) == ["000000.tar", "000001.tar", "000002.tar", "manifest.json"]
+    assert sorted(fetched) == [
+        "000000.tar",
+        "000001.tar",
+        "000002.tar",
+        "index.parquet",
+        "manifest.json",
+    ]
 
 
 def test_worker_processes_reach_a_store_by_their_environment(
@@ -142,7 +149,7 @@ def test_a_node_that_does_not_see_the_store_stops_the_run(
     assert not (memory / "train/manifest.json").is_file()
 
 
-def test_a_driver_whose_lease_was_taken_records_nothing_more(
+def test_a_driver_whose_lease_was_taken_publishes_nothing(
     material: tuple[Path, Path, Path], memory: Url, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "SECONDS", 6.0)
@@ -156,7 +163,6 @@ def test_a_driver_whose_lease_was_taken_records_nothing_more(
 
     with pytest.raises(UserError, match=r"is already running here \(process 7 on other\)"):
         extract(material, memory, on_shard=taken)
-    assert list(file_sizes(memory / "rows/train")) == ["000000.tar.json", "code"]
     assert not (memory / "train/manifest.json").is_file()
 
 
@@ -178,6 +184,7 @@ def test_a_manifest_names_shards_in_the_storage_of_the_params(
     referring = tmp_path / "data/train"
     replace(manifest, location=str(memory / "train")).save(referring)
     assert [path.name for path in referring.iterdir()] == ["manifest.json"]
+    (referring / INDEX).write_bytes((memory / "train" / INDEX).read_bytes())
     assert Manifest.load(referring).root == manifest.root
     with pytest.raises(UserError, match=r"which no `storage` of params\.yaml holds"):
         verify_shards(referring, hashes=True)
