@@ -11,6 +11,8 @@ repro: git .venv/ready
 test: .venv/ready lint
 	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
+# A part of the fuzzing's inputs; TVQRAP_FUZZ_FACTOR=1 and more try all of them.
+test-slow: export TVQRAP_FUZZ_FACTOR ?= 0.3
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow --timeout 1500 -n 2 --dist loadfile
 
