@@ -22,6 +22,7 @@ from tvqrap.pretrained.folder import (
     write_safetensors,
 )
 from tvqrap.pretrained.folder import fingerprint as fingerprint_of
+from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.documents import parse_document
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.state_dict import read_state_dict
@@ -46,7 +47,7 @@ def write_single_file(folder: Path, file: Path, dtype: torch.dtype) -> None:
     )
     about = {**_model_spec(config), CONFIG_TENSOR: document}
     packed = torch.frombuffer(bytearray(document.encode()), dtype=torch.uint8)
-    write_safetensors(file, {**stored, CONFIG_TENSOR: packed}, about)
+    _write(file, {**stored, CONFIG_TENSOR: packed}, about)
 
 
 def write_described(folder: Path, file: Path) -> None:
@@ -54,7 +55,23 @@ def write_described(folder: Path, file: Path) -> None:
 
     Raises UserError where the folder holds no model.
     """
-    write_safetensors(file, read_state(folder), _model_spec(read_config(folder)))
+    _write(file, read_state(folder), _model_spec(read_config(folder)))
+
+
+def _write(file: Path, state: Mapping[str, Tensor], about: dict[str, str]) -> None:
+    """Writes tensors and metadata: the same ones give the same bytes.
+
+    safetensors writes metadata in another order each time.
+    """
+    with atomic_path(file) as temporary:
+        write_safetensors(temporary, state, about)
+        with temporary.open("r+b") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(length))
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+            opened.seek(8)
+            opened.write(text.ljust(length))  # with spaces, as safetensors does
 
 
 def _model_spec(config: ModelConfig) -> dict[str, str]:
