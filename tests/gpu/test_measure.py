@@ -7,7 +7,6 @@ from stages.profile import profile_path
 from tests.benchmarks.bench_training import with_batch
 from tests.gpu.measure import (
     COLUMNS,
-    COMPILED,
     PLAIN,
     RECOMPUTED,
     Mode,
@@ -40,12 +39,6 @@ def test_a_stage_gives_a_row(mode: Mode, number: int, params: Params) -> None:
     assert row[""].startswith(f"stage {number}, 4 crops of 64, {mode.name}")
     assert float(row["samples/s"]) > 0 and row["peak GB"] == "–"
     assert stage.cost.kept > 0
-
-
-def test_a_compiled_stage_gives_a_row(params: Params) -> None:
-    table = Table()
-    measure_stage(table, params, "cpu", 2, COMPILED[0])
-    assert float(table.rows[0]["first use s"]) > 0
 
 
 def test_the_rest_gives_rows_of_one_table(params: Params) -> None:
