@@ -146,12 +146,12 @@ def test_the_stage_that_extracts_tokens(tmp_path: Path) -> None:
 
 
 def test_the_stage_that_evaluates(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
     make_evaluation(tmp_path / "first")
     for side in ("whole", "killed"):
         shutil.copytree(tmp_path / "first", tmp_path / side)
 
     def work(checkout: Path) -> None:
-        torch.set_num_threads(1)
         stage = evaluation_stage(checkout)
         evaluate(stage)
         shutil.rmtree(stage.scratch, ignore_errors=True)  # as the runner of stages does

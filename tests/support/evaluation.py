@@ -47,5 +47,7 @@ def evaluation_stage(root: Path) -> Stage:
     os.chdir(root)
     params = load_params(ROOT / "params.yaml")
     fewer = params.evaluation.model_copy(update={"metrics": ("psnr_y", "grid")})
-    params = params.model_copy(update={"evaluation": fewer})
+    # Tests fork, and a process that is forked cannot use its parent's threads.
+    alone = params.compute.model_copy(update={"threads": 1})
+    params = params.model_copy(update={"evaluation": fewer, "compute": alone})
     return Stage("evaluate", params, "fingerprint", root / ".scratch/stage-01")
