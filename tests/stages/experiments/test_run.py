@@ -100,14 +100,6 @@ def test_killed_runs_resume_and_points_share_stages(tmp_path: Path) -> None:
     )  # fmt: skip
     quick = (tmp_path / EXPERIMENTS / "quick.log").read_text()
     assert "Stage 'train_tokenizer' is cached" in quick and "Running stage" not in quick
-    # Two points side by side, in working copies of their own; they share the pairs.
-    beside = (*command[:-1], "beside.yaml")
-    (tmp_path / "beside.yaml").write_text(SMALL.replace("[1, 2, 3]", "[2]"))
-    side = checkout.run("env", "TVQRAP_EXECUTOR=processes", "TVQRAP_WORKERS=2", *beside).stdout
-    assert "2 runs, 0 of them finished before" in side and side.count(": done in") == 2
-    logs = [log.read_text() for log in sorted((tmp_path / EXPERIMENTS).glob("beside*.log"))]
-    assert sum(log.count("Running stage 'train_tokenizer'") for log in logs) == 2
-    assert not any("Running stage 'make_pairs'" in log for log in logs)
     scores = [
         json.loads(path.read_text())["scores"]["tokenizer"]["psnr_y"]["mean"]
         for path in tmp_path.glob(f"{EXPERIMENTS}/results/*/{SCORES}")
@@ -116,3 +108,17 @@ def test_killed_runs_resume_and_points_share_stages(tmp_path: Path) -> None:
     assert max(scores) - min(scores) < 0.01
     status = checkout.run("git", "status", "--short", "params.yaml", "dvc.lock").stdout
     assert status == "", "the checkout's own params and lock are as they were"
+
+
+@pytest.mark.slow
+def test_points_side_by_side_share_the_pairs(tmp_path: Path) -> None:
+    """Each has a working copy of its own."""
+    checkout = make_checkout(tmp_path)
+    (tmp_path / "beside.yaml").write_text(SMALL.replace("[1, 2, 3]", "[2]"))
+    command = [sys.executable, "-m", "stages.experiments", "run", "beside.yaml"]
+    said = checkout.run("env", "TVQRAP_EXECUTOR=processes", "TVQRAP_WORKERS=2", *command).stdout
+    assert "2 runs, 0 of them finished before" in said and said.count(": done in") == 2
+    logs = [log.read_text() for log in sorted((tmp_path / EXPERIMENTS).glob("beside*.log"))]
+    assert len(logs) == 2
+    for stage, times in (("make_pairs", 1), ("train_tokenizer", 2)):
+        assert sum(log.count(f"Running stage '{stage}'") for log in logs) == times
