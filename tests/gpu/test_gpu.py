@@ -67,6 +67,8 @@ def test_a_stage_takes_steps_without_waiting(
 @pytest.mark.parametrize("side", [64, 128])
 def test_upscaling(side: int, params: Params, table: Table) -> None:
     measure_upscaling(table, params, "cuda", side)
+    row = table.rows[-1]
+    assert float(row["samples/s"]) > 0 and float(row["peak GB"]) > 0
 
 
 def test_the_loader_keeps_up(params: Params, table: Table) -> None:

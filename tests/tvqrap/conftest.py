@@ -1,6 +1,8 @@
-"""Fixtures of the training tests."""
+"""Fixtures of several parts: a distance without a network, a browser."""
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from torch import Tensor, nn
@@ -23,3 +25,19 @@ def small_distance() -> Iterator[None]:
         for module in (image_loss, validation):
             patch.setattr(module, "perceptual_distance", lambda name: Blurred())
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by playwright. Skips where one of them is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--headless"]
+        )
+        yield found
+        found.close()

@@ -61,6 +61,8 @@ def upscale(
     try:
         check_device_name(device)
         check_choices(precision, colour)
+        if scale is not None and size is not None:
+            raise ValueError("size stands in place of scale, expected one of them")
         chosen_frames: Any = frames  # checked by the settings
         settings = OutputSettings(
             scale=4 if scale is None else scale,
@@ -72,8 +74,6 @@ def upscale(
             max_pixels=max_pixels,
             frames=chosen_frames,
         )
-        if scale is not None and size is not None:
-            raise ValueError("size stands in place of scale, expected one of them")
         place = _output(output, suffix, settings)
         if watch:
             _check_watch(inputs, place, dry_run)
@@ -92,14 +92,8 @@ def upscale(
     load = partial(_upscaler, chosen, device, precision, colour, tile)
     if watch:
         run.watch(find, load())
-        return
-    run.check()
-    if dry_run:
-        run.list_tasks()
     else:
-        run.upscale(load)
-    if run.count("failed") or found.faults:
-        raise typer.Exit(1)
+        run.once(load, dry_run)
 
 
 def _size(given: str | None) -> tuple[int, int] | None:
@@ -188,6 +182,16 @@ class _Run:
 
     def count(self, status: str) -> int:
         return sum(outcome.status == status for outcome in self.outcomes)
+
+    def once(self, load: "Callable[[], Upscaler]", dry_run: bool) -> None:
+        """Upscales or lists the photographs. Ends with exit code 1 where something failed."""
+        self.check()
+        if dry_run:
+            self.list_tasks()
+        else:
+            self.upscale(load)
+        if self.count("failed") or self.found.faults:
+            raise typer.Exit(1)
 
     def check(self) -> None:
         """Finds out what is to be done."""

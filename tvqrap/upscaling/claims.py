@@ -36,7 +36,7 @@ def claim(target: Path) -> Iterator[bool]:
     except Timeout:
         yield False
         return
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # filelock's answers of a disk without locks
         yield True
         return
     try:

@@ -1,6 +1,5 @@
 """The page of `tvqrap-cli ui` in a browser: from a photograph to the download."""
 
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,11 +14,6 @@ from tests.support.upscaling import image, opened
 from tvqrap.pretrained.models import find_model
 from tvqrap.ui.app import make_app
 from tvqrap.ui.work import Work
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 @pytest.fixture
@@ -37,16 +31,6 @@ def address(tmp_path: Path, tiny_model: Path) -> Iterator[str]:
     server.should_exit = True
     thread.join(30)
     assert work.close(30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--headless"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -1,18 +1,11 @@
 """The page in a browser: it renders, the line moves, nothing is asked of any network."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.scores import case, run
 from tvqrap.evaluation.report.page import Page, write_report
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 NASTY = "</script><b id=nasty>'\"&"
 
@@ -26,16 +19,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results.write(folder, summary, about)
     write_report(folder / "report.html", Page("Test", "three", "ours"), results, summary, about)
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--headless"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture
