@@ -10,7 +10,6 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
-import fsspec
 import pytest
 import torch
 
@@ -26,6 +25,7 @@ from stages.extract_tokens import extract_tokens
 from stages.make_pairs import make_pairs
 from stages.params import Params
 from stages.runner.stage import Stage, run_stage
+from tests.support import object_store
 from tests.support.disasters import apart, gone, tree, vanish
 from tests.support.fuzzing import FACTOR, SEED
 from tests.support.pairs import PAIRS
@@ -203,18 +203,8 @@ def test_an_object_store(
 
 def test_a_server_that_ends(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3: what was stored before is there when the server is back."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr("pipeline.tokens.extract.IN_FLIGHT", 1)  # one shard is made before it ends
-    fsspec.filesystem("s3").mkdir("vanishing")
     work = Url("s3://vanishing/tokens")
     extract = partial(
         extract_set,
@@ -225,17 +215,15 @@ def test_a_server_that_ends(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> 
         executor="serial",
         workers=1,
     )
-    with pytest.raises(UserError, match=r"^s3://vanishing/tokens/[^\n]*$"):
-        extract(on_shard=lambda samples: server.stop())
-    server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
-    server.start()
-    try:
+    with object_store.s3_server("vanishing") as server:
+        _, port = server.get_host_and_port()
+        with pytest.raises(UserError, match=r"^s3://vanishing/tokens/[^\n]*$"):
+            extract(on_shard=lambda samples: server.stop())
+    with object_store.s3_server("vanishing", port):
         made = file_sizes(work / "train")
         assert list(made) == ["000000.tar"]
         extract()
         assert verify_shards(work / "train", hashes=True) == []
-    finally:
-        server.stop()
 
 
 @pytest.fixture(params=["folder", "object store"])

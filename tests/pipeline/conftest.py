@@ -4,12 +4,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 from PIL import Image
 
 from pipeline.config import DataSettings, DegradationSettings, PairsSettings
 from pipeline.storage.location import Url
+from tests.support import object_store
 from tests.support.pairs import PAIRS, TRAIN, texture
 
 
@@ -41,19 +41,8 @@ def data(tmp_path: Path) -> DataSettings:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[None]:
     """A local S3 server, which the environment of this process and of those it starts names."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("bucket")
+    with object_store.s3_server("bucket"):
         yield
-    server.stop()
 
 
 @pytest.fixture
