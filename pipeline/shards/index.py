@@ -29,7 +29,7 @@ from pipeline.shards.tar import (
     write_shard,
 )
 from pipeline.storage.location import Location, StorageError, opened, written
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 
 INDEX = "index.parquet"
 
@@ -291,8 +291,7 @@ def _table(path: Location, manifest: Manifest, columns: Sequence[str]) -> Any:
     except (FileNotFoundError, StorageError, UserError):
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: not an index of a set ({reason})") from None
+        raise UserError(f"{path}: not an index of a set ({first_line(error)})") from None
     if not table.schema.equals(expected):
         raise UserError(f"{path}: not an index of a set, expected the columns {', '.join(columns)}")
     return table

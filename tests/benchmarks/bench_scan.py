@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from pipeline.config import DataSettings
 from pipeline.executor.run import ExecutorKind
 from pipeline.sources.scan import scan_photos
+from tests.support.pairs import data_settings
 
 
 def main() -> None:
@@ -34,9 +34,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         photos, kept = Path(temporary) / "photos", Path(temporary) / "kept"
         write_photos(photos, given.photos, given.side)
-        data = DataSettings(
-            photos=str(photos), min_side=64, max_pixels=10**8, max_skipped_fraction=0.0
-        )
+        data = data_settings(photos, min_side=64, max_pixels=10**8, max_skipped_fraction=0.0)
 
         def survey() -> None:
             scan_photos(data, executor=executor, workers=given.workers, kept=kept)

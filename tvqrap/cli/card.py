@@ -62,12 +62,7 @@ def card(
     """
     check_licence(licence)
     if openmodeldb:
-        if author is None or not re.fullmatch(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*", author):
-            raise UsageError(
-                f"--author is {author!r}, expected letters, digits and hyphens with --openmodeldb"
-            )
-        if not url or not all(re.match(r"https?://\S+$", each) for each in url):
-            raise UsageError("--url: expected the address of the file with --openmodeldb")
+        _check_entry(author, url)
     elif author is not None or url:
         raise UsageError("--author and --url have no meaning without --openmodeldb")
     if output is not None:
@@ -87,3 +82,13 @@ def card(
         typer.echo(text.encode(), nl=False)  # UTF-8 wherever it goes
     else:
         write_atomic(output, text)
+
+
+def _check_entry(author: str | None, url: list[str] | None) -> None:
+    """Raises UsageError where an entry of OpenModelDB could not have this author or addresses."""
+    if author is None or not re.fullmatch(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*", author):
+        raise UsageError(
+            f"--author is {author!r}, expected letters, digits and hyphens with --openmodeldb"
+        )
+    if not url or not all(re.match(r"https?://\S+$", each) for each in url):
+        raise UsageError("--url: expected the address of the file with --openmodeldb")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvqrap.cli.output_paths import check_folder_overwrite, check_overwrite
-from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, trust_params, verify_sets
+from tvqrap.cli.shard_sets import Folder, Full, Json, inspect_sets, trust_params, verify_sets
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -39,9 +39,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def verify(
     folder: Folder,
-    full: Annotated[
-        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
-    ] = False,
+    full: Full = False,
     as_json: Json = False,
 ) -> None:
     """Check shards against their manifest."""

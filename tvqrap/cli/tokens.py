@@ -11,6 +11,7 @@ from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.cli.shard_sets import (
     DeepCheck,
     Folder,
+    Full,
     Json,
     Level,
     find_sets,
@@ -60,9 +61,7 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Check counts and sizes (the default).")
     ] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
-    ] = False,
+    full: Full = False,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also encode random samples again and compare.")
     ] = False,

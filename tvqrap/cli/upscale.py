@@ -55,24 +55,20 @@ def upscale(
 ) -> None:
     """Enlarge photographs of any size, four times if not told otherwise.
 
-    Outputs that exist are kept. Photographs that cannot be read are named at the end, and the rest
-    is done.
+    Outputs that exist are kept. Photographs that cannot be read are skipped and named at the end.
     """
     try:
         check_device_name(device)
         check_choices(precision, colour)
-        if scale is not None and size is not None:
-            raise ValueError("size stands in place of scale, expected one of them")
-        chosen_frames: Any = frames  # checked by the settings
         settings = OutputSettings(
             scale=4 if scale is None else scale,
-            size=_size(size),
+            size=_size(size, scale),
             format=_ALIASES.get(format_name or "", format_name),
             quality=quality,
             lossless=lossless,
             compression=compression,
             max_pixels=max_pixels,
-            frames=chosen_frames,
+            frames=frames,  # type: ignore[arg-type]  # checked by the settings
         )
         place = _output(output, suffix, settings)
         if watch:
@@ -96,10 +92,12 @@ def upscale(
         run.once(load, dry_run)
 
 
-def _size(given: str | None) -> tuple[int, int] | None:
-    """(width, height) of `--size`. Raises ValueError where it is none."""
+def _size(given: str | None, scale: float | None) -> tuple[int, int] | None:
+    """(width, height) of `--size`. Raises ValueError for another form, or beside `--scale`."""
     if given is None:
         return None
+    if scale is not None:
+        raise ValueError("size stands in place of scale, expected one of them")
     match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", given)
     if match is None:
         raise ValueError(f"size is {given!r}, expected WIDTHxHEIGHT, as 3840x2160")

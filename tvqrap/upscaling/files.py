@@ -23,7 +23,7 @@ from tvqrap.photo_io.reader import (
 from tvqrap.photo_io.writer import write_photo
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.device_memory import is_out_of_memory
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 from tvqrap.upscaling.claims import claim, in_turn
 from tvqrap.upscaling.frames import write_several
 from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_there
@@ -379,5 +379,4 @@ def _line(source: Path, error: Exception) -> str:
     """An error as one line."""
     if isinstance(error, UserError):
         return str(error)
-    lines = str(error).splitlines() or [""]
-    return f"{source}: {type(error).__name__}: {lines[0]}"
+    return f"{source}: {one_line(error)}"
