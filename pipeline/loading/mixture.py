@@ -1,4 +1,4 @@
-"""A mixture of sets: whose sample is at each place of the endless stream, planned from weights."""
+"""A mixture of sets: plans from weights which set each sample of the endless stream comes from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Mixture:
         return cls(("",), (dataset,), (1,))
 
     def before(self, count: int) -> tuple[int, ...]:
-        """How many of the first `count` samples of the stream are of each set."""
+        """Number of samples of each set among the first `count` of the stream."""
         rounds, rest = divmod(count, len(self._pattern))
         inside = self._pattern[:rest]
         return tuple(

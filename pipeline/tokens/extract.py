@@ -46,15 +46,15 @@ def extract_set(
     """Extracts the tokens of one set into `work/SET`, and resumes with the shards finished there.
 
     `work` is a folder or a URL that all workers see. `work/rows/SET` keeps a record of each
-    finished shard; one of other pairs, another tokenizer or other settings does not count.
-    Shards that `earlier` runs finished in other folders are taken over where plan and code are the
-    same, unless samples were dropped: the quarantine is to have them. `on_taken_over` hears their
-    number. `on_shard` hears the samples of each finished shard, dropped ones included. Samples that
-    cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in
-    the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`). `tables` is a folder for
-    tables of the codes, see `save_tables`.
-    Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
-    works on the set, where a worker sees other storage, or where workers are of two kinds.
+    finished shard; one of other pairs, another tokenizer or other settings does not count. Shards
+    that `earlier` runs finished in other folders are taken over where plan and code are the same,
+    unless samples were dropped, which this run's quarantine has to hold. `on_taken_over` gets their
+    number. `on_shard` gets the number of samples of each finished shard, dropped ones included.
+    Samples that cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given)
+    and listed in the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`). `tables` is a
+    folder for tables of the codes, see `save_tables`. Raises `ShardsFailed` that lists the shards
+    that failed, and `UserError` where another driver works on the set, where a worker sees other
+    storage, or where workers are of two kinds.
     """
     source = _named_source(pairs)
     work = resolved(work)
@@ -138,7 +138,7 @@ def _extract(
     on_shard: Callable[[int], None],
 ) -> list[ExtractedShard]:
     """Extracts the shards that the ledger lacks, and returns all of them in order."""
-    # Here, and not only at the end, so that what a run that fails leaves is of that run.
+    # Before the run as well, so that a run that fails leaves only its own samples there.
     sweep_quarantine(extractor.quarantine, _dropped(ledger))
     rows = {row.name: row for row in source.shards}
     settings = extractor.settings

@@ -36,7 +36,7 @@ def check_overwrite(file: Path, overwrite: bool) -> None:
     if file.is_dir():
         raise UserError(f"{file}: is a folder, expected a name for the results")
     if file.exists() and not overwrite:
-        raise UserError(f"{file}: is there already; --overwrite replaces it")
+        raise UserError(f"{file}: exists already; --overwrite replaces it")
     check_writable(file.parent)
 
 

@@ -61,7 +61,7 @@ def preview(
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the degradation's random values.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Draw a sheet: HR, the image after each degradation step, and LR.
 
@@ -162,7 +162,7 @@ def imagenet_test(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the choice and of the degradation.")
     ] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a test set that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing test set.")] = False,
 ) -> None:
     """Build a test set as ImageNet-Test was made: short side to 256, centre crop, degradation.
 

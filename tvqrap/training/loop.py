@@ -36,8 +36,8 @@ from tvqrap.training.record import TrainingRecord
 from tvqrap.training.validation import Validation
 
 READ_EVERY = 10
-"""Steps between reads of their terms. A read waits for the device, which else works behind the
-process that feeds it. Rows of the curves and checkpoints read too."""
+"""Steps between reads of their terms. A read waits for the device, which otherwise works behind the
+process that feeds it. Curves and checkpoints also read them."""
 PICTURES = "pictures"
 """Folder beside the checkpoints that holds an image of each validation, named by its step."""
 
