@@ -28,8 +28,8 @@ def ui(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model to choose from, named as for upscale; may be given several times. The first "
-            "is the default. The package's is always there."
+            help="Model to choose from, named as for upscale; may be given several times. The "
+            "first is the default. The package's is always there."
         ),
     ] = None,
     host: Annotated[
