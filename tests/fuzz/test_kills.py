@@ -88,7 +88,7 @@ def test_evaluate(tmp_path: Path) -> None:
     def work(out: Path) -> None:
         given = ("--gt", tmp_path / "gt", "--lq", tmp_path / "lq", "--metrics", "psnr_y,gmsd")
         done = command("evaluate", "bicubic", "lanczos", *given, "-o", out, "--workers", 1)
-        if "holds results already" in done.output:  # killed after its last file
+        if "holds an evaluation already" in done.output:  # killed after its last file
             assert (out / "metrics.json").exists()
             done = command("evaluate", "bicubic", "lanczos", *given, "-o", out, "--overwrite")
         assert done.exit_code == 0, done.output
