@@ -85,7 +85,7 @@ def write_indexed(path: Location, samples: Iterable[Sample]) -> ShardRow:
 
 
 def part_path(shard: Location) -> Location:
-    """Where the rows of a shard `SET/NAME` are: `rows/SET/NAME.parquet`, beside the set."""
+    """File of the rows of a shard `SET/NAME`: `rows/SET/NAME.parquet`, beside the set."""
     return shard.parent.parent / "rows" / shard.parent.name / f"{shard.name}.parquet"
 
 
@@ -298,7 +298,7 @@ def _table(path: Location, manifest: Manifest, columns: Sequence[str]) -> Any:
 
 
 def _described(sample: Sample) -> dict[str, Any]:
-    """What a row has of a sample's record; values of other types than a record's become null."""
+    """Columns from a sample's record; values of another type than a record's become null."""
     try:
         record = json.loads(sample.members.get("json", b"{}"))
     except (ValueError, RecursionError):
@@ -325,7 +325,7 @@ def _described(sample: Sample) -> dict[str, Any]:
 
 
 def _drawn(steps: Any) -> dict[str, Any]:
-    """What a row has of a degradation: for the two rounds, kinds and strengths of the steps."""
+    """Columns of one degradation: kinds and strengths of the steps of both rounds."""
     steps = [_mapping(step) for step in steps] if isinstance(steps, list) else []
     found: dict[str, Any] = {"steps": " ".join(_text(step.get("step")) or "?" for step in steps)}
     seen = {"resize": 0, "noise": 0, "jpeg": 0}

@@ -30,7 +30,7 @@ class StorageError(UserError, OSError):
 
 
 _CHANGING = ("ETag", "etag", "md5", "LastModified", "mtime", "last_modified", "created")
-"""What file systems of fsspec call an entity tag, or a time."""
+"""Names of entity tags and times in the file systems of fsspec."""
 
 
 @dataclass(frozen=True, order=True)

@@ -62,7 +62,7 @@ class Extractor:
     fingerprint: str
     """The fingerprint of the driver's tokenizer; a worker with another one raises `UserError`."""
     pairs: Location
-    """Where the pair shards are, with their manifest."""
+    """Folder of the pair shards, with their manifest."""
     pairs_root: str
     """The root of the manifest that the driver read."""
     out: Location

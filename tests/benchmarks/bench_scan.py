@@ -1,9 +1,9 @@
-"""Survey of photographs against the decoding of the same files, as ratios of time.
+"""Scan of photographs against the decoding of the same files, as ratios of time.
 
     python -m tests.benchmarks.bench_scan
 
 The photographs are made up: JPEG files of noise and gradients. The floor decodes each with Pillow
-and hashes its bytes, in this process and nothing else. Then the survey of `make_pairs` runs: once
+and hashes its bytes, in this process and nothing else. Then the scan of `make_pairs` runs: once
 anew, once where it knows all photographs, and once with one in a hundred of them changed.
 """
 
@@ -36,14 +36,14 @@ def main() -> None:
         write_photos(photos, given.photos, given.side)
         data = data_settings(photos, min_side=64, max_pixels=10**8, max_skipped_fraction=0.0)
 
-        def survey() -> None:
+        def scan() -> None:
             scan_photos(data, executor=executor, workers=given.workers, kept=kept)
 
         floor = seconds(lambda: decode_all(photos))
-        anew, again = seconds(survey), seconds(survey)
+        anew, again = seconds(scan), seconds(scan)
         for path in sorted(photos.iterdir())[::100]:
             os.utime(path, (0, 0))
-        changed = seconds(survey)
+        changed = seconds(scan)
     each = 1e3 / given.photos
     print(f"floor: {floor * each:.2f} ms a photograph")
     for name, took in (("anew", anew), ("all known", again), ("1 % changed", changed)):

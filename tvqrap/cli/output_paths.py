@@ -45,7 +45,7 @@ def check_folder_overwrite(
 ) -> None:
     """As `check_overwrite`, for a folder that holds results if it has an entry of `names`.
 
-    `content` says what they are ("a model"), for the message.
+    `content` names them in the message, such as "a model".
     """
     if not overwrite and any((folder / name).exists() for name in names):
         raise UserError(f"{folder}: holds {content} already; --overwrite replaces it")

@@ -117,9 +117,9 @@ def write_frames(
         left_out.append("colour space (cICP)")
     with temporary_folder(scratch) as folder:
         waiting = folder / "frames.tif"
-        with waiting.open("w+b") as spool:
+        with waiting.open("w+b") as file_of_frames:
             eight = ((eight_bits(band) for band in bands) for bands in frames)
-            write_pages(spool, (Page(bands, size, Metadata()) for bands in eight))
+            write_pages(file_of_frames, (Page(bands, size, Metadata()) for bands in eight))
         with open_image(waiting, max_pixels=size[0] * size[1]) as image:
             options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
             options["duration"] = _whole_milliseconds(animation.durations)

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph."""
+    """The outcome of one photograph."""
 
     source: Path
     target: Path
@@ -69,13 +69,13 @@ class Task:
     size: tuple[int, int]
     """(width, height) of the output."""
     record: Mapping[str, str]
-    """What the output depends on."""
+    """All values that the output depends on."""
     images: int = 1
     """Frames or pages that are upscaled."""
     pixels: int = 0
     """LR pixels of all of them."""
     replaced: tuple[int, int] | None = None
-    """Inode and time of change (ns) of the output that is there; None where there is none."""
+    """Inode and time of change (ns) of an existing output; None where there is none."""
 
 
 @dataclass

@@ -274,7 +274,7 @@ class Upscaler:
             limits, top = self.limits, 0
             try:
                 for band in self._bands(lr, report, network):
-                    # In parts: rounding takes several copies of what it rounds.
+                    # In parts: rounding takes several copies of its input.
                     for part in band.split(_ROUNDED_ROWS, dim=1):
                         new = part[:, max(0, yielded - top) :]
                         top += part.shape[1]
@@ -317,7 +317,7 @@ class Upscaler:
         return pixels <= max(self.limits.whole, self.pad_multiple**2)
 
     def _tiles(self, side: int) -> Tiles:
-        # Where statistics are shared, padding has no part in them and can be as little as it may.
+        # Shared statistics leave out the padding, which can be as small as the network allows.
         return tiles_along(
             side + -side % self._needed, self.limits.tile, self.limits.overlap, self._needed
         )

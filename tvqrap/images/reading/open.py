@@ -146,7 +146,7 @@ def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
 
 
 def _hint(suffix: str) -> str:
-    """What may help, by a name's ending: the extra to install, or the kinds that are read."""
+    """A hint by a name's ending: the extra to install, or the kinds that are read."""
     for name, extra in _EXTRAS.items():
         if suffix in extra.suffixes and name not in _formats():
             return f"; {suffix} needs the extra {extra.name} (pip install 'tvqrap[{extra.name}]')"
