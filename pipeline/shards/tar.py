@@ -112,9 +112,9 @@ def read_shard(path: Location, sha256: str | None = None) -> Iterator[Sample]:
     With `sha256` (hex), the SHA-256 of the file is computed meanwhile; another one is a UserError
     after the last sample.
 
-    Raises UserError that names the file for anything but a whole, well-formed shard: a cut file
-    (also one cut between two members), other kinds of tar entries, other names or suffixes,
-    members over 256 MiB, a repeated key.
+    Raises UserError that names the file for anything but a whole, well-formed shard. Examples are a
+    file cut anywhere, other kinds of tar entries, other names or suffixes, members over 256 MiB and
+    a repeated key.
     """
     with (
         _readable(path, "not a readable shard"),

@@ -99,8 +99,8 @@ def is_text(name: str) -> bool:
 def photo_key(name: str) -> str:
     """The key of a photograph, which follows from its relative path alone.
 
-    The path without its ending, with `_` or `-` for all but letters and digits, at most 43
-    characters of it, then `-` and 64 bits of the path's SHA-256 in hexadecimal.
+    The key is the path without its ending, with `_` or `-` for all but letters and digits, up to 43
+    characters. Then follow `-` and 64 bits of the path's SHA-256 in hexadecimal.
     """
     readable = str(Path(name).with_suffix("")).replace("/", "-")
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]

@@ -47,14 +47,14 @@ def extract_set(
 
     `work` is a folder or a URL that all workers see. `work/rows/SET` keeps a record of each
     finished shard; one of other pairs, another tokenizer or other settings does not count. Shards
-    that `earlier` runs finished in other folders are taken over where plan and code are the same,
-    unless samples were dropped, which this run's quarantine has to hold. `on_taken_over` gets their
-    number. `on_shard` gets the number of samples of each finished shard, dropped ones included.
-    Samples that cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given)
-    and listed in the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`). `tables` is a
-    folder for tables of the codes, see `save_tables`. Raises `ShardsFailed` that lists the shards
-    that failed, and `UserError` where another driver works on the set, where a worker sees other
-    storage, or where workers are of two kinds.
+    that `earlier` runs finished in other folders are taken over where plan and code are the same.
+    Shards with dropped samples are not, as this run's quarantine has to hold those. `on_taken_over`
+    gets their number. `on_shard` gets the number of samples of each finished shard, dropped ones
+    included. Samples that cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not
+    given) and listed in the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`).
+    `tables` is a folder for tables of the codes, see `save_tables`. Raises `ShardsFailed` that
+    lists the shards that failed. Raises `UserError` for another driver on the set, and for workers
+    that see other storage or are of two kinds.
     """
     source = _named_source(pairs)
     work = resolved(work)

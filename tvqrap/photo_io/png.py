@@ -105,8 +105,8 @@ class PngWriter:
     def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Filters each row by the filter with the least sum, and puts the filter's number first.
 
-        PNG's Sub (1), Up (2) and Paeth (4): the difference from the pixel to the left, above, and
-        the nearest of left, above and left + above - left above.
+        PNG's filters are Sub (1), Up (2) and Paeth (4). They take the difference from the pixel to
+        the left, above, and the nearest of left, above and left + above - left above.
         """
         above = np.vstack([self._above, rows[:-1]])
         left, corner = self._moved(rows), self._moved(above)

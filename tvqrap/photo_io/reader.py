@@ -128,8 +128,8 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
 
     CMYK becomes RGB by way of its profile where it has one; 16 bits are kept of gray, RGB and RGBA
     in PNGs and TIFFs. Metadata that is broken is left out. Raises UserError, in one line, for a
-    file that is missing, truncated, no image, larger than `max_pixels` (checked before its pixels
-    are decoded), or has no meaning as RGB.
+    file that is missing, truncated, no image, without a meaning as RGB, or larger than
+    `max_pixels`, before its pixels are decoded.
     """
     with open_image(source, max_pixels) as image:
         frames = getattr(image, "n_frames", 1)

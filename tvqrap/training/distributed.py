@@ -1,9 +1,9 @@
 """Communication of workers that train one network together.
 
 All workers hold the same weights and take the same steps, each on its share of every batch. They
-compute contributions, which are summed here. Their weights stay equal to the last bit, since they
-exchange nothing but sums, the texture that sets codebook entries, and the entries that k-means on
-the main worker finds. A single worker exchanges nothing.
+compute contributions, which are summed here. They exchange sums, the texture that sets codebook
+entries, and the entries that k-means on the main worker finds. So their weights stay equal to the
+last bit. A single worker exchanges nothing.
 """
 
 import os

@@ -69,9 +69,9 @@ class Upscaler:
 
     An image is padded at the bottom and right to multiples of `pad_multiple`, upscaled and cropped
     back. One that is then larger than 512x512 LR pixels, or than a given `tile`, is upscaled in
-    overlapping tiles that fade into each other, padded no further than the network needs. They are
-    cut where attention has its windows and normalised with statistics of the whole image, which
-    makes that close to, and not equal to, upscaling it whole.
+    overlapping tiles that fade into each other. Tiles are padded no further than the network needs.
+    They are cut where attention has its windows and normalised with statistics of the whole image,
+    which makes that close to, and not equal to, upscaling it whole.
 
     May be used from several threads at once.
     """
@@ -174,10 +174,10 @@ class Upscaler:
         has room for. What comes back is of the same kind, with four times the height and width.
 
         A PIL image becomes L, LA, RGB or RGBA, or I;16 for 16-bit gray: gray stays gray,
-        transparency is upscaled too, CMYK becomes RGB by way of its profile. Its info has the
-        colour profile of the one given, without which its pixels have no certain colours, and
-        nothing else: an EXIF orientation is the caller's to apply, metadata the caller's to pass
-        on. A tensor is float32, clamped, on the device of the one given.
+        transparency is upscaled too, CMYK becomes RGB by way of its profile. Its info has nothing
+        but the colour profile of the given image, which its colours depend on. The caller applies
+        an EXIF orientation and passes on metadata. A tensor is float32, clamped, on the device of
+        the one given.
 
         Raises ValueError for other shapes and types, and where the network gives values that are
         not finite.
