@@ -249,7 +249,8 @@ def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
         found = tags.get(_IPTC_OF_TIFF)
         try:
             if isinstance(found, tuple):  # bytes that some writers call 32-bit numbers
-                found = struct.pack(f"{tags._endian}{len(found)}I", *found)
+                order = "<" if tags.prefix == b"II" else ">"
+                found = struct.pack(f"{order}{len(found)}I", *found)
         except struct.error:
             pass
     # Each record of IPTC begins with this byte.
