@@ -28,7 +28,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from stages.params import Params, load_params
 from tests.benchmarks.bench_training import crops, without_perceptual
-from tvqrap.config.training import CodebookLife, Compute, TokenizerTraining
+from tvqrap.config.training import CodebookLife, TokenizerTraining
 from tvqrap.networks.codebook import Codebook, Quantized
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.tokenizer import TokenizerTask
@@ -39,9 +39,6 @@ CROPS, HELD_OUT = 480, 32
 STARTS = {"random": (False, False), "revival": (False, True), "kmeans": (True, False)}
 STARTS["both"] = (True, True)
 WEIGHTS = {"eq7": (1.0, 1.0), "vqvae": (1.0, 0.25), "authors": (0.25, 1.0)}
-COMPUTE = Compute(
-    device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
-)
 
 
 class RotationTrick(Codebook):
@@ -87,7 +84,7 @@ def train(
     task = TokenizerTask(
         tokenizer_with(quantizer, params),
         settings,
-        COMPUTE,
+        params.compute.model_copy(update={"device": "cpu", "threads": 1}),
         seed=seed,
         vq_warmup_steps=settings.codebook_life.vq_warmup_steps,
         validation=[Batch(("held",) * HELD_OUT, hr=torch.from_numpy(held))],
