@@ -4,8 +4,8 @@
 
 The photographs are made up: random sizes and hashes, and no files. Each step is one of the stage:
 splits, near-duplicates, the plan of a set with one crop of each photograph, the digest of each
-shard's plan. The tasks of some shards show what a worker gets. Then one photograph is added, and
-the shards are counted that would be made.
+shard's plan. The tasks of some shards show what a worker gets. With `--added`, so many photographs
+are added, and the shards are counted that would be made.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=1_000_000)
     parser.add_argument("--crops", type=int, default=1, help="of each photograph of the split")
+    parser.add_argument("--added", type=int, default=0, help="photographs")
     parser.add_argument("--shard-size", type=int, default=1000)
     parser.add_argument("--params", type=Path, default=Path("stages/profiles/paper.yaml"))
     given = parser.parse_args()
@@ -51,12 +52,15 @@ def main() -> None:
     with step(f"tasks of {len(shown)} shards", sum(planned.size(name) for name in shown)):
         for name in shown:
             _ = planned[name]
-    for more in (0, given.crops):
-        after = plan(
-            pairs, PhotoScan(made_up(given.photos + 1), ()), count + more, given.shard_size
-        )
-        made = sum(after.plan(name) not in before for name in after)
-        print(f"one photograph and {more} crops more: {made} of {len(after)} shards are made")
+    if given.added:
+        more = PhotoScan(made_up(given.photos + given.added), ())
+        for crops in (0, given.crops * given.added):
+            after = plan(pairs, more, count + crops, given.shard_size)
+            made = sum(after.plan(name) not in before for name in after)
+            print(
+                f"{given.added} photographs and {crops} crops more: {made} of {len(after)} shards "
+                "are made"
+            )
 
 
 def made_up(count: int) -> ScannedPhotos:
