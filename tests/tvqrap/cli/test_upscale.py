@@ -132,10 +132,14 @@ class TestModels:
         assert result.output.startswith("model: x4.pth, by spandrel, fingerprint ")
         expected = Upscaler.from_pretrained("x4.pth")(opened(photo))
         assert np.array_equal(np.asarray(opened("b.png")), np.asarray(expected))
-        Path("x4.txt").write_text("weights")
-        for name, message in (("x4.txt", "expected a model folder, or a file .pth"),):
-            result = CliRunner().invoke(app, [*words[:-1], name, "--overwrite"])
-            assert result.exit_code == 1 and message in result.output
+
+    def test_a_model_of_another_ending(self, tmp_path: Path) -> None:
+        photo, other = image(tmp_path / "a.png"), tmp_path / "x4.txt"
+        other.write_text("weights")
+        result = CliRunner().invoke(app, ["upscale", str(photo), "--model", str(other)])
+        assert result.exit_code == 1
+        expected = "expected a model folder, or a file .pth or .safetensors"
+        assert result.output == f"error: {other}: {expected}\n"
 
     @pytest.mark.parametrize(
         "wrong",
