@@ -103,9 +103,10 @@ class TestChoices:
     def test_no_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         photo = str(image("a.png", 2, 2))
-        result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png", "--model", "nothing"])
-        assert result.exit_code == 1 and "no model there" in result.output
         Path("empty").mkdir()
+        for model, message in (("no.pth", "no such file or folder"), ("empty", "no model there")):
+            result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png", "--model", model])
+            assert result.exit_code == 1 and f"{model}: {message}" in result.output
         result = CliRunner().invoke(app, ["upscale", "empty", "-o", "c"])
         assert result.exit_code == 1 and "holds no images" in result.output
 
