@@ -216,6 +216,7 @@ def _columns(schema: Any, rows: Iterable[tuple[Any, ...]]) -> Any:
 
 def _params(maker: PairMaker, pairs: PairsSettings) -> dict[str, object]:
     """The params that made a set, for its manifest."""
+    teacher = maker.teacher
     return {
         "data": maker.data.model_dump(mode="json"),
         "seed": pairs.seed,
@@ -226,5 +227,6 @@ def _params(maker: PairMaker, pairs: PairsSettings) -> dict[str, object]:
         "degradations": {
             name: chosen.model_dump(mode="json") for name, chosen in maker.degradations.items()
         },
-        "teacher": maker.teacher and maker.teacher.fingerprint,
+        "teacher": teacher and teacher.fingerprint,
+        **({"teacher_precision": teacher.precision} if teacher else {}),
     }

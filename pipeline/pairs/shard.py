@@ -70,7 +70,7 @@ class PairMaker:
                 # The count and the split decide which samples there are, not what they are.
                 self.settings.model_dump_json(exclude={"count", "split"}),
                 [[name, chosen.model_dump_json()] for name, chosen in self.degradations.items()],
-                self.teacher and self.teacher.fingerprint,
+                self.teacher and (self.teacher.fingerprint, self.teacher.precision),
             )
         )
 

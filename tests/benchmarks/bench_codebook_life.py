@@ -28,7 +28,6 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from stages.params import Params, load_params
 from tests.benchmarks.bench_training import crops, without_perceptual
-from tests.support.training import COMPUTE
 from tvqrap.config.training import CodebookLife, TokenizerTraining
 from tvqrap.networks.codebook import Codebook, Quantized
 from tvqrap.networks.tokenizer import Tokenizer
@@ -85,7 +84,7 @@ def train(
     task = TokenizerTask(
         tokenizer_with(quantizer, params),
         settings,
-        COMPUTE,
+        params.compute.model_copy(update={"device": "cpu", "threads": 1}),
         seed=seed,
         vq_warmup_steps=settings.codebook_life.vq_warmup_steps,
         validation=[Batch(("held",) * HELD_OUT, hr=torch.from_numpy(held))],

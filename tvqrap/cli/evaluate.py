@@ -245,9 +245,7 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
         elif path.suffix.lower() in SUFFIXES:
             found[name] = other_upscaler(path, chosen, tile)
         else:
-            raise UserError(
-                f"{given}: expected a file that ends in {' or '.join(sorted(SUFFIXES))}"
-            )
+            raise UserError(f"{given}: expected a file that ends in {' or '.join(SUFFIXES)}")
     return found
 
 

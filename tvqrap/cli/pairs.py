@@ -25,6 +25,13 @@ app = typer.Typer(
     help="Sets of HR crops and their degraded LR images.",
 )
 
+ParamsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of parameters; if not given, params.yaml here, or the project's default."
+    ),
+]
+
 _TILE = 256
 _MARGIN = 8
 _CAPTION = 30
@@ -56,7 +63,7 @@ def preview(
     pairs: Annotated[
         str | None, typer.Option(help="A set of pairs, path or URL: draw one of its samples.")
     ] = None,
-    params: Annotated[Path, typer.Option(help="File of parameters.")] = Path("params.yaml"),
+    params: ParamsFile = None,
     degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "train",
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
@@ -84,7 +91,7 @@ def preview(
     if output.resolve() == source.resolve():
         raise UsageError(f"{output}: is the photograph itself, expected another name")
     check_overwrite(output, overwrite)
-    settings = load_params(params)
+    settings = load_params(params or _params())
     if degradation not in settings.pairs.degradations:
         raise UsageError(
             f"--degradation: found {degradation!r}, expected one of "
@@ -147,12 +154,7 @@ def _preview_sample(folder: str, key: str, output: Path, overwrite: bool) -> Non
 def imagenet_test(
     source: Annotated[Path, typer.Argument(help="Folder of photographs (ImageNet validation).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for gt/ and lq/.")],
-    params: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of parameters; if not given, params.yaml here, or the project's default."
-        ),
-    ] = None,
+    params: ParamsFile = None,
     count: Annotated[
         int | None,
         typer.Option(min=1, help="Number of photographs, drawn at random; all if not given."),

@@ -86,6 +86,12 @@ def test_preview_draws_a_sheet(tmp_path, monkeypatch):
     assert "multiple of 4" in str(refused("preview", tmp_path, "-o", sheet, "--size", "63"))
 
 
+def test_preview_needs_no_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(texture(1, 256, 256)).save("a.png")
+    assert "degradation real" in call("preview", "a.png", "-o", "b.png", "--degradation", "real")
+
+
 def test_preview_draws_a_stored_sample(tmp_path):
     pairs, _ = make_material(tmp_path, count=2, shard_size=2)
     sample = next(read_shard(pairs / "000000.tar"))
