@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 from tests.support.tokens import make_material
 from tvqrap.architecture import Architecture
 
-ARCHITECTURE = Architecture(width=0.25, codebook=16, texture=4, structure=16)
+ARCHITECTURE = Architecture(width=0.25, codebook=16, texture=4, structure=16, swin_blocks=2)
 
 PREPARE = """
 import os, signal, sys

@@ -17,7 +17,7 @@ from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import read_config, save_model
 from tvqrap.upscaling.upscaler import Upscaler
 
-ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8)
+ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8, swin_blocks=2)
 
 
 @pytest.fixture(scope="module", params=["hard", "soft"])

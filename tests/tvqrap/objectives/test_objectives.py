@@ -29,7 +29,7 @@ from tvqrap.objectives.image_losses.image_loss import ImageGradient, ImageLoss
 from tvqrap.objectives.tokenizer import takes_teacher
 from tvqrap.training.batch import as_image
 
-VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None, swin_blocks=2)
 
 
 def changed(before: nn.Module, after: nn.Module) -> set[str]:
