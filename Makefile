@@ -14,7 +14,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 test: .venv/ready lint
 	.venv/bin/python -m pytest -n auto --maxprocesses 4 $(BY_FILE)
 
-# A part of the fuzzing's inputs; TVQRAP_FUZZ_FACTOR=1 and more try all of them.
+# A part of the fuzzing's inputs and kills; TVQRAP_FUZZ_FACTOR=1 and more try all of them.
 test-slow: export TVQRAP_FUZZ_FACTOR ?= 0.3
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow --timeout 1500 -n 2 $(BY_FILE)

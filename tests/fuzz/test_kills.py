@@ -176,9 +176,10 @@ def test_the_extraction(tmp_path: Path) -> None:
 def test_trainings(kind: str, tmp_path: Path) -> None:
     """The last checkpoint and the pictures, which a run that was killed must not have twice."""
     tasks = {"tokenizer": tokenizer_task, "predictor": predictor_task, "rap": rap_task}
+    torch.set_num_threads(1)
+    tasks[kind]()  # imports once what each process would import
 
     def work(folder: Path) -> None:
-        torch.set_num_threads(1)
         task = tasks[kind]()
         train(task, folder)
         # The values: a file of them also tells which tensors shared memory when they were loaded.
