@@ -217,6 +217,7 @@ def run(
     source: Any = batches,
     monitoring: dict[str, Any] = MONITORING,
     steps: int = STEPS,
+    **options: Any,
 ) -> History:
     return train(
         task,
@@ -225,6 +226,7 @@ def run(
         batches=source,
         monitoring=Monitoring.model_validate(monitoring),
         folder=folder,
+        **options,
     )
 
 

@@ -50,10 +50,10 @@ cluster.shutdown()
 """
 
 ODD = """
-import logging, psutil, time
+import logging
 from pipeline.executor.shared_storage import WrittenProof
 from pipeline.tokens import extract as extraction
-from tests.support.cluster import two_nodes
+from tests.support.cluster import NodeRemover, two_nodes
 from tvqrap.runtime.errors import UserError
 
 class Mount(WrittenProof):
@@ -67,21 +67,9 @@ logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)
 cluster, second = two_nodes()
 cluster.add_node(num_cpus=1, env_vars={"ODD_NODE": "1"})
 os.environ["RAY_ADDRESS"] = cluster.address
-(raylet,) = second.all_processes["raylet"]
-removed = []
-
-def remove_a_node(samples):
-    # As soon as a worker of the second node has a shard half written; it may still be starting.
-    deadline = time.monotonic() + 20
-    while not removed and time.monotonic() < deadline:
-        workers = {each.pid for each in psutil.Process(raylet.process.pid).children(recursive=True)}
-        halves = [path.name.split(".") for path in (root / "odd/train").glob(".*.tmp")]
-        removed.extend(pid for *_, pid, _, _ in halves if int(pid) in workers)
-        if removed:
-            cluster.remove_node(second, allow_graceful=False)
-
+remove_a_node = NodeRemover(cluster, second, root / "odd/train")
 extract("odd", executor="ray", workers=3, on_shard=remove_a_node)
-print("removed with", removed)
+print("removed with", remove_a_node.workers)
 cluster.shutdown()
 """
 
