@@ -8,13 +8,16 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 repro: git .venv/ready
 	.venv/bin/dvc repro
 
-test: .venv/ready lint
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# Files in their order: else those of few tests come last, which take the longest.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
-# A part of the fuzzing's inputs; TVQRAP_FUZZ_FACTOR=1 and more try all of them.
+test: .venv/ready lint
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 $(BY_FILE)
+
+# A part of the fuzzing's inputs and kills; TVQRAP_FUZZ_FACTOR=1 and more try all of them.
 test-slow: export TVQRAP_FUZZ_FACTOR ?= 0.3
 test-slow: .venv/ready
-	.venv/bin/python -m pytest -m slow --timeout 1500 -n 2 --dist loadfile
+	.venv/bin/python -m pytest -m slow --timeout 1500 -n 2 $(BY_FILE)
 
 # Prints a table, and writes it as gpu.md into the folder TVQRAP_GPU_REPORT. Takes under 8 minutes.
 test-gpu: .venv/ready

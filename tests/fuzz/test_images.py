@@ -35,7 +35,7 @@ from tvqrap.upscaling.upscaler import Upscaler
 pytestmark = pytest.mark.slow
 
 MAX_PIXELS = 1_000_000
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
 
 
 @functools.cache

@@ -24,18 +24,15 @@ from stages.runner.stage import Stage
 from tests.fuzz.test_images import TINY
 from tests.support.disasters import killed_at_random, timed, tree
 from tests.support.evaluation import evaluation_stage, make_evaluation
-from tests.support.fuzzing import command
+from tests.support.fuzzing import FACTOR, command
 from tests.support.pairs import PAIRS, data_settings, texture
 from tests.support.states import flattened
 from tests.support.tokens import SETTINGS, make_material
 from tests.support.training import predictor_task, rap_task, tokenizer_task
 from tests.support.training import run as train
-from tests.tvqrap.conftest import Blurred
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.atomic import is_temporary
-from tvqrap.training import validation
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def check(name: str, tmp_path: Path, work: Callable[[Path], None], kills: int = KILLS) -> None:
     """Compares a folder that `work` fills undisturbed with one that it fills after kills."""
     seconds = timed(partial(work, tmp_path / "whole"))
+    kills = max(1, round(kills * FACTOR))
     killed_at_random(name, partial(work, tmp_path / "killed"), kills, seconds)
     found, expected = (
         {
@@ -167,15 +165,15 @@ def test_the_extraction(tmp_path: Path) -> None:
     check("extraction", tmp_path, work)
 
 
+@pytest.mark.usefixtures("small_distance")
 @pytest.mark.parametrize("kind", ["tokenizer", "predictor", "rap"])
-def test_trainings(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainings(kind: str, tmp_path: Path) -> None:
     """The last checkpoint and the pictures, which a run that was killed must not have twice."""
-    for module in (image_loss, validation):
-        monkeypatch.setattr(module, "perceptual_distance", lambda name: Blurred())
     tasks = {"tokenizer": tokenizer_task, "predictor": predictor_task, "rap": rap_task}
+    torch.set_num_threads(1)
+    tasks[kind]()  # imports once what each process would import
 
     def work(folder: Path) -> None:
-        torch.set_num_threads(1)
         task = tasks[kind]()
         train(task, folder)
         # The values: a file of them also tells which tensors shared memory when they were loaded.

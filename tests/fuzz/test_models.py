@@ -17,6 +17,7 @@ from tests.support.mutations import DEEP, damaged, odd_document, odd_json
 from tests.support.paths import ROOT
 from tests.support.scores import case, run
 from tests.support.training import predictor_task
+from tests.support.training import run as train
 from tvqrap.comparison.result_files import read_result
 from tvqrap.comparison.results import compare
 from tvqrap.comparison.spandrel import other_upscaler
@@ -146,12 +147,11 @@ def test_checkpoints_of_others(models: Path, tmp_path: Path) -> None:
     assert_no_fault(Trial("checkpoint", make, use), tmp_path, 500)
 
 
+@pytest.mark.usefixtures("small_distance")
 def test_checkpoints_of_trainings(tmp_path: Path) -> None:
     """A checkpoint that cannot be read is passed over, or ends the training in one line."""
-    from tests.tvqrap.training.test_loop import run as train
-
     torch.set_num_threads(1)
-    train(predictor_task(), tmp_path / "whole")
+    train(predictor_task(), tmp_path / "whole", steps=2)
     newest = max((tmp_path / "whole").glob("step-*.pt"))
 
     def make(rng: Random) -> Files:
@@ -161,7 +161,7 @@ def test_checkpoints_of_trainings(tmp_path: Path) -> None:
 
     def use(given: Path, out: Path) -> None:
         (out / newest.name).write_bytes((given / newest.name).read_bytes())
-        train(predictor_task(), out)
+        train(predictor_task(), out, steps=2)
 
     assert_no_fault(Trial("training", make, use), tmp_path, 30)
 

@@ -26,8 +26,7 @@ def params(monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(ROOT)
     found = with_batch(load_params(profile_path("smoke", ROOT)), 4)
     architecture = {"width": 0.0625, "codebook": 16}
-    compute = found.compute.model_copy(update={"threads": 1})
-    return found.model_copy(update={**architecture, "compute": compute})
+    return found.model_copy(update=architecture)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

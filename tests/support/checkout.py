@@ -25,12 +25,19 @@ class Checkout:
     """A git repository of its own, without a virtual environment inside."""
 
     root: Path
+    executor: str = "serial"
+    """The executor of the stages' tasks; empty for each stage's own. A start of Ray takes long."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its commands."""
+        return {**environment(self.root), "TVQRAP_EXECUTOR": self.executor}
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=self.root,
-            env=environment(self.root),
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -70,17 +77,17 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, **identity, "PATH": os.pathsep.join(path), "HOME": str(home / ".home")}
 
 
-def make_checkout(folder: Path, profile: str = "smoke") -> Checkout:
-    """Copies the tracked files (and new ones that git does not ignore) and chooses a profile."""
+def make_checkout(folder: Path, executor: str = "serial") -> Checkout:
+    """Copies the tracked files (and new ones that git does not ignore), with the smoke profile."""
     for name in project_files():
         source = ROOT / name
         if source.is_file() and not name.startswith(("tests/", "evaluation/", "dvc.lock")):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-    text = expanded(profile_path(profile, ROOT))
+    text = expanded(profile_path("smoke", ROOT))
     (folder / "params.yaml").write_text(text)
-    checkout = Checkout(folder)
+    checkout = Checkout(folder, executor)
     checkout.run("git", "init", "-q")
     checkout.commit("start")
     return checkout

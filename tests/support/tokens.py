@@ -24,7 +24,7 @@ from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import save_model
 
-SMALL = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+SMALL = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
 SETTINGS = TokensSettings(device="cpu", batch_size=2, threads=1, gpus=1.0, storage=None)
 
 

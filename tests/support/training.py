@@ -28,8 +28,8 @@ from tvqrap.training.curves import History
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.loop import train
 
-ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
-COMPUTE = Compute.model_validate({**smoke("compute"), "threads": 1})
+ARCHITECTURE = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
+COMPUTE = Compute.model_validate(smoke("compute"))
 SIDE = 64
 
 OPTIMISER = {

@@ -10,7 +10,7 @@ from PIL import Image
 from tvqrap.architecture import Architecture
 from tvqrap.upscaling.upscaler import Upscaler
 
-TINY = Architecture(width=0.125, codebook=16, texture=8, structure=32)
+TINY = Architecture(width=0.125, codebook=16, texture=8, structure=32, swin_blocks=2)
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:

@@ -12,8 +12,8 @@ from tvqrap.images.padding import pad_to_multiple
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.tokenizer import Tokenizer
 
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
-VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None, swin_blocks=2)
 
 
 def tokenizer(architecture: Architecture) -> Tokenizer:

@@ -17,7 +17,7 @@ from stages.experiments.results import (
 )
 from stages.experiments.working_copy import WorkingCopy
 from stages.runner.executor import Executor
-from tests.support.checkout import STAGES, environment, make_checkout
+from tests.support.checkout import STAGES, make_checkout
 from tests.support.experiments import SMALL, scores_file, small
 from tvqrap.runtime.errors import UserError
 
@@ -73,7 +73,7 @@ def test_killed_runs_resume_and_points_share_stages(tmp_path: Path) -> None:
     (tmp_path / "quick.yaml").write_text(SMALL)
     command = [sys.executable, "-m", "stages.experiments", "run", "two.yaml"]
     log = tmp_path / EXPERIMENTS / "two.log"
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path))
+    process = subprocess.Popen(command, cwd=tmp_path, env=checkout.environment)
     try:
         deadline = time.monotonic() + 240
         while not list(tmp_path.glob(f"{EXPERIMENTS}/two/.scratch/train_tokenizer-*/step-*.pt")):

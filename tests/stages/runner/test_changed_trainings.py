@@ -69,7 +69,6 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(checkout.root)
         patch.setenv("TVQRAP_EXECUTOR", "serial")
-        set_param("compute.threads", 1)
         set_param("tokenizer.steps", STEPS)
         set_param("tokenizer.codebook_life.vq_warmup_steps", 1)
         run_alone("make_pairs", make_pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.checkout import Checkout, environment, make_checkout
+from tests.support.checkout import Checkout, make_checkout
 from tvqrap.pretrained.folder import read_config
 
 pytestmark = pytest.mark.slow
@@ -34,8 +34,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with pairs whose params ask for two workers."""
     checkout = make_checkout(tmp_path_factory.mktemp("workers"))
     params = checkout.root / "params.yaml"
-    text = params.read_text().replace("  workers: 1", "  workers: 2")
-    params.write_text(text.replace("  threads: 2\n  # training", "  threads: 1\n  # training"))
+    params.write_text(params.read_text().replace("  workers: 1", "  workers: 2"))
     checkout.run(sys.executable, "-m", "stages.make_pairs")
     return checkout
 
@@ -61,7 +60,7 @@ def test_so_does_ray_train(pairs: Checkout, trained: str) -> None:
 
 @pytest.mark.parametrize("victim", ["a worker", "the launcher"])
 def test_killed_it_goes_on_to_the_same_weights(pairs: Checkout, trained: str, victim: str) -> None:
-    process = subprocess.Popen(STAGE, cwd=pairs.root, env=environment(pairs.root))
+    process = subprocess.Popen(STAGE, cwd=pairs.root, env=pairs.environment)
     launcher, deadline = psutil.Process(process.pid), time.monotonic() + 300
     while not list(pairs.root.glob(".scratch/train_tokenizer-*/step-*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
@@ -82,7 +81,7 @@ def test_another_number_of_workers_than_the_params_is_refused(pairs: Checkout) -
     done = subprocess.run(
         STAGE,
         cwd=pairs.root,
-        env={**environment(pairs.root), **variables},
+        env={**pairs.environment, **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -29,7 +29,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The narrowest upscaler, which takes LR images in multiples of 16 pixels."""
-    architecture = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+    architecture = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
     return saved(tmp_path_factory.mktemp("models") / "tiny", architecture)
 
 

@@ -17,8 +17,8 @@ from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import load_tokenizer, save_model
 
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
-VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None, swin_blocks=2)
 
 
 def run(*arguments: object) -> Result:

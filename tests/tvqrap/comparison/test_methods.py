@@ -15,7 +15,7 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.errors import UserError
 
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
 
 
 def lr_image(height: int, width: int) -> np.ndarray:

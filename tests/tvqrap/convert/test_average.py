@@ -12,7 +12,7 @@ from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config, save_model
 from tvqrap.pretrained.upscaler import load_upscaler
 
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_models_that_differ_are_refused(models: list[Path], tmp_path: Path) -> N
     save_model(tmp_path / "other", "upscaler", UpscalerNetwork(TINY), TINY, {}, "soft")
     hard = load_upscaler(models[0])
     save_model(tmp_path / "hard", "upscaler", hard, TINY, {})
-    wide = Architecture(width=0.125, codebook=16, texture=4, structure=8)
+    wide = Architecture(width=0.125, codebook=16, texture=4, structure=8, swin_blocks=2)
     save_model(tmp_path / "wide", "upscaler", UpscalerNetwork(wide), wide, {}, "soft")
     for name, words in (
         ("other", "another codebook"),

@@ -11,23 +11,32 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tests.support.networks import random_upscaler
-from tvqrap.architecture import Architecture
+from tvqrap.architecture import Architecture, Assignment
 from tvqrap.cli.main import app
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import read_config, save_model
 from tvqrap.upscaling.upscaler import Upscaler
 
-ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8)
+ARCHITECTURE = Architecture(width=0.125, codebook=16, texture=4, structure=8, swin_blocks=2)
+
+
+def saved(folder: Path, assignment: Assignment) -> Path:
+    torch.manual_seed(0)
+    network = random_upscaler(ARCHITECTURE)
+    save_model(folder, "upscaler", network, ARCHITECTURE, {"steps": 0}, assignment)
+    (folder / "README.md").write_text("Random weights: größer, not better.")
+    return folder
 
 
 @pytest.fixture(scope="module", params=["hard", "soft"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = random_upscaler(ARCHITECTURE)
-    folder = tmp_path_factory.mktemp("model")
-    save_model(folder, "upscaler", network, ARCHITECTURE, {"steps": 0}, request.param)
-    (folder / "README.md").write_text("Random weights: größer, not better.")
-    return folder
+    return saved(tmp_path_factory.mktemp("model"), request.param)
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests in which it does not matter how codes are assigned."""
+    return saved(tmp_path_factory.mktemp("hard"), "hard")
 
 
 def export(*arguments: object) -> Result:
@@ -71,12 +80,12 @@ def upscaled(model: Path, lr: np.ndarray) -> np.ndarray:
     return upscaler(torch.from_numpy(lr) * 2 - 1).numpy() / 2 + 0.5
 
 
-def test_values_from_minus_one_to_one_if_asked(model: Path, tmp_path: Path) -> None:
-    assert export("-o", tmp_path / "a.onnx", "--model", model, "--signed").exit_code == 0
+def test_values_from_minus_one_to_one_if_asked(hard: Path, tmp_path: Path) -> None:
+    assert export("-o", tmp_path / "a.onnx", "--model", hard, "--signed").exit_code == 0
     session = opened(tmp_path / "a.onnx")
     lr = np.random.default_rng(0).uniform(0, 1, (1, 3, 40, 30)).astype(np.float32)
     (sr,) = session.run(None, {"lr": lr * 2 - 1})
-    assert np.abs(sr / 2 + 0.5 - upscaled(model, lr)).max() < 5e-4
+    assert np.abs(sr / 2 + 0.5 - upscaled(hard, lr)).max() < 5e-4
     assert session.get_modelmeta().custom_metadata_map["range"] == "-1 to 1"
 
 
@@ -106,29 +115,29 @@ def test_the_file_says_what_it_is(session: Any, model: Path) -> None:
     assert (given.name, made.name) == ("lr", "sr")
 
 
-def test_a_file_that_is_there_is_kept(model: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_there_is_kept(hard: Path, tmp_path: Path) -> None:
     there = tmp_path / "there.onnx"
     there.write_bytes(b"mine")
-    result = export("-o", there, "--model", model)
+    result = export("-o", there, "--model", hard)
     assert result.exit_code == 1 and "--overwrite" in result.output
     assert there.read_bytes() == b"mine"
 
 
-def test_without_onnx(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnx(hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    result = export("-o", tmp_path / "a.onnx", "--model", model)
+    result = export("-o", tmp_path / "a.onnx", "--model", hard)
     assert result.exit_code == 1
     assert "pip install 'tvqrap[export]'" in result.output and len(result.output.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_use(model: Path, tmp_path: Path) -> None:
+def test_wrong_use(hard: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (("--format", "tflite", "-o", "a.onnx"), "--format: found 'tflite', expected onnx or"),
         (("-o", "a.onnx", "--dtype", "int8"), "--dtype: found 'int8', expected float32 or"),
         (("-o", "a.pt"), "a.pt: expected a name that ends in .onnx"),
     ):
-        result = export(*arguments, "--model", model)
+        result = export(*arguments, "--model", hard)
         assert result.exit_code == 2 and message in result.output
     result = export("-o", tmp_path / "a.onnx", "--model", tmp_path)
     assert result.exit_code == 1 and "no model there" in result.output

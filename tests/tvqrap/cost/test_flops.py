@@ -39,7 +39,7 @@ from tvqrap.objectives.predictor import PredictorTask
 from tvqrap.objectives.rap import RapTask
 from tvqrap.objectives.tokenizer import TokenizerTask
 
-VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None, swin_blocks=2)
 GIGA = 1e9
 
 

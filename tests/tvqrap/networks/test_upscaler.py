@@ -32,7 +32,7 @@ def millions(module: nn.Module | None) -> float:
 
 
 def tiny(texture: int = 4, structure: int | None = 16) -> Architecture:
-    return Architecture(TINY, 16, texture, structure)
+    return Architecture(TINY, 16, texture, structure, swin_blocks=2)
 
 
 def build(network: type, arch: Architecture) -> nn.Module:

@@ -29,7 +29,7 @@ from tvqrap.objectives.image_losses.image_loss import ImageGradient, ImageLoss
 from tvqrap.objectives.tokenizer import takes_teacher
 from tvqrap.training.batch import as_image
 
-VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None)
+VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None, swin_blocks=2)
 
 
 def changed(before: nn.Module, after: nn.Module) -> set[str]:
@@ -297,14 +297,14 @@ def test_the_predictor_stage_moves_the_predictor_alone() -> None:
 @pytest.mark.parametrize("make", [tokenizer_task, predictor_task, rap_task])
 def test_the_loss_falls_on_one_batch(make: object, architecture: Architecture) -> None:
     kind = {
-        tokenizer_task: {"steps": 40, "image": image_losses(adversarial=0.0, perceptual=0.0)},
-        predictor_task: {"phases": [{"set": "train", "batch_size": 2, "steps": 40}]},
-        rap_task: {"steps": 40, "image": image_losses(adversarial=0.0, perceptual=0.0)},
+        tokenizer_task: {"steps": 20, "image": image_losses(adversarial=0.0, perceptual=0.0)},
+        predictor_task: {"phases": [{"set": "train", "batch_size": 2, "steps": 20}]},
+        rap_task: {"steps": 20, "image": image_losses(adversarial=0.0, perceptual=0.0)},
     }
     task = make(architecture, **kind[make])  # type: ignore[operator, index]
     given = batch(0, architecture)
     first = task.update(given, 0)
-    for step in range(1, 40):
+    for step in range(1, 20):
         last = task.update(given, step)
     watched = "cross_entropy" if make is predictor_task else "mse"
     assert last[watched] < 0.95 * first[watched]

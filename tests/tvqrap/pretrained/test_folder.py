@@ -25,7 +25,7 @@ from tvqrap.pretrained.folder import (
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.errors import UserError
 
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
 
 
 @pytest.fixture

@@ -330,7 +330,7 @@ def test_recomputed_blocks_can_be_compiled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", ["tokenizer", "predictor", "rap", "rap, soft"])
 def test_compiled_blocks_take_the_same_steps(kind: str, tmp_path: Path) -> None:
     # In float64: in float32 the adaptive weight, a ratio of small gradients, says little.
     plain = COMPUTE.model_copy(update={"precision": "float64"})

@@ -258,7 +258,7 @@ def test_a_band_is_no_higher_than_a_tile() -> None:
 
 @pytest.mark.slow
 def test_memory_for_a_large_photograph(tmp_path: Path) -> None:
-    network = UpscalerNetwork(Architecture(width=0.0625, codebook=16, texture=4, structure=8))
+    network = UpscalerNetwork(Architecture(0.0625, 16, 4, 8, swin_blocks=2))
     save_model(tmp_path, "upscaler", network, network.architecture, {})
     peaks = []
     for side in (64, 2048):
