@@ -28,6 +28,7 @@ SplitName = Literal["train", "val", "test"]
 CropMode = Literal["full", "square", "zoom", "centre"]
 Flips = Literal["none", "random", "both"]
 Target = Literal["photo", "teacher", "both"]
+TeacherPrecision = Literal["float32", "bfloat16"]
 BlurKind = Literal[
     "iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"
 ]
@@ -349,6 +350,8 @@ class PairsSettings(Settings):
     """Folder or URL for the shards; none: the shards lie in the checkout, beside the manifest."""
     teacher: Annotated[str, StringConstraints(min_length=1)]
     """Upscaler whose outputs serve as targets: a model folder, or a file that spandrel reads."""
+    teacher_precision: TeacherPrecision
+    """Number format of the teacher; `bfloat16` is autocast."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

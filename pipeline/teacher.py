@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import PairsSettings
+from pipeline.config import PairsSettings, TeacherPrecision
 from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most sets have no teacher
@@ -35,6 +35,7 @@ class Teacher:
     path: Path
     fingerprint: str
     """SHA-256 (hex) over its tensors."""
+    precision: TeacherPrecision
 
     def load(self) -> Teach:
         """The teacher on the CPU with one arithmetic thread: equal LR images give equal outputs.
@@ -48,7 +49,7 @@ class Teacher:
                 f"{self.path}: found a teacher {fingerprint[:12]}, expected "
                 f"{self.fingerprint[:12]}, its fingerprint at the start of make_pairs"
             )
-        return partial(_taught, network)
+        return partial(_taught, network, self.precision)
 
 
 def teacher_of(pairs: PairsSettings) -> Teacher | None:
@@ -61,7 +62,7 @@ def teacher_of(pairs: PairsSettings) -> Teacher | None:
     path = Path(pairs.teacher).resolve()
     if not path.exists():
         raise UserError(f"pairs.teacher: found {pairs.teacher}, which does not exist")
-    return Teacher(path, _read(path)[1])
+    return Teacher(path, _read(path)[1], pairs.teacher_precision)
 
 
 def _read(path: Path) -> "tuple[Network, str]":
@@ -88,10 +89,14 @@ def _upscaled(network: "UpscalerNetwork", lr: "Tensor") -> "Tensor":
     return crop_upscaled(network(padded), *lr.shape[2:]) / 2 + 0.5
 
 
-def _taught(network: "Network", lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _taught(
+    network: "Network", precision: TeacherPrecision, lr: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
     import torch
 
-    with torch.inference_mode():
+    from tvqrap.runtime.device import autocast
+
+    with torch.inference_mode(), autocast(torch.device("cpu"), precision):
         made = network(torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255)[0].float()
     if not made.isfinite().all():
         raise UserError("pairs.teacher: its output has values that are not finite")

@@ -135,7 +135,8 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
             "samples without tokens": len(extra.get("dropped", ())),
         }
     elif (teacher := manifest.params.get("teacher")) is not None:
-        facts["teacher"] = f"fingerprint `{teacher}`"
+        precision = manifest.params.get("teacher_precision", "float32")
+        facts["teacher"] = f"fingerprint `{teacher}`, {precision}"
     return facts
 
 

@@ -60,7 +60,8 @@ class PairMaker:
 
     @property
     def decisive(self) -> str:
-        """What decides the bytes of every shard, beside its samples, code and machine."""
+        """Everything that decides the bytes of every shard, besides its samples, code and
+        machine."""
         return repr(
             (
                 SCHEMA,
@@ -69,7 +70,7 @@ class PairMaker:
                 # The count and the split decide which samples there are, not what they are.
                 self.settings.model_dump_json(exclude={"count", "split"}),
                 [[name, chosen.model_dump_json()] for name, chosen in self.degradations.items()],
-                self.teacher and self.teacher.fingerprint,
+                self.teacher and (self.teacher.fingerprint, self.teacher.precision),
             )
         )
 

@@ -1,9 +1,9 @@
-"""Survey of photographs against the decoding of the same files, as ratios of CPU time.
+"""Scan of photographs against the decoding of the same files, as ratios of CPU time.
 
     python -m tests.benchmarks.bench_scan
 
 The photographs are made up: JPEG files of noise and gradients. The floor decodes each with Pillow
-and hashes its bytes, in this process and nothing else. Then the survey of `make_pairs` runs: once
+and hashes its bytes, in this process and nothing else. Then the scan of `make_pairs` runs: once
 anew, once where it knows all photographs, and once with one in a hundred of them changed.
 """
 
@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from pipeline.config import DataSettings
 from pipeline.executor.run import ExecutorKind
 from pipeline.sources.scan import scan_photos
+from tests.support.pairs import data_settings
 
 
 def main() -> None:
@@ -33,22 +33,16 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         photos, kept = Path(temporary) / "photos", Path(temporary) / "kept"
         write_photos(photos, given.photos, given.side)
-        data = DataSettings(
-            photos=str(photos),
-            licences=None,
-            min_side=64,
-            max_pixels=10**8,
-            max_skipped_fraction=0.0,
-        )
+        data = data_settings(photos, min_side=64, max_pixels=10**8, max_skipped_fraction=0.0)
 
-        def survey() -> None:
+        def scan() -> None:
             scan_photos(data, executor=executor, workers=given.workers, kept=kept)
 
         floor = seconds(lambda: decode_all(photos))
-        anew, again = seconds(survey), seconds(survey)
+        anew, again = seconds(scan), seconds(scan)
         for path in sorted(photos.iterdir())[::100]:
             os.utime(path, (0, 0))
-        changed = seconds(survey)
+        changed = seconds(scan)
     each = 1e3 / given.photos
     print(f"floor: {floor * each:.2f} ms a photograph")
     for name, took in (("anew", anew), ("all known", again), ("1 % changed", changed)):

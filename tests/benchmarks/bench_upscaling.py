@@ -4,6 +4,7 @@
     python -m tests.benchmarks.bench_upscaling tiles PHOTO... --model models/rap --out DIR
     python -m tests.benchmarks.bench_upscaling memory --sizes 512 1024 2048 --model models/rap
     python -m tests.benchmarks.bench_upscaling colour PHOTO... --model models/rap
+    python -m tests.benchmarks.bench_upscaling parts PHOTO... --model models/rap
     python -m tests.benchmarks.bench_upscaling together
 
 `speed`: microseconds per LR pixel by side of the image, and how much of that the kernel takes to
@@ -13,7 +14,8 @@ benchmark` has the share of what the machine can do.
 whole, with tiles normalised alike and each on its own. `memory`: peak of a process that upscales
 a square to a PNG, beyond one of 64 pixels; with --plain, bicubic enlarging stands in for the
 network, which leaves what grows with the photograph and takes minutes instead of hours. `colour`:
-how far colours are off by the model, kept and matched. `together`: seconds of
+how far colours are off by the model, kept and matched. `parts`: what share of the time of files
+is not the network's. `together`: seconds of
 two commands one after the other and at once, with threads for the idle cores and with one thread
 for each core. At once is to take about as long; run it with nothing else on the machine.
 Without --model: random weights of the laptop's width, for which `tiles` and `colour` tell little.
@@ -44,6 +46,8 @@ from tvqrap.pretrained.folder import save_model
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.memory import keep_freed_memory
 from tvqrap.upscaling.colours import match_colours
+from tvqrap.upscaling.files import upscale_files
+from tvqrap.upscaling.settings import OutputSettings
 from tvqrap.upscaling.upscaler import Upscaler
 
 LARGEST_WHOLE = 320
@@ -144,6 +148,31 @@ def colour(network: UpscalerNetwork, photos: list[Path]) -> None:
             )
 
 
+def parts(network: UpscalerNetwork, photos: list[Path]) -> None:
+    keep_freed_memory()
+    upscaler = Upscaler(network, device="cpu")
+    run, seconds = upscaler._run, 0.0
+
+    def timed(*arguments: Any) -> torch.Tensor:
+        nonlocal seconds
+        begun = time.perf_counter()
+        made = run(*arguments)
+        seconds += time.perf_counter() - begun
+        return made
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(upscaler, "_run", timed):
+        for form in ("png", "jpeg", "webp"):
+            seconds, begun = 0.0, time.perf_counter()
+            outcomes = upscale_files(photos, folder, upscaler, OutputSettings(format=form))
+            assert {outcome.status for outcome in outcomes} == {"upscaled"}
+            whole = time.perf_counter() - begun
+            print(
+                f"{form}, {torch.get_num_threads()} threads: {whole:.2f} s, of which "
+                f"{1 - seconds / whole:.1%} not in the network",
+                flush=True,
+            )
+
+
 def memory(model: Path | None, sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = None
@@ -203,7 +232,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["speed", "tiles", "memory", "colour", "together", "one"])
+    choices = ["speed", "tiles", "memory", "colour", "parts", "together", "one"]
+    parser.add_argument("what", choices=choices)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--width", type=float, default=0.25)
@@ -235,6 +265,8 @@ def main() -> None:
         tiles(network, options.files, options.sizes or [128], options.out)
     elif options.what == "colour":
         colour(network, options.files)
+    elif options.what == "parts":
+        parts(network, options.files)
     elif options.plain:
         memory(None, options.sizes or [1024, 2048, 4096])
     elif options.model is not None:

@@ -104,7 +104,7 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
         teacher_of(asking(tmp_path / "tokenizer"))
     assert teacher_of(asking(tmp_path / "none", target="photo")) is None
     with pytest.raises(UserError, match=r"found a teacher .*, expected 0123456789ab"):
-        Teacher(folder, "0123456789abcdef").load()
+        Teacher(folder, "0123456789abcdef", "float32").load()
     with pytest.raises(ValueError, match=r"sets\.train\.target: found 'both' with teacher: models"):
         asking("models/none")
     with pytest.raises(ValueError, match=r"variants: found 2, expected 1 with target teacher"):
@@ -158,6 +158,27 @@ def test_another_teacher_makes_the_set_again(
     second = build(asking(other), data, tmp_path / "work")
     fresh = build(asking(other), data, tmp_path / "fresh")
     assert second.root == fresh.root != first.root
+
+
+def test_a_teacher_can_compute_in_bfloat16(
+    folder: Path, data: DataSettings, tmp_path: Path
+) -> None:
+    pairs = asking(folder, count=2)
+    full = build(pairs, data, tmp_path)
+    before = samples(tmp_path)
+    rounded = build(pairs.model_copy(update={"teacher_precision": "bfloat16"}), data, tmp_path)
+    formats = [manifest.params["teacher_precision"] for manifest in (full, rounded)]
+    assert formats == ["float32", "bfloat16"] and full.root != rounded.root
+    for key, sample in samples(tmp_path).items():
+        for name, content in sample.members.items():
+            if not name.startswith("teacher"):
+                assert content == before[key].members[name]
+                continue
+            one, other = (decode_png(data) for data in (content, before[key].members[name]))
+            difference = np.abs(one.astype(int) - other)
+            assert difference.max() > 0 and difference.mean() < 4
+    with pytest.raises(ValueError, match=r"teacher_precision\n.*'float32' or 'bfloat16'"):
+        PairsSettings.model_validate(PAIRS | {"teacher_precision": "float16"})
 
 
 def test_a_training_is_given_the_picture_of_its_variant(

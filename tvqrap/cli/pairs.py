@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvqrap.cli.output_paths import check_folder_overwrite, check_overwrite
-from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, trust_params, verify_sets
+from tvqrap.cli.shard_sets import Folder, Full, Json, inspect_sets, trust_params, verify_sets
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -25,6 +25,13 @@ app = typer.Typer(
     help="Sets of HR crops and their degraded LR images.",
 )
 
+ParamsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of parameters; if not given, params.yaml here, or the project's default."
+    ),
+]
+
 _TILE = 256
 _MARGIN = 8
 _CAPTION = 30
@@ -39,9 +46,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def verify(
     folder: Folder,
-    full: Annotated[
-        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
-    ] = False,
+    full: Full = False,
     as_json: Json = False,
 ) -> None:
     """Check shards against their manifest."""
@@ -58,12 +63,12 @@ def preview(
     pairs: Annotated[
         str | None, typer.Option(help="A set of pairs, path or URL: draw one of its samples.")
     ] = None,
-    params: Annotated[Path, typer.Option(help="File of parameters.")] = Path("params.yaml"),
+    params: ParamsFile = None,
     degradation: Annotated[str, typer.Option(help="Name in pairs.degradations.")] = "train",
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the degradation's random values.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Draw a sheet: HR, the image after each degradation step, and LR.
 
@@ -86,7 +91,7 @@ def preview(
     if output.resolve() == source.resolve():
         raise UsageError(f"{output}: is the photograph itself, expected another name")
     check_overwrite(output, overwrite)
-    settings = load_params(params)
+    settings = load_params(params or _params())
     if degradation not in settings.pairs.degradations:
         raise UsageError(
             f"--degradation: found {degradation!r}, expected one of "
@@ -149,12 +154,7 @@ def _preview_sample(folder: str, key: str, output: Path, overwrite: bool) -> Non
 def imagenet_test(
     source: Annotated[Path, typer.Argument(help="Folder of photographs (ImageNet validation).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for gt/ and lq/.")],
-    params: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of parameters; if not given, params.yaml here, or the project's default."
-        ),
-    ] = None,
+    params: ParamsFile = None,
     count: Annotated[
         int | None,
         typer.Option(min=1, help="Number of photographs, drawn at random; all if not given."),
@@ -164,7 +164,7 @@ def imagenet_test(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the choice and of the degradation.")
     ] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a test set that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing test set.")] = False,
 ) -> None:
     """Build a test set as ImageNet-Test was made: short side to 256, centre crop, degradation.
 

@@ -62,6 +62,8 @@ def find_model(given: str | Path) -> Model:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         return Model(path, digest, 1)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
     config = read_config(path)
     if config.kind != "upscaler":
         raise UserError(f"{path}: holds a {config.kind}, expected an upscaler")

@@ -212,6 +212,12 @@ class TestEvaluate:
         assert result.exit_code == 1 and "/proc/nothing" in result.output
         assert len(result.output.strip().splitlines()) <= 2, result.output
 
+    def test_a_model_of_another_ending(self, folders: Path) -> None:
+        (folders / "x4.txt").write_text("weights")
+        result = evaluate(folders, str(folders / "x4.txt"))
+        assert result.exit_code == 1
+        assert "x4.txt: expected a file that ends in .pth or .safetensors" in result.output
+
     def test_an_old_contact_sheet_does_not_stay(self, folders: Path) -> None:
         arguments = ["-o", folders / "out", "--metrics", "grid", "--overwrite"]
         sheet = folders / "out" / "pictures" / "sheet.png"

@@ -46,7 +46,7 @@ def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_model_that_is_not_there_is_one_line() -> None:
     result = CliRunner().invoke(app, ["ui", "--port", "0", "--model", "nothing"])
-    assert result.exit_code == 1 and "nothing: no model there" in result.output
+    assert result.exit_code == 1 and "nothing: no such file or folder" in result.output
 
 
 @pytest.mark.slow

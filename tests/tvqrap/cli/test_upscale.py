@@ -103,9 +103,10 @@ class TestChoices:
     def test_no_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         photo = str(image("a.png", 2, 2))
-        result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png", "--model", "nothing"])
-        assert result.exit_code == 1 and "no model there" in result.output
         Path("empty").mkdir()
+        for model, message in (("no.pth", "no such file or folder"), ("empty", "no model there")):
+            result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png", "--model", model])
+            assert result.exit_code == 1 and f"{model}: {message}" in result.output
         result = CliRunner().invoke(app, ["upscale", "empty", "-o", "c"])
         assert result.exit_code == 1 and "holds no images" in result.output
 
@@ -132,10 +133,14 @@ class TestModels:
         assert result.output.startswith("model: x4.pth, by spandrel, fingerprint ")
         expected = Upscaler.from_pretrained("x4.pth")(opened(photo))
         assert np.array_equal(np.asarray(opened("b.png")), np.asarray(expected))
-        Path("x4.txt").write_text("weights")
-        for name, message in (("x4.txt", "expected a model folder, or a file .pth"),):
-            result = CliRunner().invoke(app, [*words[:-1], name, "--overwrite"])
-            assert result.exit_code == 1 and message in result.output
+
+    def test_a_model_of_another_ending(self, tmp_path: Path) -> None:
+        photo, other = image(tmp_path / "a.png"), tmp_path / "x4.txt"
+        other.write_text("weights")
+        result = CliRunner().invoke(app, ["upscale", str(photo), "--model", str(other)])
+        assert result.exit_code == 1
+        expected = "expected a model folder, or a file .pth or .safetensors"
+        assert result.output == f"error: {other}: {expected}\n"
 
     @pytest.mark.parametrize(
         "wrong",
