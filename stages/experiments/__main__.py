@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stages.experiments.recipe import FOLDER, load_recipe, runs_of
+from tvqrap.cli.options import Device
 from tvqrap.runtime.errors import UsageError, UserError
 
 app = typer.Typer(
@@ -112,6 +113,43 @@ def collect(
             f"them: {', '.join(collection.others)}",
             err=True,
         )
+
+
+@app.command()
+def cost(
+    recipe: Given,
+    side: Annotated[int, typer.Option(min=1, help="Side of the square LR image.")] = 64,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Timed runs of each network, after one that is not timed.")
+    ] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Arithmetic threads; by default torch's choice.")
+    ] = None,
+    device: Device = "auto",
+    profile: Profile = None,
+) -> None:
+    """Measure upscaling with the network of each point: time, parameters, arithmetic, memory.
+
+    Nothing needs to be trained. Prints a Markdown table.
+    """
+    import torch
+
+    from stages.experiments.cost import point_costs
+    from tvqrap.cli.benchmark import markdown_lines
+    from tvqrap.runtime.device import select_device
+    from tvqrap.runtime.memory import keep_freed_memory
+
+    _check_here()
+    name, loaded = load_recipe(recipe, profile)
+    chosen = str(select_device(device, "--device"))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    found, names = point_costs(runs_of(loaded, name, seeds=1), side, rounds=rounds, device=chosen)
+    for line in markdown_lines(found, names, rounds, chosen):
+        typer.echo(line)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def _check_here() -> None:

@@ -69,7 +69,7 @@ def benchmark(
     total = len(names) * len(lengths) * (rounds + 2)
     with progress("benchmark", total=total, unit="run") as advance:
         found = measure(list(names), lengths, rounds=rounds, device=chosen, advance=advance)
-    for line in _markdown(found, names, rounds, chosen):
+    for line in markdown_lines(found, names, rounds, chosen):
         typer.echo(line)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
@@ -79,7 +79,8 @@ def benchmark(
         write_atomic(output, json.dumps(asdict(found), indent=2) + "\n")
 
 
-def _markdown(found: "Measured", names: dict[str, str], rounds: int, device: str) -> "list[str]":
+def markdown_lines(found: "Measured", names: dict[str, str], rounds: int, device: str) -> list[str]:
+    """The lines of a Markdown table of the costs, with the shown name of each measured model."""
     cpu = device == "cpu"
     lines = [
         f"| | LR | ms |{' ms of a core |' if cpu else ''} parameters | GFLOP | peak memory "

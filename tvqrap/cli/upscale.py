@@ -167,7 +167,7 @@ def _upscaler(
     upscaler = Upscaler.from_pretrained(
         model, device, precision=precision, colour=colour, tile=tile
     )
-    _say(f"device: {device_name(upscaler.device)}, tiles of {upscaler.tile}")
+    _say(f"device: {device_name(upscaler.device)}, tiles of {upscaler.limits.tile}")
     return upscaler
 
 

@@ -68,7 +68,7 @@ ColourChoice = Annotated[
 PrecisionChoice = Annotated[str, typer.Option("--precision", help="float32 or bfloat16.")]
 Tile = Annotated[
     int | None,
-    typer.Option(help="Side of tiles in LR pixels; 256, or less where memory is short."),
+    typer.Option(help="Side of tiles in LR pixels; nothing larger is upscaled whole then."),
 ]
 MaxPixels = Annotated[
     int,

@@ -75,7 +75,7 @@ def model_folder(
             "device": device_name(device),
             "padding": padding(upscaler.pad_multiple),
         },
-        tile=max(upscaler.tile, upscaler.pad_multiple),
-        overlap=upscaler.overlap,
+        tile=max(upscaler.limits.tile, upscaler.pad_multiple),
+        overlap=upscaler.limits.overlap,
         multiple=upscaler.pad_multiple,
     )

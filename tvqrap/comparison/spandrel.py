@@ -35,5 +35,5 @@ def other_upscaler(
             "padding": {"multiple": sizes.multiple_of, "minimum": sizes.minimum},
         },
         tile=tile,
-        overlap=upscaler.overlap,
+        overlap=upscaler.limits.overlap,
     )

@@ -136,7 +136,7 @@ class FileUpscaler:
         except Exception as error:  # one photograph's oddity is not the others' end
             message = _line(job.source, error)
             if is_out_of_memory(error):
-                message = f"{job.source}: memory ran out with tiles of {upscaler.tile}"
+                message = f"{job.source}: memory ran out with tiles of {upscaler.limits.tile}"
         else:
             return Outcome(job.source, job.target, "upscaled", notes=notes)
         return Outcome(job.source, job.target, "failed", message)

@@ -4,7 +4,8 @@ Sizes are LR pixels unless the text says otherwise. Uses no torch.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from tvqrap.architecture import SCALE, Architecture
 
 LARGEST_TILE = 256
-"""Side of a tile where memory allows: larger ones are no faster on a CPU."""
+"""Side of a tile where memory allows: larger ones make large images no faster on a CPU."""
 
-
+LARGEST_WHOLE = 512**2
+"""LR pixels of an image that is upscaled whole where memory allows: tiles, which overlap and share
+statistics, take up to two thirds more time for images this small."""
+_LEAST_TILE = 64
 _MAPS = 6
 """Feature maps of the widest layer that are held at a time, at the upscaled size (measured: 5)."""
 
@@ -74,21 +78,55 @@ def bytes_per_pixel(architecture: Architecture) -> int:
     return _MAPS * architecture.channels(128) * SCALE**2 * 4
 
 
+@dataclass(frozen=True)
+class TileLimits:
+    """How large a part of an image the network takes at a time."""
+
+    tile: int
+    """Side of square tiles."""
+    overlap: int
+    """Least overlap of neighbours."""
+    whole: int
+    """Pixels of an image that needs no tiles."""
+
+    def smaller(self, multiple: int) -> Self | None:
+        """Tiles for what was upscaled whole, otherwise half the tile; None for the smallest."""
+        if self.whole > self.tile**2:
+            return replace(self, whole=self.tile**2)
+        half = max(2 * multiple, _LEAST_TILE, self.tile // 2 // multiple * multiple)
+        if half >= self.tile:
+            return None
+        return replace(self, tile=half, overlap=min(self.overlap, half // 2), whole=half**2)
+
+
 def check_tile(tile: int, multiple: int) -> None:
     """Raises ValueError for a tile that a network cannot take, or that cannot overlap."""
     if tile < 2 * multiple or tile % multiple:
         raise ValueError(f"tile is {tile}, expected a multiple of {multiple} from {2 * multiple}")
 
 
-def tile_that_fits(free: float | None, bytes_per_pixel: float, multiple: int) -> int:
-    """Side of square tiles for `free` bytes of memory (None: not known).
+def check_limits(limits: TileLimits, multiple: int) -> None:
+    """Raises ValueError for a tile that a network cannot take, or an overlap that it cannot."""
+    check_tile(limits.tile, multiple)
+    if not 0 <= limits.overlap <= limits.tile // 2:
+        raise ValueError(
+            f"overlap is {limits.overlap}, expected 0 to half of the tile ({limits.tile // 2})"
+        )
 
-    It is `LARGEST_TILE` where a tile takes at most half of the memory, so that most machines cut
-    the same tiles; otherwise less, but at least two `multiple`s, which tiles need to overlap.
+
+def limits_that_fit(
+    free: float | None, bytes_per_pixel: float, multiple: int, overlap: int
+) -> TileLimits:
+    """Limits for `free` bytes of memory (None: not known), of which a part takes at most half.
+
+    Tiles have the side `LARGEST_TILE` where memory allows, so that most machines cut the same
+    tiles; otherwise less, but at least two `multiple`s, which tiles need to overlap. Nothing larger
+    is upscaled whole where the memory is not known. `overlap` is less where the tile is small.
     """
-    pixels = math.inf if free is None else free / 2 / bytes_per_pixel
-    side = min(LARGEST_TILE, math.isqrt(int(min(pixels, LARGEST_TILE**2))))
-    return max(2 * multiple, side // multiple * multiple)
+    pixels = LARGEST_TILE**2 if free is None else int(free / 2 / bytes_per_pixel)
+    side = min(LARGEST_TILE, math.isqrt(pixels))
+    tile = max(2 * multiple, side // multiple * multiple)
+    return TileLimits(tile, min(overlap, tile // 2), max(tile**2, min(LARGEST_WHOLE, pixels)))
 
 
 def _ramp(length: int) -> NDArray[np.float64]:

@@ -38,7 +38,14 @@ from tvqrap.upscaling.blending import MirroredImage, channels_first, to_float
 from tvqrap.upscaling.colours import match_colours
 from tvqrap.upscaling.settings import Colour, Precision, check_choices
 from tvqrap.upscaling.tile_norms import Box, shared_norms
-from tvqrap.upscaling.tiles import Tiles, bytes_per_pixel, check_tile, tile_that_fits, tiles_along
+from tvqrap.upscaling.tiles import (
+    TileLimits,
+    Tiles,
+    bytes_per_pixel,
+    check_limits,
+    limits_that_fit,
+    tiles_along,
+)
 
 Network = UpscalerNetwork | OtherNetwork
 
@@ -49,8 +56,6 @@ Advance = Callable[[int], None]
 """Called with the LR pixels that have just been upscaled; they add up to those of the image."""
 
 _ROUNDED_ROWS = 64
-_LEAST_TILE = 64
-"""Side of the smallest tile that is tried where memory runs out."""
 _OVERLAP, _OTHER_OVERLAP = 16, 32
 """Least overlap of tiles, for our networks and for those of other projects."""
 _OTHER_BYTES = 48_000
@@ -63,10 +68,10 @@ class Upscaler:
     """Enlarges images four times. Equal inputs give equal outputs on one device and thread count.
 
     An image is padded at the bottom and right to multiples of `pad_multiple`, upscaled and cropped
-    back. One that is then larger than a square of `tile` LR pixels is upscaled in overlapping tiles
-    that fade into each other, padded no further than the network needs. They are cut where
-    attention has its windows and normalised with statistics of the whole image, which makes that
-    close to, and not equal to, upscaling it whole.
+    back. One that is then larger than 512x512 LR pixels, or than a given `tile`, is upscaled in
+    overlapping tiles that fade into each other, padded no further than the network needs. They are
+    cut where attention has its windows and normalised with statistics of the whole image, which
+    makes that close to, and not equal to, upscaling it whole.
 
     May be used from several threads at once.
     """
@@ -88,7 +93,8 @@ class Upscaler:
         `cuda:1`, `mps` or `xpu`. `tile` and its least `overlap` with the next are in LR pixels.
 
         `pad_multiple` is 64 if not given, or the least multiple of 64 that the network can take;
-        `tile` is 256, or less where memory is short. It is halved where memory runs out.
+        `tile` is 256. Where memory is short, both it and what is upscaled whole are less; where it
+        runs out, they shrink.
         `colour="match"` gives the upscaled image the colours that its LR image has over 17x17
         pixels and more.
 
@@ -105,16 +111,13 @@ class Upscaler:
         if pad_multiple < 1 or pad_multiple % needed:
             raise ValueError(f"pad_multiple is {pad_multiple}, expected a multiple of {needed}")
         self.device = select_device(device) if isinstance(device, str) else device
-        default_overlap = _OTHER_OVERLAP if ours is None else _OVERLAP
+        least = (_OTHER_OVERLAP if ours is None else _OVERLAP) if overlap is None else overlap
         if tile is None:
             per_pixel = _OTHER_BYTES if ours is None else bytes_per_pixel(ours)
-            tile = tile_that_fits(free_device_memory(self.device), per_pixel, needed)
-            default_overlap = min(default_overlap, tile // 2)
-        check_tile(tile, needed)
-        if overlap is None:
-            overlap = default_overlap
-        if not 0 <= overlap <= tile // 2:
-            raise ValueError(f"overlap is {overlap}, expected 0 to half of the tile ({tile // 2})")
+            limits = limits_that_fit(free_device_memory(self.device), per_pixel, needed, least)
+        else:
+            limits = TileLimits(tile, least, tile**2)
+        check_limits(limits, needed)
         check_choices(precision, colour)
         self.network = network.eval().to(self.device)
         if ours is not None:
@@ -122,8 +125,7 @@ class Upscaler:
         self.precision = precision
         self.colour = colour
         self.pad_multiple = pad_multiple
-        self.tile = tile
-        self.overlap = overlap
+        self.limits = limits
         self._fingerprint: str | None = None
 
     @classmethod
@@ -217,7 +219,7 @@ class Upscaler:
                 opaque = np.full((*upscaled.shape[:2], 1), np.iinfo(image.dtype).max, image.dtype)
                 upscaled = np.concatenate([upscaled, opaque], axis=2)
             return upscaled
-        if image.shape[3] == 4 or not self._fits_one_tile(*image.shape[1:3]):
+        if image.shape[3] == 4 or not self._needs_no_tiles(*image.shape[1:3]):
             return np.stack([self._upscale_array(one) for one in image])
         lr = torch.from_numpy(np.require(image, requirements=("C", "W"))).permute(0, 3, 1, 2)
         levels = to_uint16 if deep else to_uint8
@@ -235,7 +237,7 @@ class Upscaler:
         if not image.numel():
             raise ValueError(f"tensor of shape {shape} holds no pixels")
         batch = image.float() if image.ndim == 4 else image.float()[None]
-        if self._fits_one_tile(*shape[-2:]):
+        if self._needs_no_tiles(*shape[-2:]):
             upscaled = torch.cat([self._upscale_whole(part) for part in self._parts(batch)])
         else:
             upscaled = torch.stack(
@@ -269,7 +271,7 @@ class Upscaler:
             counted = max(counted, done)
 
         while yielded < SCALE * len(image):
-            tile, top = self.tile, 0
+            limits, top = self.limits, 0
             try:
                 for band in self._bands(lr, report, network):
                     # In parts: rounding takes several copies of what it rounds.
@@ -281,50 +283,49 @@ class Upscaler:
                             yield levels(new)
                 continue
             except RuntimeError as error:
-                self._check_smaller_tile(tile, error)
-            self._halve_tile(tile)
+                self._check_smaller(limits, error)
+            self._shrink(limits)
 
     def _in_memory(self, upscale: Callable[[], Result]) -> Result:
         """Tries again with smaller tiles where memory runs out."""
         while True:
-            tile = self.tile
+            limits = self.limits
             try:
                 return upscale()
             except RuntimeError as error:
-                self._check_smaller_tile(tile, error)
-            self._halve_tile(tile)
+                self._check_smaller(limits, error)
+            self._shrink(limits)
 
-    def _check_smaller_tile(self, tile: int, error: RuntimeError) -> None:
-        """Raises the error where a smaller tile is no help."""
-        if not is_out_of_memory(error) or self._half(tile) >= tile:
+    def _check_smaller(self, limits: TileLimits, error: RuntimeError) -> None:
+        """Raises the error where smaller tiles are no help."""
+        if not is_out_of_memory(error) or limits.smaller(self._needed) is None:
             raise error
 
-    def _half(self, tile: int) -> int:
-        least = max(2 * self._needed, _LEAST_TILE)
-        return max(least, tile // 2 // self._needed * self._needed)
-
-    def _halve_tile(self, tile: int) -> None:
+    def _shrink(self, limits: TileLimits) -> None:
         # Outside the except block, whose error holds the tensors of the failed attempt.
-        self.tile = min(self.tile, self._half(tile))  # another thread may have done so
-        self.overlap = min(self.overlap, self.tile // 2)
         empty_cache(self.device)
-        _log.warning("memory ran out with tiles of %d, going on with tiles of %d", tile, self.tile)
+        smaller = limits.smaller(self._needed)
+        if smaller is not None and self.limits is limits:  # another thread may have done so
+            self.limits = smaller
+            _log.warning("memory ran out, going on with tiles of %d", smaller.tile)
 
     def _padded(self, side: int) -> int:
         return side + -side % self.pad_multiple
 
-    def _fits_one_tile(self, height: int, width: int) -> bool:
-        room = max(self.tile, self.pad_multiple) ** 2
-        return self._padded(height) * self._padded(width) <= room
+    def _needs_no_tiles(self, height: int, width: int) -> bool:
+        pixels = self._padded(height) * self._padded(width)
+        return pixels <= max(self.limits.whole, self.pad_multiple**2)
 
     def _tiles(self, side: int) -> Tiles:
         # Where statistics are shared, padding has no part in them and can be as little as it may.
-        return tiles_along(side + -side % self._needed, self.tile, self.overlap, self._needed)
+        return tiles_along(
+            side + -side % self._needed, self.limits.tile, self.limits.overlap, self._needed
+        )
 
     def _parts(self, batch: Tensor) -> Iterator[Tensor]:
         """A batch (N, 3, H, W) that fits tiles, in parts that take the memory of a tile."""
         pixels = self._padded(batch.shape[2]) * self._padded(batch.shape[3])
-        yield from batch.split(max(1, self.tile**2 // pixels))
+        yield from batch.split(max(1, self.limits.tile**2 // pixels))
 
     def _bands(
         self, lr: Tensor, report: Advance = lambda done: None, network: Network | None = None
@@ -334,7 +335,7 @@ class Upscaler:
         The next band overwrites the one before. `report` is called with the LR pixels done so far.
         """
         height, width = lr.shape[1:]
-        if network is None and self._fits_one_tile(height, width):
+        if network is None and self._needs_no_tiles(height, width):
             yield self._upscale_whole(to_float(lr)[None])[0]
             report(height * width)
             return
@@ -369,7 +370,7 @@ class Upscaler:
         """The network, with the normalisation statistics of images of one size."""
         if isinstance(self.network, OtherNetwork):
             return self.network
-        patches = blending.spread_patches(images, self.tile, self._needed)
+        patches = blending.spread_patches(images, self.limits.tile, self._needed)
         with self._autocast():
             return shared_norms(self.network, self._on_device(patches))
 

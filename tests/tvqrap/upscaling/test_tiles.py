@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tvqrap.upscaling.tile_norms import patch_places
-from tvqrap.upscaling.tiles import LARGEST_TILE, tile_that_fits, tiles_along
+from tvqrap.upscaling.tiles import (
+    LARGEST_TILE,
+    LARGEST_WHOLE,
+    TileLimits,
+    limits_that_fit,
+    tiles_along,
+)
 
 
 @given(st.integers(1, 200), st.integers(2, 12), st.integers(0, 6), st.sampled_from([1, 8, 16, 32]))
@@ -32,14 +38,36 @@ def test_they_are_no_larger_than_they_need_to_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "side"), [(None, LARGEST_TILE), (1e12, LARGEST_TILE), (2e9, 288), (2e6, 32), (0, 32)]
+    ("free", "side", "whole"),
+    [
+        (None, LARGEST_TILE, LARGEST_TILE**2),
+        (1e12, LARGEST_TILE, LARGEST_WHOLE),
+        (4e9, LARGEST_TILE, 166_666),
+        (1e9, 192, 41_666),
+        (2e6, 32, 1024),
+        (0, 32, 1024),
+    ],
 )
-def test_their_size_follows_the_free_memory(free: float | None, side: int) -> None:
+def test_the_limits_follow_the_free_memory(free: float | None, side: int, whole: int) -> None:
     per_pixel = 12_000
-    found = tile_that_fits(free, per_pixel, 16)
-    assert found == min(side, LARGEST_TILE)
-    if free and found > 32:
-        assert found**2 * per_pixel <= free / 2
+    limits = limits_that_fit(free, per_pixel, 16, 16)
+    assert limits == TileLimits(side, 16, whole)
+    if free and side > 32:
+        assert max(side**2, whole) * per_pixel <= free / 2
+
+
+@pytest.mark.parametrize("multiple", [8, 16, 48])
+def test_limits_shrink_to_the_smallest_tile(multiple: int) -> None:
+    """The whole is given up first; then tiles keep their multiple and an overlap that they can."""
+    limits = limits_that_fit(1e12, 1.0, multiple, 16)
+    assert limits.whole == LARGEST_WHOLE
+    smaller = limits.smaller(multiple)
+    assert smaller == TileLimits(limits.tile, 16, limits.tile**2)
+    while smaller is not None:
+        last, smaller = smaller, smaller.smaller(multiple)
+        assert last.tile % multiple == 0 and last.overlap <= last.tile // 2
+        assert last.whole == last.tile**2
+    assert last.tile == max(64, 2 * multiple)
 
 
 @pytest.mark.parametrize("size", [(1024, 2048), (64, 4096), (320, 256), (64, 64)])

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn import functional as F
 
 from tests.support.networks import random_upscaler
+from tests.support.tiles import Enlarging, pixels
+from tests.support.upscaling import TINY
 from tvqrap.architecture import Architecture
 from tvqrap.images.padding import pad_to_multiple
-from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.images.tensors import to_tensor
 from tvqrap.networks.blocks import Norm
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
@@ -24,18 +25,6 @@ from tvqrap.pretrained.packaged import TOKENIZER
 from tvqrap.runtime.errors import UserError
 from tvqrap.upscaling.tile_norms import shared_norms
 from tvqrap.upscaling.upscaler import Upscaler
-
-TINY = Architecture(width=0.125, codebook=16, texture=8, structure=32)
-
-
-class Enlarging(nn.Module):
-    """In a network's place: enlarges plainly, so that what tiles do can be seen."""
-
-    architecture = TINY
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        assert all(side % 32 == 0 for side in lr.shape[2:])
-        return F.interpolate(lr, scale_factor=4, mode="nearest")
 
 
 class Normalising(Enlarging):
@@ -57,10 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
     save_model(path, "upscaler", network, TINY, {})
     return path
-
-
-def pixels(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -207,72 +192,6 @@ def test_bands_come_from_top_to_bottom_and_work_is_counted() -> None:
     assert len(bands) > 3
     np.testing.assert_array_equal(np.concatenate(bands), lr.repeat(4, 0).repeat(4, 1))
     assert len(seen) > 3 and sum(seen) == 200 * 100
-
-
-class Hungry(Enlarging):
-    """Has memory for `room` LR pixels at a time."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
-        self.tried: list[int] = []
-
-    def __deepcopy__(self, memo: object) -> "Hungry":
-        return self  # tiles run in a copy with the statistics of the image
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        self.tried.append(lr.shape[0] * lr.shape[2] * lr.shape[3])
-        if self.tried[-1] > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().forward(lr)
-
-
-@pytest.mark.parametrize("kind", ["rows", "array", "tensor", "batch"])
-def test_tiles_are_halved_where_memory_runs_out(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    network = Hungry(256 * 256)
-    upscaler = Upscaler(network, tile=1024)  # type: ignore[arg-type]
-    lr = pixels(300, 420)
-    expected = lr.repeat(4, 0).repeat(4, 1)
-    seen: list[int] = []
-    if kind == "rows":
-        made = np.concatenate(list(upscaler.rows(lr, seen.append)))
-        assert sum(seen) == 300 * 420
-    elif kind == "tensor":
-        made = to_uint8(upscaler(to_tensor(lr)))
-    else:
-        made = upscaler(lr) if kind == "array" else upscaler(lr[None])[0]
-    np.testing.assert_array_equal(made, expected)
-    assert upscaler.tile == 256 and max(network.tried) > 256 * 256
-    assert [record.getMessage() for record in caplog.records] == [
-        "memory ran out with tiles of 1024, going on with tiles of 512",
-        "memory ran out with tiles of 512, going on with tiles of 256",
-    ]
-    network.tried.clear()
-    upscaler(lr)  # the smaller tile stays
-    assert max(network.tried) <= 256 * 256
-
-
-def test_rows_that_are_there_stay_where_memory_runs_out_later() -> None:
-    class HungryLater(Hungry):
-        def forward(self, lr: torch.Tensor) -> torch.Tensor:
-            if len(self.tried) == 8:  # the patches, a row of four tiles and more
-                self.tried.append(0)
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().forward(lr)
-
-    upscaler = Upscaler(HungryLater(10**6), tile=128)  # type: ignore[arg-type]
-    lr = pixels(300, 420)
-    made = np.concatenate(list(upscaler.rows(lr)))
-    np.testing.assert_array_equal(made, lr.repeat(4, 0).repeat(4, 1))
-    assert upscaler.tile == 64
-
-
-def test_memory_that_runs_out_with_the_smallest_tile_is_an_error() -> None:
-    upscaler = Upscaler(Hungry(100), tile=128)  # type: ignore[arg-type]
-    with pytest.raises(torch.OutOfMemoryError):
-        upscaler(pixels(100, 100))
 
 
 def test_batches_go_through_the_network_together() -> None:
