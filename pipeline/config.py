@@ -52,10 +52,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=
 
 def _absolute(storage: str) -> str:
     if "://" not in storage and not Path(storage).is_absolute():
-        raise ValueError(
-            f"found {storage!r}, expected an absolute path or a URL, because manifests in other "
-            "folders name it too"
-        )
+        # Manifests in other folders name it too.
+        raise ValueError(f"found {storage!r}, expected an absolute path or a URL")
     return storage
 
 

@@ -20,7 +20,7 @@ from tvqrap.cost.flops import (
 from tvqrap.training.checkpoint import KEPT
 
 Parts = Literal["pairs", "tokens", "both"]
-"""What a training reads of its sets."""
+"""The sets that a training reads."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ import torch
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.tokens.check import check_tokens
-from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
-from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.training import (
     VALIDATION_SAMPLES,
+    TrainedModel,
     chosen_cache,
-    keep_network,
-    publish_model,
+    publish_training,
+    run_steps,
+    start_training,
     starting_weights,
     training_loader,
 )
@@ -27,7 +27,6 @@ from tvqrap.objectives.rap import RapTask
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_upscaler
 from tvqrap.training.distributed import Workers
-from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -70,16 +69,8 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
     if settings.train_decoder:
         start_with_decoder(network, params.init)
     started_from = read_config(PREDICTOR).fingerprint
-    record = find_start(stage, settings, "rap", workers)
-    if workers.is_main:
-        keep_network(
-            stage,
-            "upscaler",
-            network,
-            network.architecture,
-            started_from=started_from,
-            assignment=settings.assignment,
-        )
+    model = TrainedModel("rap", "upscaler", network.architecture, started_from, settings.assignment)
+    record = start_training(stage, model, network, settings, workers)
     wanted = MemberSelection(hr=True, lr=True, tokens=has_tokens(settings))
     validation = Loader(
         opened("val", settings), wanted, seed=params.seed, batch_size=settings.batch_size
@@ -94,33 +85,10 @@ def finetune_rap(stage: Stage, workers: Workers) -> None:
         validation=validation.all(VALIDATION_SAMPLES),
         workers=workers,
     )
-    with CurveSinks(stage, workers) as sinks:
-        history = train(
-            task,
-            title="finetune_rap",
-            steps=settings.steps,
-            batches=training.batches,
-            monitoring=settings.monitoring,
-            folder=stage.scratch,
-            workers=workers,
-            sink=sinks,
-            record=record,
-        )
-    if not workers.is_main:
-        return
-    network.load_state_dict(task.learner.average.module.state_dict())
-    publish_model(
-        stage,
-        "rap",
-        "upscaler",
-        network,
-        network.architecture,
-        history,
-        record,
-        started_from=started_from,
-        assignment=settings.assignment,
-    )
-    keep_final(stage, "rap")
+    history = run_steps(stage, task, settings, training.batches, record, workers)
+    if workers.is_main:
+        network.load_state_dict(task.learner.average.module.state_dict())
+        publish_training(stage, model, network, history, record)
 
 
 if __name__ == "__main__":

@@ -99,10 +99,15 @@ class _Rows:
         path: tuple[str, ...] = (),
         places: tuple[str, ...] = (),
     ) -> Iterator[_Param]:
-        """Rows of a model's fields and of those inside; `places` is their path in the profile."""
+        """Rows of a model's fields and of those inside, in the order of `values`.
+
+        `places` is their path in the profile.
+        """
         docstrings = _field_docstrings(model)
-        for field_name, field in model.model_fields.items():
-            name = _key(field_name, field, values)
+        fields = {_key(name, field, values): name for name, field in model.model_fields.items()}
+        for name in values:
+            field_name = fields[name]
+            field = model.model_fields[field_name]
             value, here, place = values[name], (*path, name), (*places, name)
             default = self._meanings.get((model, name), docstrings.get(field_name, ""))
             meaning = self._meanings[model, name] = self._comments.get(place, default)

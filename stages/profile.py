@@ -109,7 +109,7 @@ def _merge(base: CommentedMap, changes: Mapping[str, Any]) -> None:
 
 
 def _replacement(old: Any, new: Any) -> Any:
-    """`new` for YAML; a list keeps the comment below the old one, which says what comes next."""
+    """`new` for YAML; a list keeps the comment below the old one, which describes the next key."""
     made = _commented(new)
     if isinstance(old, CommentedSeq) and isinstance(made, CommentedSeq) and old and made:
         comment = old.ca.items.get(len(old) - 1)

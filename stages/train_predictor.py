@@ -11,17 +11,17 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.loading.mixture import Mixture
 from pipeline.tokens.check import check_tokens
-from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
-from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.training import (
     VALIDATION_SAMPLES,
+    TrainedModel,
     chosen_cache,
     from_other_photos,
-    keep_network,
-    publish_model,
+    publish_training,
+    run_steps,
     start_from,
+    start_training,
     starting_weights,
     training_loader,
 )
@@ -34,7 +34,6 @@ from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import load_frozen_parts, load_upscaler
 from tvqrap.training.batch import Batch
 from tvqrap.training.distributed import Workers
-from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
 TOKENS = Path("data/tokens")
@@ -103,9 +102,8 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
     torch.manual_seed(params.seed)
     network, started_from = starting_upscaler(params.init, params.architecture)
     load_frozen_parts(TOKENIZER, network)
-    record = find_start(stage, settings, "predictor", workers)
-    if workers.is_main:
-        keep_network(stage, "upscaler", network, network.architecture, started_from=started_from)
+    model = TrainedModel("predictor", "upscaler", network.architecture, started_from)
+    record = start_training(stage, model, network, settings, workers)
     check_tokens(TOKENS / "val", TOKENIZER, pairs=PAIRS / "val")
     loaders, entropy = token_loaders(settings.phases, params, workers)
     validation = Loader(
@@ -123,32 +121,11 @@ def train_predictor(stage: Stage, workers: Workers) -> None:
         code_entropy=entropy,
         workers=workers,
     )
-    with CurveSinks(stage, workers) as sinks:
-        history = train(
-            task,
-            title="train_predictor",
-            steps=settings.length,
-            batches=batches_of(settings.phases, loaders),
-            monitoring=settings.monitoring,
-            folder=stage.scratch,
-            workers=workers,
-            sink=sinks,
-            record=record,
-        )
-    if not workers.is_main:
-        return
-    network.predictor.load_state_dict(task.learner.average.module.state_dict())
-    publish_model(
-        stage,
-        "predictor",
-        "upscaler",
-        network,
-        params.architecture,
-        history,
-        record,
-        started_from=started_from,
-    )
-    keep_final(stage, "predictor")
+    batches = batches_of(settings.phases, loaders)
+    history = run_steps(stage, task, settings, batches, record, workers)
+    if workers.is_main:
+        network.predictor.load_state_dict(task.learner.average.module.state_dict())
+        publish_training(stage, model, network, history, record)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,16 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.manifest import Manifest
 from stages.params import Params
-from stages.runner.curve_sinks import CurveSinks
 from stages.runner.launch import run_training
-from stages.runner.resume import find_start, keep_final
 from stages.runner.stage import Stage
 from stages.training import (
     VALIDATION_SAMPLES,
+    TrainedModel,
     chosen_cache,
-    keep_network,
-    publish_model,
+    publish_training,
+    run_steps,
     start_from,
+    start_training,
     starting_weights,
     training_loader,
 )
@@ -28,7 +28,6 @@ from tvqrap.objectives.tokenizer import TokenizerTask
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import Workers
-from tvqrap.training.loop import train
 
 PAIRS = Path("data/pairs")
 
@@ -73,11 +72,8 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     settings = params.tokenizer
     tokenizer, vq_warmup_steps, given = starting_tokenizer(params)
     started_from = None if given is None else read_config(given).fingerprint
-    record = find_start(stage, settings, "tokenizer", workers)
-    if workers.is_main:
-        keep_network(
-            stage, "tokenizer", tokenizer, tokenizer.architecture, started_from=started_from
-        )
+    model = TrainedModel("tokenizer", "tokenizer", tokenizer.architecture, started_from)
+    record = start_training(stage, model, tokenizer, settings, workers)
     wanted = MemberSelection(hr=True)
     validation = Loader(
         ShardedDataset.open(PAIRS / "val"), wanted, seed=params.seed, batch_size=settings.batch_size
@@ -94,31 +90,9 @@ def train_tokenizer(stage: Stage, workers: Workers) -> None:
     source = ShardedDataset.open(PAIRS / settings.set, cache=chosen_cache())
     wanted = MemberSelection(hr=True, teacher=settings.teacher > 0)
     loader = training_loader(source, wanted, settings.batch_size, params, workers)
-    with CurveSinks(stage, workers) as sinks:
-        history = train(
-            task,
-            title="train_tokenizer",
-            steps=settings.steps,
-            batches=loader.batches,
-            monitoring=settings.monitoring,
-            folder=stage.scratch,
-            workers=workers,
-            sink=sinks,
-            record=record,
-        )
-    if not workers.is_main:
-        return
-    publish_model(
-        stage,
-        "tokenizer",
-        "tokenizer",
-        task.learner.average.module,
-        tokenizer.architecture,
-        history,
-        record,
-        started_from=started_from,
-    )
-    keep_final(stage, "tokenizer")
+    history = run_steps(stage, task, settings, loader.batches, record, workers)
+    if workers.is_main:
+        publish_training(stage, model, task.learner.average.module, history, record)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Parts that the training stages share: starting weights, validation samples, publishing."""
+"""Parts that the training stages share: starting weights, the training, publishing."""
 
 import math
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.loading.mixture import Mixture
 from pipeline.storage.shard_cache import ShardCache
+from stages.runner.curve_sinks import CurveSinks
 from stages.runner.publish import publish
-from stages.runner.resume import NETWORK
+from stages.runner.resume import NETWORK, find_start, keep_final
 from stages.runner.stage import Stage
 from tvqrap.architecture import Architecture, Assignment
+from tvqrap.config.workers import Training
 from tvqrap.pretrained.folder import Kind, holds_model, read_config, save_model
 from tvqrap.runtime.device import means_cuda
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History
 from tvqrap.training.distributed import Workers
-from tvqrap.training.loop import PICTURES
+from tvqrap.training.loop import PICTURES, TrainingTask, train
 from tvqrap.training.record import TrainingRecord
 
 CACHE = "TVQRAP_SHARD_CACHE"
@@ -108,47 +110,74 @@ def chosen_cache() -> ShardCache | None:
         raise UsageError(f"{CACHE} is {folder!r}, which cannot be used: {error}") from None
 
 
-def keep_network(
-    stage: Stage,
-    kind: Kind,
-    module: nn.Module,
-    architecture: Architecture,
-    *,
-    started_from: str | None,
-    assignment: Assignment | None = None,
-) -> None:
-    """Writes the model that a training begins with beside its checkpoints, which hold less.
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model that a stage trains."""
 
-    `tvqrap-cli runs export` makes models of both. `started_from`: fingerprint of the weights that
-    the training began with; none: from scratch. `assignment`: an upscaler's; hard if not given.
+    name: str
+    """Folder in `models` and `curves`, and section of the params."""
+    kind: Kind
+    architecture: Architecture
+    started_from: str | None
+    """Fingerprint of the weights that the training began with; none: from scratch."""
+    assignment: Assignment | None = None
+    """An upscaler's assignment; hard if not given."""
+
+    def save(self, folder: Path, module: nn.Module, about: dict[str, Any]) -> None:
+        """Writes weights of this model as a model folder."""
+        save_model(folder, self.kind, module, self.architecture, about, self.assignment)
+
+
+def start_training(
+    stage: Stage, model: TrainedModel, network: nn.Module, settings: Training, workers: Workers
+) -> TrainingRecord:
+    """Finds the checkpoint to start from, and returns the record of this run.
+
+    The main worker writes `network` beside the checkpoints, which hold less: `tvqrap-cli runs
+    export` makes models of both.
     """
-    if not holds_model(stage.scratch / NETWORK):
-        about = {"stage": stage.name, "steps": 0, "started_from": started_from}
-        save_model(stage.scratch / NETWORK, kind, module, architecture, about, assignment)
+    record = find_start(stage, settings, model.name, workers)
+    if workers.is_main and not holds_model(stage.scratch / NETWORK):
+        about = {"stage": stage.name, "steps": 0, "started_from": model.started_from}
+        model.save(stage.scratch / NETWORK, network, about)
+    return record
 
 
-def publish_model(
+def run_steps(
     stage: Stage,
-    name: str,
-    kind: Kind,
-    module: nn.Module,
-    architecture: Architecture,
-    history: History,
+    task: TrainingTask,
+    settings: Training,
+    batches: Callable[[int], Generator[Batch, None, None]],
     record: TrainingRecord,
-    *,
-    started_from: str | None,
-    assignment: Assignment | None = None,
-) -> None:
-    """Publishes the results of a training: models/`name`, curves/`name`, curves/pictures/`name`.
+    workers: Workers,
+) -> History:
+    """Trains for the steps of the stage's `settings`; the curves go to the chosen sinks as well."""
+    with CurveSinks(stage, workers) as sinks:
+        return train(
+            task,
+            title=stage.name,
+            steps=settings.length,
+            batches=batches,
+            monitoring=settings.monitoring,
+            folder=stage.scratch,
+            workers=workers,
+            sink=sinks,
+            record=record,
+        )
 
-    `started_from`: fingerprint of the weights that the training began with; none: from scratch.
-    `assignment`: the assignment of an upscaler; hard if not given.
+
+def publish_training(
+    stage: Stage, model: TrainedModel, module: nn.Module, history: History, record: TrainingRecord
+) -> None:
+    """Publishes the results of a training, and keeps its last checkpoint.
+
+    They are models/`name`, curves/`name` and curves/pictures/`name`.
     """
     about = {
         "stage": stage.name,
         "steps": int(history.validation[-1]["step"]),
         "run": stage.fingerprint,
-        "started_from": started_from,
+        "started_from": model.started_from,
         "workers": record.params["workers"],
         "compute": {
             key.removeprefix("compute."): value
@@ -157,16 +186,17 @@ def publish_model(
         },
         "changes": record.changes,
     }
-    model, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))
-    save_model(model, kind, module.float(), architecture, about, assignment)
+    trained, curves, pictures = (stage.scratch / part for part in ("model", "curves", "shown"))
+    model.save(trained, module.float(), about)
     history.write(curves)
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
     for picture in _spread(sorted((stage.scratch / PICTURES).glob("*.png"))):
         shutil.copy(picture, pictures)
-    publish(model, Path("models") / name)
-    publish(curves, Path("curves") / name)
-    publish(pictures, Path("curves/pictures") / name)
+    publish(trained, Path("models") / model.name)
+    publish(curves, Path("curves") / model.name)
+    publish(pictures, Path("curves/pictures") / model.name)
+    keep_final(stage, model.name)
 
 
 def _spread(pictures: Sequence[Path]) -> list[Path]:

@@ -66,7 +66,8 @@ _READING_THREADS = 8
 
 @dataclass(frozen=True)
 class EarlierRuns:
-    """Where earlier runs left finished shards, and the code that theirs must have been."""
+    """Folders with finished shards of earlier runs, and the digest of the code that they must
+    have."""
 
     code: str = ""
     """Digest of the code that decides shards: that of this run."""
@@ -249,7 +250,7 @@ def _text(path: Location) -> str | None:
 
 
 def _digest(text: str) -> str:
-    """What tells a record that was damaged: counts in it stand nowhere else."""
+    """Checksum of a record, whose counts nothing else could confirm."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -53,9 +53,3 @@ class Outcome(Generic[R]):
     host: str = ""
     pid: int = 0
     seconds: float = 0.0
-
-
-def one_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

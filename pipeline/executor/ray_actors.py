@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
-from pipeline.executor.outcome import Outcome, one_line
+from pipeline.executor.outcome import Outcome
 from pipeline.executor.queue import ATTEMPTS, TaskQueue, hung, say_dropped, tasks_each
 from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 
 T = TypeVar("T")
 R = TypeVar("R")

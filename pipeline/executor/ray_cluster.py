@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.executor.code_digest import code_digest, package_folders
-from pipeline.executor.outcome import one_line
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 
 _STARTS = 3
 CONNECT_SECONDS = 10.0

@@ -37,20 +37,20 @@ def make_missing(
 ) -> None:
     """Makes the shards that a ledger lacks; workers record each as it is finished.
 
-    `tasks` has the task of each shard by name. `check` raises where this driver no longer holds
-    the set. `on_shard` hears the name of each finished shard once, those of earlier runs too.
-    `logs` gets a log of each run. Each worker makes up to `in_flight` shards at once.
-    Raises ShardsFailed, which begins with `what`, where shards fail; UserError where shards that
-    were finished are gone at the end.
+    `tasks` has the task of each shard by name. `check` raises where this driver no longer holds the
+    set. `on_shard` gets the name of each finished shard once, those of earlier runs too. `logs`
+    gets a log of each run. Each worker makes up to `in_flight` shards at once. Raises ShardsFailed,
+    which begins with `what`, where shards fail; UserError where shards that were finished are gone
+    at the end.
     """
-    heard = set(ledger.done)
+    reported = set(ledger.done)
     for name in ledger.done:
         on_shard(name)
 
     def keep(shard: Shard) -> None:
         ledger.add(shard)
-        if shard.row.name not in heard:
-            heard.add(shard.row.name)
+        if shard.row.name not in reported:
+            reported.add(shard.row.name)
             on_shard(shard.row.name)
 
     # A second time only where the first turned out to run on other machines than an earlier run.
@@ -78,7 +78,7 @@ def make_missing(
 class _Recording(Generic[Task, Shard]):
     """A worker's factory: the function that it returns also records each shard.
 
-    So a shard that was made counts, even if the driver dies before it hears of it.
+    So a shard that was made counts, even if the driver dies before it gets the result.
     """
 
     worker: Callable[[], Callable[[Task], Shard]]

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
-from pipeline.executor.outcome import Outcome, one_line
-from tvqrap.runtime.errors import UserError
+from pipeline.executor.outcome import Outcome
+from tvqrap.runtime.errors import UserError, one_line
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -33,9 +33,9 @@ class TokenSample:
     encoder: Encoder
     manifest: Manifest
     tokens: Location
-    """Where the token shards are."""
+    """Folder of the token shards."""
     pairs: Location
-    """Where the pair shards are."""
+    """Folder of the pair shards."""
     positions: dict[str, list[int]]
     """Positions of the drawn samples, by shard."""
 

@@ -33,9 +33,9 @@ class ShardedDataset:
     """
 
     folders: tuple[Location, ...]
-    """Where the shards are, on disk or in a store."""
+    """Folders of the shards, on disk or in a store."""
     manifests: tuple[Location, ...]
-    """Where the manifests and indexes are."""
+    """Folders of the manifests and indexes."""
     shards: tuple[str, ...]
     """File names of the shards, the same in all folders."""
     hashes: tuple[tuple[str, ...], ...]
@@ -49,7 +49,7 @@ class ShardedDataset:
     dropped: frozenset[str] = frozenset()
     """Keys of samples that not all folders have."""
     cache: ShardCache | None = None
-    """Where shards of stores are kept on this machine; none: each read fetches them."""
+    """Cache of stores' shards on this machine; none: each read fetches them."""
 
     @property
     def samples(self) -> int:

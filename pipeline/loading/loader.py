@@ -24,7 +24,8 @@ from pipeline.loading.mixture import Mixture
 from pipeline.loading.order import epoch_order, variant_of
 from pipeline.loading.reader import Position, ShardReader
 from pipeline.shards.codec import decode_codes, decode_png, decode_structure
-from pipeline.shards.tar import Sample
+from pipeline.shards.tar import Sample, decoded_member
+from pipeline.storage.location import Location
 from tvqrap.runtime.errors import UserError
 from tvqrap.training.batch import WHOLE_BATCH, Batch, Microbatch
 
@@ -141,11 +142,8 @@ class Loader:
         if variant is None:
             seed = self.mixture.seed(self.seed, number)
             variant = variant_of(seed, at.epoch, at.shard, at.index, dataset.variants)
-        try:
-            return _decoded(sample, self.members, variant, dataset.codebook)
-        except ValueError as error:
-            shard = dataset.folders[0] / dataset.shards[at.shard]
-            raise UserError(f"{shard}: sample {sample.key}: {error}") from None
+        shard = dataset.folders[0] / dataset.shards[at.shard]
+        return _decoded(shard, sample, self.members, variant, dataset.codebook)
 
 
 @dataclass(frozen=True)
@@ -159,18 +157,10 @@ class _Decoded:
 
 
 def _decoded(
-    sample: Sample, members: MemberSelection, variant: int, codebook: int | None
+    shard: Location, sample: Sample, members: MemberSelection, variant: int, codebook: int | None
 ) -> _Decoded:
-    """The chosen members. Raises ValueError, without the sample's key, where one is damaged."""
-
-    def decoded(name: str, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
-        if name not in sample.members:
-            raise ValueError(f"member {name} is missing")
-        try:
-            return decode(sample.members[name])
-        except ValueError as error:
-            raise ValueError(f"member {name}: {error}") from None
-
+    """The chosen members. Raises UserError where one is missing or damaged."""
+    decoded = partial(decoded_member, shard, sample)
     decode = partial(decode_codes, codebook=codebook)
     codes = decoded("codes.npy", decode) if members.tokens else None
     has_structure = members.tokens and "structure.npy" in sample.members

@@ -1,4 +1,4 @@
-"""A mixture of sets: whose sample is at each place of the endless stream, planned from weights."""
+"""A mixture of sets: plans from weights which set each sample of the endless stream comes from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Mixture:
         return cls(("",), (dataset,), (1,))
 
     def before(self, count: int) -> tuple[int, ...]:
-        """How many of the first `count` samples of the stream are of each set."""
+        """Number of samples of each set among the first `count` of the stream."""
         rounds, rest = divmod(count, len(self._pattern))
         inside = self._pattern[:rest]
         return tuple(
@@ -70,10 +70,10 @@ class Mixture:
 def repeating_pattern(weights: Sequence[int]) -> np.ndarray:
     """The shortest sequence of set numbers in proportion to their weights, int64 (sum of weights).
 
-    In each beginning of the sequence, repeated for ever, each set has its share to within one
-    sample: the j-th sample of a set of share p has its place between (j - 1) / p and j / p, and of
-    the sets that may have a place, the one with the earliest end takes it. On one machine that
-    order meets all ends (proportionate progress: Baruah et al., Algorithmica 15, 1996).
+    In each beginning of the repeated sequence, each set has its share to within one sample. The
+    j-th sample of a set of share p has its place between (j - 1) / p and j / p. Of the sets that
+    may take a place, the one with the earliest end does. This order meets all ends (proportionate
+    progress: Baruah et al., Algorithmica 15, 1996).
     """
     divisor = gcd(*weights)
     parts = [weight // divisor for weight in weights]

@@ -89,7 +89,7 @@ class ShardReader:
                     while block.unread:
                         shard = block.unread[0]
                         held = current.held + following.held + len(block.wanted[shard])
-                        # The current block has room in any case: its next sample is to come.
+                        # The current block always has room: its next sample is needed now.
                         if block is following and held > room:
                             break
                         block.unread.popleft()

@@ -52,15 +52,14 @@ def make_set(
 ) -> Manifest:
     """Make the set `name` in `work/name/`, shards and manifest, and return the manifest.
 
-    `work` is a folder or a URL. `work/rows/name/` keeps a record of each finished shard: a later
-    call with the same settings and photographs makes the missing shards alone, and leaves the same
-    bytes. Shards that `earlier` runs finished in other folders are taken over where plan and code
-    are the same; `on_taken_over` hears their number. `teacher` is needed by a set whose target is
-    not the photograph alone. `logs/name` (`work/logs/name` if not given) gets a log of each run.
-    `advance` hears the number of samples in each shard as it is finished or found finished.
-    UserError where the photographs do not give enough crops, where shards fail, where another
-    driver works on the set, where a worker sees other photographs or other storage, or where
-    workers are of two kinds.
+    `work` is a folder or a URL. `work/rows/name/` keeps a record of each finished shard, so that a
+    later call with the same settings and photographs makes only the missing shards. Shards that
+    `earlier` runs finished in other folders are taken over where plan and code are the same;
+    `on_taken_over` gets their number. A set whose target is not the photograph alone needs a
+    `teacher`. `logs/name` (`work/logs/name` if not given) gets a log of each run. `advance` gets
+    the number of samples of each shard that is finished.
+    Raises UserError for too few crops, failed shards, another driver on the set, and workers that
+    see other photographs or storage, or are of two kinds.
     """
     work = resolved(work)
     out = work / name

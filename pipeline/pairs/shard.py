@@ -60,7 +60,8 @@ class PairMaker:
 
     @property
     def decisive(self) -> str:
-        """What decides the bytes of every shard, beside its samples, code and machine."""
+        """Everything that decides the bytes of every shard, besides its samples, code and
+        machine."""
         return repr(
             (
                 SCHEMA,

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tvqrap.runtime.errors import first_line
+
 _MAX_IMAGE_PIXELS = 4096 * 4096
 _PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_HEADER_BYTES = 33
@@ -42,7 +44,7 @@ def decode_png(payload: bytes) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(payload, np.uint8), how)
     except cv2.error as error:
-        raise ValueError(f"not a PNG of a shard ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"not a PNG of a shard ({first_line(error)})") from None
     if image is None or image.shape != (height, width, 3):
         raise ValueError("not a PNG of a shard (damaged)")
     return np.asarray(image)

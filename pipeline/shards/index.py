@@ -29,7 +29,7 @@ from pipeline.shards.tar import (
     write_shard,
 )
 from pipeline.storage.location import Location, StorageError, opened, written
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 
 INDEX = "index.parquet"
 
@@ -85,7 +85,7 @@ def write_indexed(path: Location, samples: Iterable[Sample]) -> ShardRow:
 
 
 def part_path(shard: Location) -> Location:
-    """Where the rows of a shard `SET/NAME` are: `rows/SET/NAME.parquet`, beside the set."""
+    """File of the rows of a shard `SET/NAME`: `rows/SET/NAME.parquet`, beside the set."""
     return shard.parent.parent / "rows" / shard.parent.name / f"{shard.name}.parquet"
 
 
@@ -291,15 +291,14 @@ def _table(path: Location, manifest: Manifest, columns: Sequence[str]) -> Any:
     except (FileNotFoundError, StorageError, UserError):
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: not an index of a set ({reason})") from None
+        raise UserError(f"{path}: not an index of a set ({first_line(error)})") from None
     if not table.schema.equals(expected):
         raise UserError(f"{path}: not an index of a set, expected the columns {', '.join(columns)}")
     return table
 
 
 def _described(sample: Sample) -> dict[str, Any]:
-    """What a row has of a sample's record; values of other types than a record's become null."""
+    """Columns from a sample's record; values of another type than a record's become null."""
     try:
         record = json.loads(sample.members.get("json", b"{}"))
     except (ValueError, RecursionError):
@@ -326,7 +325,7 @@ def _described(sample: Sample) -> dict[str, Any]:
 
 
 def _drawn(steps: Any) -> dict[str, Any]:
-    """What a row has of a degradation: for the two rounds, kinds and strengths of the steps."""
+    """Columns of one degradation: kinds and strengths of the steps of both rounds."""
     steps = [_mapping(step) for step in steps] if isinstance(steps, list) else []
     found: dict[str, Any] = {"steps": " ".join(_text(step.get("step")) or "?" for step in steps)}
     seen = {"resize": 0, "noise": 0, "jpeg": 0}

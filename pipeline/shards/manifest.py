@@ -263,7 +263,7 @@ class Manifest:
             raise UserError(
                 f"{path}: not found, expected the manifest of a finished set of shards"
             ) from None
-        except UserError:  # of a store, or of what is no file
+        except UserError:  # of a store, or of a path that is no file
             raise
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not a manifest of shards ({error!r})") from None

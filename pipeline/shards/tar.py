@@ -11,6 +11,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -24,7 +25,7 @@ from pipeline.storage.location import (
     read_range,
     written,
 )
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 
 MEMBER = re.compile(
     r"(?P<key>[A-Za-z0-9_-]{1,80})\.(?P<suffix>(?:hr|lr\d{1,3}|teacher\d{1,3})\.png|codes\.npy|structure\.npy|json)"
@@ -111,29 +112,35 @@ def read_shard(path: Location, sha256: str | None = None) -> Iterator[Sample]:
     With `sha256` (hex), the SHA-256 of the file is computed meanwhile; another one is a UserError
     after the last sample.
 
-    Raises UserError that names the file for anything but a whole, well-formed shard: a cut file
-    (also one cut between two members), other kinds of tar entries, other names or suffixes,
-    members over 256 MiB, a repeated key.
+    Raises UserError that names the file for anything but a whole, well-formed shard. Examples are a
+    file cut anywhere, other kinds of tar entries, other names or suffixes, members over 256 MiB and
+    a repeated key.
     """
+    with (
+        _readable(path, "not a readable shard"),
+        opened(path) as file,
+        ThreadPoolExecutor(1) as pool,
+        tarfile.open(fileobj=file, mode="r:") as tar,
+    ):
+        found = pool.submit(_sha256_aside, file) if sha256 is not None else None
+        yield from _samples(path, file, tar)
+        if found is not None and sha256 is not None and found.result() != sha256:
+            raise UserError(
+                f"{path}: found SHA-256 {found.result()[:12]}, its manifest says {sha256[:12]}"
+            )
+
+
+@contextmanager
+def _readable(path: Location, problem: str) -> Iterator[None]:
+    """Turns whatever a missing, damaged or hostile shard raises into a UserError that names it."""
     try:
-        with (
-            opened(path) as file,
-            ThreadPoolExecutor(1) as pool,
-            tarfile.open(fileobj=file, mode="r:") as tar,
-        ):
-            found = pool.submit(_sha256_aside, file) if sha256 is not None else None
-            yield from _samples(path, file, tar)
-            if found is not None and sha256 is not None and found.result() != sha256:
-                raise UserError(
-                    f"{path}: found SHA-256 {found.result()[:12]}, its manifest says {sha256[:12]}"
-                )
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected a shard") from None
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # tarfile raises many kinds for a damaged or hostile file
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: not a readable shard ({reason})") from None
+    except Exception as error:  # tarfile raises many kinds
+        raise UserError(f"{path}: {problem} ({first_line(error)})") from None
 
 
 def stored_size(sample: Sample) -> int:
@@ -148,7 +155,7 @@ def read_sample(path: Location, key: str, offset: int, size: int) -> Sample:
     Raises UserError that names the file where they are not the members of the sample `key`.
     """
     sample = Sample(key, {})
-    try:
+    with _readable(path, f"sample {key} is not readable"):
         content = read_range(path, offset, size)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             for member in tar:
@@ -157,13 +164,6 @@ def read_sample(path: Location, key: str, offset: int, size: int) -> Sample:
                 if found != key or suffix in sample.members:
                     raise UserError(f"{path}: found member {member.name} in the sample {key}")
                 sample.members[suffix] = payload
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found, expected a shard") from None
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # tarfile raises many kinds for a damaged or hostile file
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: sample {key} is not readable ({reason})") from None
     if stored_size(sample) != size:
         raise UserError(f"{path}: cut short or damaged in sample {key}")
     return sample

@@ -28,7 +28,7 @@ def list_archive(place: Location, state: FileState) -> FoundPhotos:
     """Lists the images of an uncompressed tar archive in the state `state`.
 
     Members that cannot be used are skipped with a reason: links, names that lead out, content that
-    is too large or cut. So is what follows a damaged header.
+    is too large or cut. So are members behind a damaged header.
     """
     listing = _Listing(place, state)
     try:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 
 COLUMNS = ("licence", "source", "author")
 
@@ -69,5 +69,5 @@ def _table(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"data.licences: {path}: not found") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"data.licences: {path}: not a table of licences ({reason})") from None

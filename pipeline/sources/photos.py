@@ -33,7 +33,7 @@ class Photo:
     name: str
     """Path relative to the folder, with `/`; in an archive the name of the member."""
     locator: str = ""
-    """Where its content is, see `pipeline.storage.content`; empty: the file `name` of the folder
+    """Place of its content, see `pipeline.storage.content`; empty: the file `name` of the folder
     that `data.photos` names."""
 
 
@@ -46,7 +46,8 @@ class FoundPhotos:
     skipped: list[Skipped]
     """Sorted: images that cannot be used, and folders that cannot be searched."""
     passed_over: str
-    """Counts, by reason, of what is no photograph, in one line; empty where there is nothing."""
+    """Number of files that are no photographs, by reason, in one line; empty where there are
+    none."""
     states: Mapping[str, FileState] = field(default_factory=dict)
     """By locator, the states that the listing knows."""
 
@@ -98,8 +99,8 @@ def is_text(name: str) -> bool:
 def photo_key(name: str) -> str:
     """The key of a photograph, which follows from its relative path alone.
 
-    The path without its ending, with `_` or `-` for all but letters and digits, at most 43
-    characters of it, then `-` and 64 bits of the path's SHA-256 in hexadecimal.
+    The key is the path without its ending, with `_` or `-` for all but letters and digits, up to 43
+    characters. Then follow `-` and 64 bits of the path's SHA-256 in hexadecimal.
     """
     readable = str(Path(name).with_suffix("")).replace("/", "-")
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]

@@ -194,7 +194,7 @@ def _path(folder: Path, photo: Photo) -> Path:
 
 
 def _place(photo: Photo) -> str:
-    """What tells a photograph from others of its source: its locator, or its name in the folder."""
+    """Identifies a photograph in its source: its locator, or its name in the folder."""
     return photo.locator or photo.name
 
 

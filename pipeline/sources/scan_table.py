@@ -54,7 +54,7 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What a scan found of one file."""
+    """The result of the scan of one file."""
 
     sha256: str
     """SHA-256 (hex) of the file; empty where it cannot be read."""
@@ -88,7 +88,7 @@ class ScanTable:
             self._parts += path.name != _WHOLE
 
     def find(self, name: str, state: FileState) -> Scanned | None:
-        """What is known of a file in this state; None for an unknown one."""
+        """The kept result of a file in this state; None for an unknown one."""
         known = self._known.get(name)
         return known[1] if known is not None and known[0] == state else None
 

@@ -33,14 +33,14 @@ class ScannedPhotos:
     keys: NDArray[np.bytes_]
     """ASCII."""
     names: NDArray[Any]
-    """Of NumPy's strings of any length."""
+    """NumPy's strings of variable length."""
     widths: NDArray[np.int32]
     heights: NDArray[np.int32]
     sha256: NDArray[np.void]
     """32 bytes each."""
     hashes: NDArray[np.uint64]
     locators: NDArray[Any]
-    """Of NumPy's strings; they take no memory where all are empty."""
+    """NumPy's strings of variable length, which take no memory where all are empty."""
 
     @classmethod
     def of(cls, entries: Iterable[ScannedPhoto]) -> "ScannedPhotos":

@@ -22,7 +22,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
 from tvqrap.runtime.atomic import atomic_path
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 
 
 class StorageError(UserError, OSError):
@@ -30,7 +30,7 @@ class StorageError(UserError, OSError):
 
 
 _CHANGING = ("ETag", "etag", "md5", "LastModified", "mtime", "last_modified", "created")
-"""What file systems of fsspec call an entity tag, or a time."""
+"""Names of entity tags and times in the file systems of fsspec."""
 
 
 @dataclass(frozen=True, order=True)
@@ -162,10 +162,7 @@ class Url:
         except (FileNotFoundError, FileExistsError, StorageError):
             raise
         except Exception as error:
-            lines = str(error).strip().splitlines()
-            raise StorageError(
-                f"{self}: {type(error).__name__}: {lines[0] if lines else 'no reason given'}"
-            ) from error
+            raise StorageError(f"{self}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True, order=True)

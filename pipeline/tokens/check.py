@@ -33,9 +33,9 @@ def check_tokens(
 ) -> Manifest:
     """The manifest of a token data set that the tokenizer in the folder `tokenizer` made.
 
-    Raises `UserError` that names both sides where it holds pairs or has another schema, where
-    another tokenizer or codebook made it, or where it was made from other pairs than those in the
-    folder `pairs`, or than those of its name that `sets.json` in `pairs_listed_in` lists.
+    Its pairs have to be those in the folder `pairs`, or those of its name that `sets.json` in
+    `pairs_listed_in` lists. Raises `UserError` that names both sides for other pairs, for another
+    tokenizer, codebook or schema, and for a set of pairs.
     """
     manifest = Manifest.load(tokens)
     if manifest.kind != "tokens":

@@ -79,8 +79,8 @@ def batches(
 def checked_hr(sample: Sample, multiple: int, images: Mapping[str, int]) -> NDArray[np.uint8]:
     """The HR crop of a pair, uint8 (H, W, 3), after a check of all its members.
 
-    Raises `BadSampleError` where a member is missing or does not decode, where a side of the crop
-    is no multiple of `multiple`, or where another of the `images` has not its part of that size.
+    Raises `BadSampleError` where a member is missing or damaged, where a side of the crop is no
+    multiple of `multiple`, or where the size of another of the `images` does not fit it.
     """
     decoded = {name: _decoded(sample, name) for name in images}
     for name in sorted(sample.members.keys() - images.keys()):

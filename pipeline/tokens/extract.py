@@ -46,41 +46,22 @@ def extract_set(
     """Extracts the tokens of one set into `work/SET`, and resumes with the shards finished there.
 
     `work` is a folder or a URL that all workers see. `work/rows/SET` keeps a record of each
-    finished shard; one of other pairs, another tokenizer or other settings does not count.
-    Shards that `earlier` runs finished in other folders are taken over where plan and code are the
-    same, unless samples were dropped: the quarantine is to have them. `on_taken_over` hears their
-    number. `on_shard` hears the samples of each finished shard, dropped ones included. Samples that
-    cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not given) and listed in
-    the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`). `tables` is a folder for
-    tables of the codes, see `save_tables`.
-    Raises `ShardsFailed` that lists the shards that failed, and `UserError` where another driver
-    works on the set, where a worker sees other storage, or where workers are of two kinds.
+    finished shard; one of other pairs, another tokenizer or other settings does not count. Shards
+    that `earlier` runs finished in other folders are taken over where plan and code are the same.
+    Shards with dropped samples are not, as this run's quarantine has to hold those. `on_taken_over`
+    gets their number. `on_shard` gets the number of samples of each finished shard, dropped ones
+    included. Samples that cannot be used are kept in `quarantine/SET` (`work/quarantine/SET` if not
+    given) and listed in the manifest. Each run leaves a log in `logs/SET` (`work/logs/SET`).
+    `tables` is a folder for tables of the codes, see `save_tables`. Raises `ShardsFailed` that
+    lists the shards that failed. Raises `UserError` for another driver on the set, and for workers
+    that see other storage or are of two kinds.
     """
     source = _named_source(pairs)
-    config = read_config(tokenizer)
     work = resolved(work)
     out = work / source.set
     with only_driver(out, f"the extraction into {out}") as check:
-        extractor = Extractor(
-            _shared(tokenizer, work),
-            config.fingerprint,
-            resolved(source.home(pairs)),
-            source.root,
-            out,
-            resolved(quarantine or work / "quarantine") / source.set,
-            settings,
-            storage=WrittenProof.beside(out),
-        )
-        ledger = Ledger(
-            work,
-            source.set,
-            {row.name: plan_of(extractor, row) for row in source.shards},
-            ExtractedShard,
-            earlier,
-            take=lambda shard: not shard.dropped,
-            executor=executor,
-            workers=workers,
-        )
+        extractor = _extractor(pairs, source, tokenizer, work, quarantine, settings)
+        ledger = _ledger(work, source, extractor, earlier, executor, workers)
         on_taken_over(ledger.taken_over)
         shards = _extract(
             ledger,
@@ -93,11 +74,56 @@ def extract_set(
             on_shard=on_shard,
         )
         if tables is not None:
-            _save_tables(shards, tables, source.set)
-        manifest = _manifest(source, config, settings, shards)
+            histograms = np.array([shard.code_counts for shard in shards], dtype=np.int64)
+            rows = [shard.row for shard in shards]
+            save_tables(statistics_of(rows, histograms), tables, source.set)
+        manifest = _manifest(source, read_config(tokenizer), settings, shards)
         check()
         save_set(out, manifest, check)
     return manifest
+
+
+def _extractor(
+    pairs: Location,
+    source: Manifest,
+    tokenizer: Path,
+    work: Location,
+    quarantine: Location | None,
+    settings: TokensSettings,
+) -> Extractor:
+    """The maker of the token shards of a set of pairs, in its folder in `work`."""
+    out = work / source.set
+    return Extractor(
+        _shared(tokenizer, work),
+        read_config(tokenizer).fingerprint,
+        resolved(source.home(pairs)),
+        source.root,
+        out,
+        resolved(quarantine or work / "quarantine") / source.set,
+        settings,
+        storage=WrittenProof.beside(out),
+    )
+
+
+def _ledger(
+    work: Location,
+    source: Manifest,
+    extractor: Extractor,
+    earlier: EarlierRuns,
+    executor: ExecutorKind,
+    workers: int,
+) -> Ledger[ExtractedShard]:
+    """The ledger of the token shards of a set of pairs; shards without drops are taken over."""
+    return Ledger(
+        work,
+        source.set,
+        {row.name: plan_of(extractor, row) for row in source.shards},
+        ExtractedShard,
+        earlier,
+        take=lambda shard: not shard.dropped,
+        executor=executor,
+        workers=workers,
+    )
 
 
 def _extract(
@@ -112,7 +138,7 @@ def _extract(
     on_shard: Callable[[int], None],
 ) -> list[ExtractedShard]:
     """Extracts the shards that the ledger lacks, and returns all of them in order."""
-    # Here, and not only at the end, so that what a run that fails leaves is of that run.
+    # Before the run as well, so that a run that fails leaves only its own samples there.
     sweep_quarantine(extractor.quarantine, _dropped(ledger))
     rows = {row.name: row for row in source.shards}
     settings = extractor.settings
@@ -147,11 +173,6 @@ def _named_source(pairs: Location) -> Manifest:
             "name"
         )
     return source
-
-
-def _save_tables(shards: list[ExtractedShard], folder: Path, name: str) -> None:
-    histograms = np.array([shard.code_counts for shard in shards], dtype=np.int64)
-    save_tables(statistics_of([shard.row for shard in shards], histograms), folder, name)
 
 
 def _shared(tokenizer: Path, work: Location) -> Location:

@@ -62,7 +62,7 @@ class Extractor:
     fingerprint: str
     """The fingerprint of the driver's tokenizer; a worker with another one raises `UserError`."""
     pairs: Location
-    """Where the pair shards are, with their manifest."""
+    """Folder of the pair shards, with their manifest."""
     pairs_root: str
     """The root of the manifest that the driver read."""
     out: Location
@@ -224,7 +224,7 @@ def is_carried(suffix: str) -> bool:
 def plan_of(extractor: Extractor, source: ShardRow) -> str:
     """SHA-256 (hex) over everything but the code that decides a token shard's bytes.
 
-    The pair shard's name does not: it changes with the number of shards before it.
+    It leaves out the pair shard's name, which changes with the number of shards before it.
     """
     settings = extractor.settings.model_dump(include={"device", "batch_size", "threads"})
     decisive = (SCHEMA, extractor.fingerprint, source.samples, source.sha256, settings)

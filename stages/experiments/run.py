@@ -25,7 +25,7 @@ RECONSTRUCTION = Path(".scratch/reconstruction")
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a run."""
+    """The outcome of a run."""
 
     title: str
     seconds: float

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.runner.stage import SCRATCH, Stage
-from tvqrap.runtime.errors import UsageError
+from tvqrap.runtime.errors import UsageError, first_line
 from tvqrap.training.curves import History, Row
 from tvqrap.training.distributed import Workers
 
@@ -179,9 +179,9 @@ class CurveSinks:
                 call(sink)
             except Exception as error:  # whatever a program of others raises
                 del self.sinks[package]
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
                 print(
-                    f"{self.stage}: {package}: {first}; the training goes on without its curves",
+                    f"{self.stage}: {package}: {first_line(error)}; the training goes on without "
+                    "its curves",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -35,7 +35,8 @@ def publish_sets(folders: Iterable[Path], out: Path, texts: Mapping[str, str]) -
 
 
 def partial_path(out: Path) -> Path:
-    """Where the replacement of `out` is put together: beside it, on the same file system."""
+    """Path at which the replacement of `out` is put together: beside it, on the same file
+    system."""
     return out.with_name(f".{out.name}.partial")
 
 

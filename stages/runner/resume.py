@@ -6,9 +6,11 @@ In this order:
 2. A finished training that is to have more steps goes on from its end, where the result is that of
    a fresh training. The last checkpoint of each stage's last finished training is kept for that.
 3. An unfinished training goes on with changed params and code, as long as its data and the shape of
-   its network are the same. TVQRAP_RESUME=same leaves this out. Each change is recorded with its
-   step.
-4. Otherwise the training starts at step 0. Unfinished trainings stay.
+   its network are the same. Each change is recorded with its step.
+4. So does a finished training that is to have more steps, with TVQRAP_RESUME=finished.
+5. Otherwise the training starts at step 0. Other trainings stay.
+
+TVQRAP_RESUME=same leaves out all but the first and the last.
 """
 
 import copy
@@ -17,7 +19,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from stages.runner.fingerprint import fingerprint_of
 from stages.runner.stage import FINISHED, SCRATCH, Stage
@@ -33,7 +35,9 @@ NETWORK = "network"
 """Folder beside the checkpoints: the model that the training began with (`stages.training`)."""
 
 VARIABLE = "TVQRAP_RESUME"
-"""Environment variable: `changed` (the default) or `same`."""
+"""Environment variable: `changed` (the default), `finished` or `same`."""
+
+Resume = Literal["changed", "finished", "same"]
 
 MAY_CHANGE = (
     "workers",
@@ -64,14 +68,16 @@ def find_start(stage: Stage, training: Training, section: str, workers: Workers)
     the training starts at step 0 beside an unfinished one. Returns the record of this run. Raises
     `UsageError` where TVQRAP_RESUME has another value.
     """
-    takes_changed = _takes_changed()
+    how = _chosen()
     now = record_of(stage, workers.count)
     if workers.is_main:
         own = newest_record(stage.scratch)
         if own is not None:
             _say_changes(stage, stage.scratch, own, now)
-        elif training.length and not (takes_changed and _take_shorter(stage, training, section)):
-            _take_changed(stage, now, takes_changed)
+        elif training.length and (
+            how == "same" or not _take_shorter(stage, training, section, how)
+        ):
+            _take_changed(stage, training, now, how)
     workers.barrier()
     return now
 
@@ -123,32 +129,47 @@ def keep_final(stage: Stage, section: str) -> None:
         (stage.scratch / NETWORK).replace(folder / NETWORK)
 
 
-def _take_changed(stage: Stage, now: TrainingRecord, wanted: bool) -> None:
-    """Renames the folder of the newest unfinished training that may go on as this one.
+def _take_changed(stage: Stage, training: Training, now: TrainingRecord, how: Resume) -> None:
+    """Takes over the newest training that may go on as this one, an unfinished one if there is.
 
-    Prints why where there is an unfinished training, but none that may.
+    Prints why where there are trainings, but none that may.
     """
-    unfinished = [
-        (folder, found)
-        for folder in trainings_in(SCRATCH, stage.name)
-        if folder != stage.scratch and (found := newest_record(folder)) is not None
-    ]
-    reasons = []
-    for folder, found in unfinished:
-        fixed = found[1].differences(now).without(may_change)
-        if wanted and not fixed:
-            _say_changes(stage, folder, found, now)
-            shutil.rmtree(stage.scratch, ignore_errors=True)
-            folder.rename(stage.scratch)
-            return
-        reasons.append(fixed.text() or f"{VARIABLE} is same")
-    if reasons:
-        folder, (step, _) = unfinished[0]
+    refused = []
+    for place in (SCRATCH, FINISHED) if how == "finished" else (SCRATCH,):
+        for folder in trainings_in(place, stage.name):
+            found = newest_record(folder)
+            if folder == stage.scratch or found is None:
+                continue
+            step, before = found
+            reason = before.differences(now).without(may_change).text()
+            if not reason and how == "same":
+                reason = f"{VARIABLE} is same"
+            if not reason and place == FINISHED and step >= training.length:
+                reason = f"it has {step} steps, no fewer than asked for"
+            if not reason:
+                _say_changes(stage, folder, found, now)
+                _take(folder, step, stage.scratch)
+                return
+            refused.append((folder, step, reason))
+    if refused:
+        folder, step, reason = refused[0]
         print(
-            f"{stage.name}: starts at step 0 beside {folder.name} (step {step}), which it cannot "
-            f"go on with: {reasons[0]}; `tvqrap-cli runs` lists unfinished trainings",
+            f"{stage.name}: starts at step 0 beside {_shown(folder)} (step {step}), which it "
+            f"cannot go on with: {reason}; `tvqrap-cli runs` lists trainings",
             flush=True,
         )
+
+
+def _take(folder: Path, step: int, scratch: Path) -> None:
+    """Moves an unfinished training to `scratch`, or copies the last checkpoint of a finished one.
+
+    A finished one stays whole until another has finished.
+    """
+    if folder.parent == FINISHED:
+        _copy(dict(checkpoints(folder))[step], scratch)
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
+        folder.rename(scratch)
 
 
 def trainings_in(place: Path, name: str) -> list[Path]:
@@ -168,20 +189,25 @@ def _say_changes(
     differences = before.differences(now)
     if differences:
         print(
-            f"{stage.name}: goes on with {folder.name} at step {step}, changed: "
+            f"{stage.name}: goes on with {_shown(folder)} at step {step}, changed: "
             f"{differences.text()}. To start at step 0 instead: {VARIABLE}=same",
             flush=True,
         )
 
 
-def _takes_changed() -> bool:
+def _shown(folder: Path) -> str:
+    """The name of a training, as `tvqrap-cli runs` lists it."""
+    return folder.relative_to(SCRATCH).as_posix()
+
+
+def _chosen() -> Resume:
     given = os.environ.get(VARIABLE) or "changed"
-    if given not in ("changed", "same"):
-        raise UsageError(f"{VARIABLE} is {given!r}, expected changed or same")
-    return given == "changed"
+    if given not in get_args(Resume):
+        raise UsageError(f"{VARIABLE} is {given!r}, expected one of {', '.join(get_args(Resume))}")
+    return cast(Resume, given)
 
 
-def _take_shorter(stage: Stage, training: Training, section: str) -> bool:
+def _take_shorter(stage: Stage, training: Training, section: str, how: Resume) -> bool:
     """Copies the last checkpoint of a shorter training; whether there was one to copy.
 
     It is not used where the number of steps changes earlier steps; then prints the reason.
@@ -189,13 +215,18 @@ def _take_shorter(stage: Stage, training: Training, section: str) -> bool:
     for done, path in checkpoints(_kept(stage, section))[-1:]:
         reason = _length_matters(training, done)
         if reason is None and done < training.length:
-            with atomic_path(stage.scratch / path.name) as temporary:
-                shutil.copy(path, temporary)
+            _copy(path, stage.scratch)
             return True
-        if done != training.length:  # else: asked to run again
+        if done != training.length and how == "changed":  # equal: asked to run again
             reason = reason or "more than it now has"
-            print(f"{stage.name}: starts over; it was run for {done} steps, {reason}")
+            advice = f"; {VARIABLE}=finished goes on from there" if done < training.length else ""
+            print(f"{stage.name}: starts over; it was run for {done} steps, {reason}{advice}")
     return False
+
+
+def _copy(checkpoint: Path, scratch: Path) -> None:
+    with atomic_path(scratch / checkpoint.name) as temporary:
+        shutil.copy(checkpoint, temporary)
 
 
 def _kept(stage: Stage, section: str) -> Path:

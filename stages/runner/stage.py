@@ -37,7 +37,7 @@ from tvqrap.runtime.text import printable
 SCRATCH = Path(".scratch")
 
 FINISHED = SCRATCH / "finished"
-"""What the last finished run of a stage leaves to later ones."""
+"""Folder of the files that the last finished run of a stage leaves to later runs."""
 
 SCRATCH_KEPT = 3
 """Scratch folders without checkpoints that are kept for each stage: interrupted runs of other
@@ -85,7 +85,8 @@ class Stage:
     """The declared outputs of this stage."""
 
     def work(self, storage: str | None) -> Location:
-        """Where this run makes its sets: its scratch folder, or a folder of that name in `storage`.
+        """Folder in which this run makes its sets: its scratch folder, or one of that name in
+        `storage`.
 
         Each fingerprint has its own folder, so sets of other params, inputs or code stay.
 

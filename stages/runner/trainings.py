@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-from pipeline.executor.outcome import one_line
 from pipeline.storage.lock import file_lock
 from stages.runner.resume import FINISHED, NETWORK, newest_record, trainings_in
 from stages.runner.stage import SCRATCH
 from stages.runner.worker import SECTIONS
 from tvqrap.pretrained.folder import ModelConfig, load_tokenizer, read_config, save_model
 from tvqrap.pretrained.upscaler import load_upscaler
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 from tvqrap.training.checkpoint import checkpoints
 
 _TRAINED_PART = {"train_predictor": "predictor."}

@@ -28,7 +28,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from stages.params import Params, load_params
 from tests.benchmarks.bench_training import crops, without_perceptual
-from tvqrap.config.training import CodebookLife, Compute, TokenizerTraining
+from tvqrap.config.training import CodebookLife, TokenizerTraining
 from tvqrap.networks.codebook import Codebook, Quantized
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.objectives.tokenizer import TokenizerTask
@@ -39,9 +39,6 @@ CROPS, HELD_OUT = 480, 32
 STARTS = {"random": (False, False), "revival": (False, True), "kmeans": (True, False)}
 STARTS["both"] = (True, True)
 WEIGHTS = {"eq7": (1.0, 1.0), "vqvae": (1.0, 0.25), "authors": (0.25, 1.0)}
-COMPUTE = Compute(
-    device="cpu", precision="float32", threads=1, workers=1, grad_accum_steps=1, compile=False
-)
 
 
 class RotationTrick(Codebook):
@@ -87,7 +84,7 @@ def train(
     task = TokenizerTask(
         tokenizer_with(quantizer, params),
         settings,
-        COMPUTE,
+        params.compute.model_copy(update={"device": "cpu", "threads": 1}),
         seed=seed,
         vq_warmup_steps=settings.codebook_life.vq_warmup_steps,
         validation=[Batch(("held",) * HELD_OUT, hr=torch.from_numpy(held))],
@@ -104,6 +101,30 @@ def train(
 
 def _psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
     return {"psnr": torch.cat([psnr(*pair) for pair in pairs]).mean().item()}
+
+
+def settings_of(
+    base: TokenizerTraining, start: str, weights: str, options: argparse.Namespace
+) -> TokenizerTraining:
+    """Settings of one training, without the GAN term."""
+    kmeans, revival = STARTS[start]
+    codebook, commitment = WEIGHTS[weights]
+    adversarial = base.image.adversarial.model_copy(update={"weight": 0.0})
+    return base.model_copy(
+        update={
+            "steps": options.steps,
+            "batch_size": options.batch,
+            "codebook_life": CodebookLife(
+                vq_warmup_steps=options.warmup if kmeans else 0,
+                revive_every=options.revive_every if revival else 0,
+            ),
+            "loss_weights": base.loss_weights.model_copy(
+                update={"codebook": codebook, "commitment": commitment}
+            ),
+            "commitment_on": "encoder",
+            "image": base.image.model_copy(update={"adversarial": adversarial}),
+        }
+    )
 
 
 def main() -> None:
@@ -129,10 +150,6 @@ def main() -> None:
     options = parser.parse_args()
     params = without_perceptual(load_params(options.params))
     params = params.model_copy(update={"codebook": options.codebook})
-    image = params.tokenizer.image
-    image = image.model_copy(
-        update={"adversarial": image.adversarial.model_copy(update={"weight": 0.0})}
-    )
     side = params.pairs.sets[params.tokenizer.set].size
     photos = Path(params.data.photos)
     held = np.stack(crops(photos, side, HELD_OUT, slice(8, None)))
@@ -144,25 +161,7 @@ def main() -> None:
     ):
         if quantizer == "simvq" and start != "random":
             continue  # its entries are computed: nothing can set them
-        kmeans, revival = STARTS[start]
-        codebook, commitment = WEIGHTS[weights]
-        life = CodebookLife(
-            vq_warmup_steps=options.warmup if kmeans else 0,
-            revive_every=options.revive_every if revival else 0,
-        )
-        of_loss = params.tokenizer.loss_weights.model_copy(
-            update={"codebook": codebook, "commitment": commitment}
-        )
-        settings = params.tokenizer.model_copy(
-            update={
-                "steps": options.steps,
-                "batch_size": options.batch,
-                "codebook_life": life,
-                "loss_weights": of_loss,
-                "commitment_on": "encoder",
-                "image": image,
-            }
-        )
+        settings = settings_of(params.tokenizer, start, weights, options)
         began = time.process_time()
         found = train(params, settings, quantizer, seed, seen, held)
         print(

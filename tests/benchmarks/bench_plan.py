@@ -4,8 +4,8 @@
 
 The photographs are made up: random sizes and hashes, and no files. Each step is one of the stage:
 splits, near-duplicates, the plan of a set with one crop of each photograph, the digest of each
-shard's plan. The tasks of some shards show what a worker gets. Then one photograph is added, and
-the shards are counted that would be made.
+shard's plan. The tasks of some shards show what a worker gets. With `--added`, so many photographs
+are added, and the shards are counted that would be made.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import numpy as np
 
 from pipeline.config import PairsSettings
 from pipeline.pairs.plan import PlannedSet, plan_set
-from pipeline.sources.photos import photo_key
 from pipeline.sources.scan import PhotoScan
 from pipeline.sources.scanned import ScannedPhotos, locators_of
 from stages.params import load_params
@@ -30,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=1_000_000)
     parser.add_argument("--crops", type=int, default=1, help="of each photograph of the split")
+    parser.add_argument("--skip-near-duplicates", action="store_true")
+    parser.add_argument("--added", type=int, default=0, help="photographs")
     parser.add_argument("--shard-size", type=int, default=1000)
     parser.add_argument("--params", type=Path, default=Path("stages/profiles/paper.yaml"))
     given = parser.parse_args()
@@ -40,8 +41,9 @@ def main() -> None:
         scan = PhotoScan(made_up(given.photos), ())
     with step("splits", given.photos):
         of_split = {name: len(numbers) for name, numbers in scan.splits(pairs).items()}
-    with step(f"near-duplicates ({of_split})", given.photos):
-        scan.near_duplicates(pairs)
+    if not given.skip_near_duplicates:
+        with step(f"near-duplicates ({of_split})", given.photos):
+            scan.near_duplicates(pairs)
     count = given.crops * of_split[pairs.sets[SET].split]
     with step(f"plan of {count} crops", count):
         planned = plan(pairs, scan, count, given.shard_size)
@@ -51,25 +53,28 @@ def main() -> None:
     with step(f"tasks of {len(shown)} shards", sum(planned.size(name) for name in shown)):
         for name in shown:
             _ = planned[name]
-    for more in (0, given.crops):
-        after = plan(
-            pairs, PhotoScan(made_up(given.photos + 1), ()), count + more, given.shard_size
-        )
-        made = sum(after.plan(name) not in before for name in after)
-        print(f"one photograph and {more} crops more: {made} of {len(after)} shards are made")
+    if given.added:
+        more = PhotoScan(made_up(given.photos + given.added), ())
+        for crops in (0, given.crops * given.added):
+            after = plan(pairs, more, count + crops, given.shard_size)
+            made = sum(after.plan(name) not in before for name in after)
+            print(
+                f"{given.added} photographs and {crops} crops more: {made} of {len(after)} shards "
+                "are made"
+            )
 
 
 def made_up(count: int) -> ScannedPhotos:
     """Photographs of random sizes and hashes; more of them begin with the same ones."""
-    rng = np.random.default_rng(0)
-    sides = rng.integers(300, 900, (count, 2), np.int32)
-    hashes = rng.integers(0, 2**64, count, np.uint64)
-    digests = np.frombuffer(np.random.default_rng(1).bytes(32 * count), "V32")
-    names = np.empty(count, np.dtypes.StringDType())
-    keys = np.empty(count, "S60")
-    for number in range(count):
-        names[number] = f"n{number % 1000:08d}/photograph_{number:09d}.jpg"
-        keys[number] = photo_key(names[number]).encode()
+    random = [np.random.default_rng(seed) for seed in range(4)]
+    sides = random[0].integers(300, 900, (count, 2), np.int32)
+    hashes = random[1].integers(0, 2**64, count, np.uint64)
+    digests = np.frombuffer(random[2].bytes(32 * count), "V32")
+    number = _digits(np.arange(count), 10, 9)
+    name = np.char.add(np.char.add(b"n00000/photograph_", number), b".jpg")
+    digest = _digits(random[3].integers(0, 2**64, count, np.uint64), 16, 16)
+    keys = np.char.add(np.char.add(b"n00000-photograph_", number), np.char.add(b"-", digest))
+    names = name.astype(np.dtypes.StringDType())
     order = np.argsort(keys)
     return ScannedPhotos(
         keys[order],
@@ -80,6 +85,15 @@ def made_up(count: int) -> ScannedPhotos:
         hashes[order],
         locators_of([""] * count),
     )
+
+
+def _digits(numbers: np.ndarray, base: int, count: int) -> np.ndarray:
+    """The last `count` digits of each number, as ASCII."""
+    found = np.empty((len(numbers), count), np.uint8)
+    for place in reversed(range(count)):
+        numbers, digit = np.divmod(numbers, numbers.dtype.type(base))
+        found[:, place] = np.frombuffer(b"0123456789abcdef", np.uint8)[digit]
+    return found.view(f"S{count}")[:, 0]
 
 
 def plan(pairs: PairsSettings, scan: PhotoScan, count: int, shard_size: int) -> PlannedSet:

@@ -14,12 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config import DataSettings
 from pipeline.sources.scan import scan_photos
 from tests.support.fuzzing import Files, Trial, assert_no_fault, command, complaint
 from tests.support.image_samples import ENDINGS, image_samples
 from tests.support.mutations import damaged, with_checksums
-from tests.support.pairs import texture
+from tests.support.pairs import data_settings, texture
 from tvqrap.architecture import Architecture
 from tvqrap.images.reading.open import read_image
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -162,13 +161,7 @@ def test_upscale_does_the_rest(
 
 def test_the_scan_of_photographs(tmp_path: Path) -> None:
     def use(given: Path, out: Path) -> None:
-        data = DataSettings(
-            photos=str(given),
-            licences=None,
-            min_side=2,
-            max_pixels=MAX_PIXELS,
-            max_skipped_fraction=1.0,
-        )
+        data = data_settings(given, min_side=2, max_pixels=MAX_PIXELS, max_skipped_fraction=1.0)
         found = scan_photos(data, executor="serial", workers=1)
         assert len(found.usable) + len(found.skipped) == len(list(given.iterdir()))
         assert [complaint(entry.reason) for entry in found.skipped if complaint(entry.reason)] == []

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config import DataSettings, PairsSettings
+from pipeline.config import PairsSettings
 from pipeline.tokens.extract import extract_set
 from stages.evaluate import evaluate
 from stages.extract_tokens import extract_tokens
@@ -25,7 +25,7 @@ from tests.fuzz.test_images import TINY
 from tests.support.disasters import killed_at_random, timed, tree
 from tests.support.evaluation import evaluation_stage, make_evaluation
 from tests.support.fuzzing import command
-from tests.support.pairs import PAIRS, texture
+from tests.support.pairs import PAIRS, data_settings, texture
 from tests.support.states import flattened
 from tests.support.tokens import SETTINGS, make_material
 from tests.support.training import predictor_task, rap_task, tokenizer_task
@@ -88,7 +88,7 @@ def test_evaluate(tmp_path: Path) -> None:
     def work(out: Path) -> None:
         given = ("--gt", tmp_path / "gt", "--lq", tmp_path / "lq", "--metrics", "psnr_y,gmsd")
         done = command("evaluate", "bicubic", "lanczos", *given, "-o", out, "--workers", 1)
-        if "holds results already" in done.output:  # killed after its last file
+        if "holds an evaluation already" in done.output:  # killed after its last file
             assert (out / "metrics.json").exists()
             done = command("evaluate", "bicubic", "lanczos", *given, "-o", out, "--overwrite")
         assert done.exit_code == 0, done.output
@@ -103,13 +103,7 @@ def test_make_pairs(tmp_path: Path) -> None:
     for number in range(8):
         image = Image.fromarray(texture(number, 64 + 7 * number, 100 - 5 * number))
         image.save(tmp_path / "photos" / f"p{number}.png")
-    data = DataSettings(
-        photos=str(tmp_path / "photos"),
-        licences=None,
-        min_side=48,
-        max_pixels=10**5,
-        max_skipped_fraction=0.5,
-    )
+    data = data_settings(tmp_path / "photos")
     pairs = PairsSettings.model_validate(PAIRS)
     params = cast(Params, SimpleNamespace(data=data, pairs=pairs))
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from pipeline.config import DataSettings, PairsSettings
+from pipeline.config import PairsSettings
 from pipeline.inspection.verify import verify_shards
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
@@ -28,7 +28,7 @@ from stages.runner.stage import Stage, run_stage
 from tests.support import object_store
 from tests.support.disasters import apart, gone, tree, vanish
 from tests.support.fuzzing import FACTOR, SEED
-from tests.support.pairs import PAIRS
+from tests.support.pairs import PAIRS, data_settings
 from tests.support.states import flattened
 from tests.support.tokens import SETTINGS, make_material
 from tests.support.training import predictor_task
@@ -63,13 +63,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stage_of(name: str, storage: str) -> Stage:
     """A stage that puts its sets into a storage."""
     Path(".scratch/work").mkdir(parents=True, exist_ok=True)
-    data = DataSettings(
-        photos="photos",
-        licences=None,
-        min_side=48,
-        max_pixels=10**5,
-        max_skipped_fraction=0.5,
-    )
+    data = data_settings("photos")
     params = SimpleNamespace(
         data=data,
         pairs=PairsSettings.model_validate({**PAIRS, "storage": storage}),

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.config import DataSettings, DegradationSettings, PairsSettings
 from pipeline.storage.location import Url
 from tests.support import object_store
-from tests.support.pairs import PAIRS, TRAIN, texture
+from tests.support.pairs import PAIRS, TRAIN, data_settings, texture
 
 
 @pytest.fixture
@@ -33,9 +33,7 @@ def data(tmp_path: Path) -> DataSettings:
     for number in range(8):
         image = texture(number, 64 + 7 * number, 100 - 5 * number)
         Image.fromarray(image).save(folder / f"p{number}.png")
-    return DataSettings(
-        photos=str(folder), licences=None, min_side=48, max_pixels=100_000, max_skipped_fraction=0.5
-    )
+    return data_settings(folder)
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,9 @@ def test_a_wrong_key_of_a_profile_is_named_with_its_file(tmp_path: Path) -> None
     (tmp_path / "laptop.yaml").write_text(LAPTOP)
     path = tmp_path / "mine.yaml"
     path.write_text("base: laptop.yaml\nrap:\n  stepz: 3\n")
-    with pytest.raises(UsageError, match=r"mine\.yaml: rap\.stepz: unknown key; allowed are set"):
+    with pytest.raises(
+        UsageError, match=r"mine\.yaml: rap\.stepz: unknown key; allowed are .*, set,"
+    ):
         load_params(path)
 
 

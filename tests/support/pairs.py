@@ -1,10 +1,12 @@
 """Settings and images for the tests of the pipeline."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from pipeline.config import DataSettings
 from tests.support.profile import smoke
 
 _SMOKE = smoke("pairs")
@@ -22,6 +24,24 @@ PAIRS: dict[str, Any] = {
     },
     "degradations": {"train": TRAIN},
 }
+
+
+def data_settings(
+    photos: str | Path,
+    *,
+    min_side: int = 48,
+    max_pixels: int = 100_000,
+    max_skipped_fraction: float = 0.5,
+    licences: str | None = None,
+) -> DataSettings:
+    """Settings of small photographs."""
+    return DataSettings(
+        photos=str(photos),
+        licences=licences,
+        min_side=min_side,
+        max_pixels=max_pixels,
+        max_skipped_fraction=max_skipped_fraction,
+    )
 
 
 def texture(seed: int, height: int, width: int) -> np.ndarray:

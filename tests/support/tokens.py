@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pipeline.config import DataSettings, PairsSettings, TokensSettings
+from pipeline.config import PairsSettings, TokensSettings
 from pipeline.pairs.make import make_set
 from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
@@ -19,7 +19,7 @@ from pipeline.shards.tar import Sample, read_shard, write_shard
 from pipeline.sources.scan import scan_photos
 from pipeline.storage.location import file_sha256
 from pipeline.tokens.extract import extract_set
-from tests.support.pairs import PAIRS, texture
+from tests.support.pairs import PAIRS, data_settings, texture
 from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import save_model
@@ -42,13 +42,7 @@ def make_material(
     for number in range(8):
         image = texture(number, 2 * size, 2 * size + 12 + 5 * number)
         Image.fromarray(image).save(root / "photos" / f"p{number}.png")
-    data = DataSettings(
-        photos=str(root / "photos"),
-        licences=licences,
-        min_side=64,
-        max_pixels=100_000,
-        max_skipped_fraction=0.5,
-    )
+    data = data_settings(root / "photos", min_side=64, licences=licences)
     train = {**PAIRS["sets"]["train"], "size": size, "count": count}
     settings = {**PAIRS, "shard_size": shard_size, "sets": {"train": train}}
     pairs = PairsSettings.model_validate(settings)

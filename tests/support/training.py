@@ -212,15 +212,21 @@ def batches(step: int) -> Generator[Batch, None, None]:
 
 
 def run(
-    task: Any, folder: Path, source: Any = batches, monitoring: dict[str, Any] = MONITORING
+    task: Any,
+    folder: Path,
+    source: Any = batches,
+    monitoring: dict[str, Any] = MONITORING,
+    steps: int = STEPS,
+    **options: Any,
 ) -> History:
     return train(
         task,
         title="test",
-        steps=STEPS,
+        steps=steps,
         batches=source,
         monitoring=Monitoring.model_validate(monitoring),
         folder=folder,
+        **options,
     )
 
 

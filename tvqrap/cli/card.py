@@ -14,14 +14,14 @@ Licence = Annotated[
     str | None,
     typer.Option(
         "--license",
-        help="Licence of the weights: of the hub's names, as apache-2.0, or of SPDX's for "
-        "OpenModelDB, as Apache-2.0.",
+        help="Licence of the weights: the hub's name, such as apache-2.0, or for OpenModelDB the "
+        "SPDX identifier, such as Apache-2.0.",
     ),
 ]
 
 
 def check_licence(licence: str | None) -> None:
-    """Raises UsageError for what can be no identifier of a licence."""
+    """Raises UsageError for a text that cannot be the identifier of a licence."""
     if licence is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence):
         raise UsageError(f"--license is {licence!r}, expected an identifier, as apache-2.0")
 
@@ -34,7 +34,7 @@ def card(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write, in place of printing.")
+        Path | None, typer.Option("-o", "--output", help="File to write, instead of printing.")
     ] = None,
     licence: Licence = None,
     openmodeldb: Annotated[
@@ -52,9 +52,9 @@ def card(
     ] = None,
     url: Annotated[
         list[str] | None,
-        typer.Option(help="Where the file can be had, for OpenModelDB; may be given repeatedly."),
+        typer.Option(help="Address of the file, for OpenModelDB; may be given repeatedly."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Write a model card: properties, use, training, and scores where the folder holds them.
 
@@ -62,12 +62,7 @@ def card(
     """
     check_licence(licence)
     if openmodeldb:
-        if author is None or not re.fullmatch(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*", author):
-            raise UsageError(
-                f"--author is {author!r}, expected letters, digits and hyphens with --openmodeldb"
-            )
-        if not url or not all(re.match(r"https?://\S+$", each) for each in url):
-            raise UsageError("--url: expected the address of the file with --openmodeldb")
+        _check_entry(author, url)
     elif author is not None or url:
         raise UsageError("--author and --url have no meaning without --openmodeldb")
     if output is not None:
@@ -84,6 +79,16 @@ def card(
     else:
         text = model_card(model, name, licence)
     if output is None:
-        typer.echo(text.encode(), nl=False)  # UTF-8 wherever it goes
+        typer.echo(text.encode(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
         write_atomic(output, text)
+
+
+def _check_entry(author: str | None, url: list[str] | None) -> None:
+    """Raises UsageError where an entry of OpenModelDB could not have this author or addresses."""
+    if author is None or not re.fullmatch(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*", author):
+        raise UsageError(
+            f"--author is {author!r}, expected letters, digits and hyphens with --openmodeldb"
+        )
+    if not url or not all(re.match(r"https?://\S+$", each) for each in url):
+        raise UsageError("--url: expected the address of the file with --openmodeldb")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvqrap.cli.checkout import default_model
-from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.cli.output_paths import check_folder_overwrite
+from tvqrap.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from tvqrap.decomposition import Decomposition
@@ -38,7 +39,10 @@ def decompose(
     Figure 9 of the paper: structure.png is decoded from the structure alone, texture.png from the
     codes alone, both.png from both; sheet.png shows all pictures side by side.
     """
-    _check_overwrite(photo, output, overwrite)
+    names = [f"{title}.png" for title in PICTURES]
+    if any((output / name).resolve() == photo.resolve() for name in names):
+        raise UserError(f"{photo}: is the input and would be overwritten, expected another folder")
+    check_folder_overwrite(output, names, "a decomposition", overwrite)
     folder = model or default_model("tokenizer")
 
     from tvqrap.decomposition import decompose as decompose_photo
@@ -105,16 +109,3 @@ def _summary(parts: "Decomposition") -> str:
         f"PSNR {parts.psnr(parts.both):.2f} dB "
         f"(structure alone {parts.psnr(parts.structure):.2f} dB, codes alone {texture})"
     )
-
-
-def _check_overwrite(photo: Path, output: Path, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output}: is a file, expected a folder for the pictures")
-    for title in PICTURES:
-        path = output / f"{title}.png"
-        if path.resolve() == photo.resolve():
-            raise UserError(
-                f"{path}: is the input and would be overwritten, expected another folder"
-            )
-        if path.exists() and not overwrite:
-            raise UserError(f"{path}: exists already; --overwrite replaces it")

@@ -11,7 +11,7 @@ import typer
 from tvqrap.cli import evaluate_options as options
 from tvqrap.cli.evaluation_sets import Models, from_folders, from_realsr, from_shards
 from tvqrap.cli.options import Device, Overwrite
-from tvqrap.cli.output_paths import check_writable
+from tvqrap.cli.output_paths import check_folder_overwrite
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -63,12 +63,10 @@ def evaluate(
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
-    check_writable(output)
+    check_folder_overwrite(output, ("metrics.json",), "an evaluation", overwrite)
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
-    if (output / "metrics.json").exists() and not overwrite:
-        raise UserError(f"{output}: holds results already; --overwrite replaces them")
     chosen = _chosen(models, device, tile, lr=gt is None or lq is not None, files=pairs is None)
     if pairs is not None:
         tests = from_shards(pairs, chosen)

@@ -21,12 +21,12 @@ def export(
     model: Model = None,
     format_name: Annotated[str, typer.Option("--format", help="onnx or safetensors.")] = "onnx",
     dtype: Annotated[
-        str, typer.Option(help="float32 or float16: of ONNX the arithmetic, too.")
+        str, typer.Option(help="float32 or float16; in ONNX also of the arithmetic.")
     ] = "float32",
     signed: Annotated[
         bool, typer.Option("--signed", help="ONNX takes and gives values from -1 to 1, not 0 to 1.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Write an upscaler as one file for other programs: ONNX, or safetensors for spandrel.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tvqrap.cli.output_paths import check_folder_overwrite
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -56,9 +57,10 @@ def import_checkpoint(
         raise UsageError(f"--tokenizer: {tokenizer} is the folder of --output, expected another")
 
     from tvqrap.convert.published import read_published
+    from tvqrap.pretrained.folder import CONFIG, WEIGHTS
 
     for folder in folders:
-        _check_overwrite(folder, overwrite)
+        check_folder_overwrite(folder, (CONFIG, WEIGHTS), "a model", overwrite)
     published = read_published(checkpoint)
     if tokenizer is not None and published.upscaler is None:
         raise UsageError(
@@ -76,15 +78,6 @@ def import_checkpoint(
         )
     if published.others:
         typer.echo(f"other entries of the file, not read: {', '.join(published.others)}")
-
-
-def _check_overwrite(folder: Path, overwrite: bool) -> None:
-    from tvqrap.pretrained.folder import CONFIG, WEIGHTS
-
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file, expected a folder for the model")
-    if not overwrite and any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
-        raise UserError(f"{folder}: holds a model already; --overwrite replaces it")
 
 
 def _write(folder: Path, kind: "Kind", published: "PublishedCheckpoint", verbose: bool) -> None:

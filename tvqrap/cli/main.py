@@ -57,7 +57,7 @@ class _Commands(_Group):
         except OSError as error:
             if error.errno == errno.EPIPE or error.strerror is None:
                 raise
-            # Of a file or folder that the user named; what can be foreseen has a better line.
+            # The error of a file or folder that the user named; foreseen errors have better lines.
             where = f"{error.filename}: " if error.filename is not None else ""
             message, exit_code = f"{where}{error.strerror}", UserError.exit_code
         except ModuleNotFoundError as error:

@@ -36,7 +36,7 @@ def check_overwrite(file: Path, overwrite: bool) -> None:
     if file.is_dir():
         raise UserError(f"{file}: is a folder, expected a name for the results")
     if file.exists() and not overwrite:
-        raise UserError(f"{file}: is there already; --overwrite replaces it")
+        raise UserError(f"{file}: exists already; --overwrite replaces it")
     check_writable(file.parent)
 
 
@@ -45,7 +45,7 @@ def check_folder_overwrite(
 ) -> None:
     """As `check_overwrite`, for a folder that holds results if it has an entry of `names`.
 
-    `content` says what they are ("a model"), for the message.
+    `content` names them in the message, such as "a model".
     """
     if not overwrite and any((folder / name).exists() for name in names):
         raise UserError(f"{folder}: holds {content} already; --overwrite replaces it")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvqrap.cli.output_paths import check_folder_overwrite, check_overwrite
-from tvqrap.cli.shard_sets import Folder, Json, inspect_sets, trust_params, verify_sets
+from tvqrap.cli.shard_sets import Folder, Full, Json, inspect_sets, trust_params, verify_sets
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -46,9 +46,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def verify(
     folder: Folder,
-    full: Annotated[
-        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
-    ] = False,
+    full: Full = False,
     as_json: Json = False,
 ) -> None:
     """Check shards against their manifest."""
@@ -70,7 +68,7 @@ def preview(
     rows: Annotated[int, typer.Option(min=1, max=64, help="Crops on the sheet.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Side of the HR crop, a multiple of 4.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the degradation's random values.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Draw a sheet: HR, the image after each degradation step, and LR.
 
@@ -166,7 +164,7 @@ def imagenet_test(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the choice and of the degradation.")
     ] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a test set that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing test set.")] = False,
 ) -> None:
     """Build a test set as ImageNet-Test was made: short side to 256, centre crop, degradation.
 

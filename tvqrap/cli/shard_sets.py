@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.storage.location import Location
 
 Folder = Annotated[str, typer.Argument(help="A set, or a folder of sets; a path or a URL.")]
+Full = Annotated[bool, typer.Option("--full", help="Also check hashes and decode every sample.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Level = Literal["quick", "full", "deep"]
 

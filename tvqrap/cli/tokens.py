@@ -11,6 +11,7 @@ from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.cli.shard_sets import (
     DeepCheck,
     Folder,
+    Full,
     Json,
     Level,
     find_sets,
@@ -39,7 +40,7 @@ SHOWN = 10
 
 Pairs = Annotated[
     str | None,
-    typer.Option(help="Sets of pairs of the tokens, path or URL; default: the checkout's."),
+    typer.Option(help="Pairs of the tokens: a set or a folder of sets; default: the checkout's."),
 ]
 TokenizerFolder = Annotated[
     Path | None,
@@ -60,9 +61,7 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Check counts and sizes (the default).")
     ] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Also check hashes and decode every sample.")
-    ] = False,
+    full: Full = False,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also encode random samples again and compare.")
     ] = False,
@@ -274,7 +273,7 @@ def preview(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file, a PNG.")],
     pairs: Pairs = None,
     tokenizer: TokenizerFolder = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Draw the images decoded from samples' tokens beside their LR and HR."""

@@ -39,8 +39,8 @@ def plan(
     """Estimate the samples, bytes and hours of an extraction.
 
     The network and the extraction's batch size, threads and device come from the parameters. The
-    rate is measured by encoding on this machine, unless given. No more workers count than there are
-    shards. Photographs are counted without being opened.
+    rate is measured by encoding on this machine, unless given. Workers beyond the number of shards
+    do not count. Photographs are counted without being opened.
     """
     from pipeline.inspection.estimates import estimate, measured_rate, workloads
     from pipeline.storage.location import location

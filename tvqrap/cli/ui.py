@@ -21,15 +21,15 @@ _PORT = 8765
 _LOOPBACK = "127.0.0.1"
 _CONNECTIONS = 64
 _PATIENCE = 0.2
-"""Seconds that a tile of the network may still take at the end."""
+"""Seconds that the last tile may take after Ctrl-C."""
 
 
 def ui(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model to choose from, as of upscale; may be given several times, the first is "
-            "the default. The package's is always there."
+            help="Model to choose from, named as for upscale; may be given several times. The "
+            "first is the default. The package's is always there."
         ),
     ] = None,
     host: Annotated[
@@ -65,7 +65,7 @@ def ui(
     with listening:
         ended = _serve(uvicorn, listening, host, model or [], device, tile, max_pixels, show)
     if not ended:
-        # The worker is inside of the network, which nothing stops; all files are removed.
+        # The worker still computes a tile, which nothing stops; all files are removed.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -55,24 +55,20 @@ def upscale(
 ) -> None:
     """Enlarge photographs of any size, four times if not told otherwise.
 
-    Outputs that exist are kept. Photographs that cannot be read are named at the end, and the rest
-    is done.
+    Outputs that exist are kept. Photographs that cannot be read are skipped and named at the end.
     """
     try:
         check_device_name(device)
         check_choices(precision, colour)
-        if scale is not None and size is not None:
-            raise ValueError("size stands in place of scale, expected one of them")
-        chosen_frames: Any = frames  # checked by the settings
         settings = OutputSettings(
             scale=4 if scale is None else scale,
-            size=_size(size),
+            size=_size(size, scale),
             format=_ALIASES.get(format_name or "", format_name),
             quality=quality,
             lossless=lossless,
             compression=compression,
             max_pixels=max_pixels,
-            frames=chosen_frames,
+            frames=frames,  # type: ignore[arg-type]  # checked by the settings
         )
         place = _output(output, suffix, settings)
         if watch:
@@ -96,10 +92,12 @@ def upscale(
         run.once(load, dry_run)
 
 
-def _size(given: str | None) -> tuple[int, int] | None:
-    """(width, height) of `--size`. Raises ValueError where it is none."""
+def _size(given: str | None, scale: float | None) -> tuple[int, int] | None:
+    """(width, height) of `--size`. Raises ValueError for another form, or beside `--scale`."""
     if given is None:
         return None
+    if scale is not None:
+        raise ValueError("size stands in place of scale, expected one of them")
     match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", given)
     if match is None:
         raise ValueError(f"size is {given!r}, expected WIDTHxHEIGHT, as 3840x2160")
@@ -118,7 +116,7 @@ def _output(given: str | None, suffix: str | None, settings: OutputSettings) -> 
 
 
 def _check_watch(inputs: list[Path], output: Output, dry_run: bool) -> None:
-    """Raises ValueError where photographs cannot be told from outputs for as long as it runs."""
+    """Raises ValueError where outputs could be taken for new photographs."""
     if dry_run:
         raise ValueError("watch has no meaning with --dry-run, expected one of them")
     for path in inputs:
@@ -129,7 +127,7 @@ def _check_watch(inputs: list[Path], output: Output, dry_run: bool) -> None:
 
 
 def _model(given: str | None, device: str, tile: int | None) -> "Model":
-    """The model that is asked for, or else the default. Says which it is, and where from."""
+    """Finds the given model or the default, and prints its name and fingerprint."""
     from tvqrap.pretrained.hub import PREFIX
     from tvqrap.pretrained.models import find_model
     from tvqrap.pretrained.packaged import UPSCALER
@@ -137,7 +135,7 @@ def _model(given: str | None, device: str, tile: int | None) -> "Model":
     from tvqrap.upscaling.tiles import check_tile
 
     select_device(device, "--device")
-    # A path that does not exist is none of the hub's names here.
+    # Names of the hub need their prefix here; all others are paths.
     named = given if given is None or given.startswith(PREFIX) else Path(given)
     model = find_model(named or default_model("rap"))
     if tile is not None:
@@ -172,7 +170,7 @@ def _upscaler(
 
 
 class _Run:
-    """The work on all photographs, and what the user is told of it."""
+    """The work on all photographs, and its messages."""
 
     def __init__(self, found: FoundJobs, files: "FileUpscaler") -> None:
         self.found = found
@@ -194,7 +192,7 @@ class _Run:
             raise typer.Exit(1)
 
     def check(self) -> None:
-        """Finds out what is to be done."""
+        """Sorts the photographs into tasks and finished outcomes, and prints the notes."""
         from tvqrap.upscaling.files import Outcome
 
         for line in self.found.notes:
@@ -207,7 +205,7 @@ class _Run:
                 self.tasks.append(checked)
 
     def list_tasks(self) -> None:
-        """Prints a line for each photograph that would be upscaled, in place of doing it."""
+        """Prints a line for each photograph that would be upscaled."""
         for task in self.tasks:
             sizes = ["x".join(map(str, size)) for size in (task.lr_size, task.size)]
             line = f"{task.job.source} -> {task.job.target}: {sizes[0]} to {sizes[1]}"
@@ -217,11 +215,11 @@ class _Run:
         self._summary(f"{len(self.tasks)} to upscale")
 
     def upscale(self, load: Callable[[], "Upscaler"]) -> None:
-        """Upscales what is to be done; `load` makes the upscaler, if there is anything."""
+        """Upscales the tasks; `load` makes the upscaler, if there is a task."""
         try:
             if self.tasks:
                 self._upscale(load())
-        finally:  # an interruption loses no line
+        finally:  # also after an interruption
             self._summary(f"{self.count('upscaled')} upscaled")
 
     def _upscale(self, upscaler: "Upscaler") -> None:
@@ -246,7 +244,7 @@ class _Run:
                 outcome = self.files.run_shared(task, upscaler, seen)
                 if outcome is not None:
                     numbered += 1
-                    # The rest of a photograph that failed half-way is not to do any more.
+                    # The rest of a photograph that failed half-way is skipped.
                     seen(before + task.pixels - finished, worked=False)
                 return outcome
 
@@ -286,14 +284,14 @@ class _Run:
             _say(self._counts(f"{self.count('upscaled')} upscaled"))
 
     def _finish(self, task: "Task", upscaler: "Upscaler") -> bool:
-        """Whether a task is done with; not if another process is at it."""
+        """Whether a task has ended; False if another process works on it."""
         outcome = self.files.run_shared(task, upscaler)
         if outcome is not None:
             self._tell(outcome)
         return outcome is not None
 
     def _tell(self, outcome: "Outcome") -> None:
-        """Says at once what became of a photograph that has appeared."""
+        """Prints the outcome of a photograph that has appeared."""
         self._add(outcome)
         if outcome.status == "failed":
             _say(f"error: {outcome.message}")
@@ -306,7 +304,7 @@ class _Run:
             _say(line)
 
     def _summary(self, done: str) -> None:
-        """What failed, line by line, and the numbers in the last line."""
+        """Prints a line for each failure, and the counts in the last line."""
         failed = [outcome.message for outcome in self.outcomes if outcome.status == "failed"]
         for line in (*self.found.faults, *failed):
             _say(f"error: {line}")

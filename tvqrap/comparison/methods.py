@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tvqrap.architecture import SCALE
 from tvqrap.evaluation.baselines import Baseline, enlarge
-from tvqrap.evaluation.metrics.registry import one_line
 from tvqrap.evaluation.summary import padding
 from tvqrap.pretrained.folder import read_config
+from tvqrap.runtime.errors import one_line
 from tvqrap.runtime.hardware import device_name
 from tvqrap.upscaling.tiles import LARGEST_TILE
 from tvqrap.upscaling.upscaler import Upscaler

@@ -31,9 +31,9 @@ class Entry:
     first: float
     second: float
     difference: Interval | None
-    """Of the second minus the first."""
+    """The second minus the first."""
     verdict: Verdict | None
-    """Of the second, corrected for the number of metrics of the model."""
+    """Verdict on the second, corrected for the number of metrics of the model."""
 
 
 @dataclass(frozen=True)

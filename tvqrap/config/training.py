@@ -222,7 +222,21 @@ class Monitoring(Settings):
     """Updates in a row, skipped as a loss or gradient is not finite, that end the training."""
 
 
-class TokenizerTraining(Settings):
+class StageTraining(Settings):
+    """Settings that the three training stages share."""
+
+    workers: Positive | None
+    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
+    can be divided among."""
+    grad_accum_steps: Positive | None
+    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
+    optimiser: Optimiser
+    """Adam and its schedule, over all steps of the stage."""
+    monitoring: Monitoring
+    """Intervals of curves, validation and checkpoints."""
+
+
+class TokenizerTraining(StageTraining):
     """Stage 1: training of the tokenizer."""
 
     set: str
@@ -231,13 +245,6 @@ class TokenizerTraining(Settings):
     """HR crops in a step."""
     steps: NotNegative
     """Steps of the training."""
-    workers: Positive | None
-    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
-    can be divided among."""
-    grad_accum_steps: Positive | None
-    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
-    optimiser: Optimiser
-    """Adam and its schedule."""
     image: ImageLosses
     """Weights of the image losses."""
     loss_weights: TokenizerLossWeights
@@ -252,8 +259,6 @@ class TokenizerTraining(Settings):
     """Share of the steps that train on the teacher's images instead of HR."""
     codebook_life: CodebookLife
     """Initialisation and revival of entries."""
-    monitoring: Monitoring
-    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -319,22 +324,13 @@ class Phase(Settings):
         return next(iter(self.weights))
 
 
-class PredictorTraining(Settings):
+class PredictorTraining(StageTraining):
     """Stage 2: training of the predictor."""
 
     phases: Annotated[tuple[Phase, ...], Strict(False), Field(min_length=1)]
     """Phases of the training, in order."""
-    workers: Positive | None
-    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
-    can be divided among."""
-    grad_accum_steps: Positive | None
-    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
-    optimiser: Optimiser
-    """Adam and its schedule, over all phases."""
     loss_weights: TokenLossWeights
     """Weights of the losses."""
-    monitoring: Monitoring
-    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:
@@ -342,7 +338,7 @@ class PredictorTraining(Settings):
         return sum(phase.steps for phase in self.phases)
 
 
-class RapTraining(Settings):
+class RapTraining(StageTraining):
     """Stage 3: reconstruction-aware prediction."""
 
     set: str
@@ -351,13 +347,6 @@ class RapTraining(Settings):
     """Pairs in a step."""
     steps: NotNegative
     """Steps of the training."""
-    workers: Positive | None
-    """Training processes of this stage; empty: `compute.workers`, or as many of them as its batches
-    can be divided among."""
-    grad_accum_steps: Positive | None
-    """Gradient-accumulation steps of this stage; empty: those of `compute`."""
-    optimiser: Optimiser
-    """Adam and its schedule."""
     train_decoder: bool
     """Whether the decoder is trained with the predictor. The paper's stays frozen."""
     decoder_lr_factor: Annotated[float, Field(gt=0)]
@@ -371,8 +360,6 @@ class RapTraining(Settings):
     """Shares of the image losses that compare with the teacher's image."""
     loss_weights: TokenLossWeights
     """Weights of the stage-2 losses; 0 leaves a loss out."""
-    monitoring: Monitoring
-    """Intervals of curves, validation and checkpoints."""
 
     @property
     def length(self) -> int:

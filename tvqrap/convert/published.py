@@ -39,7 +39,7 @@ class PublishedCheckpoint:
     file: str
     """Its name, without folders."""
     sha256: str
-    """Of the file, hex."""
+    """SHA-256 (hex) of the file."""
     entry: str | None
     """Entry that held the tensors, such as `params_ema`; None for tensors at the top level."""
     tokenizer: Tokenizer

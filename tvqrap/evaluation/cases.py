@@ -22,7 +22,7 @@ _SHARE = 0.5
 """The part of the free memory that scoring may take; upscaling and finished images need the
 rest."""
 _UNKNOWN = 4_000_000
-"""Pixels at once where the free memory is not known."""
+"""HR pixels that are scored at once where the free memory is unknown."""
 
 
 def pixels_at_once() -> int:

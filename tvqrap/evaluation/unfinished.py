@@ -115,12 +115,12 @@ class Unfinished:
                 )
             shutil.rmtree(folder)
         write_atomic(folder / REQUEST, text)
-        # Without the line that a kill may have cut short.
+        # Drops a last line that a kill cut short.
         lines = [entry.model_dump_json() + "\n" for entry in self.scored.values()]
         write_atomic(folder / SCORED, "".join(lines))
 
     def add(self, scored: ScoredImage) -> None:
-        """Appends the scores of an image; they outlive this process from then on."""
+        """Appends the scores of an image to the file, where they outlive this process."""
         path = self.folder / SCORED
         with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(scored.model_dump_json() + "\n")

@@ -19,9 +19,9 @@ def grid_loss(image: Tensor, target: Tensor) -> Tensor:
     """Distance of an image's grid from its target's: a scalar.
 
     Images are (N, C, H, W) in [-1, 1], sides 9 or more. The grid of an image is the mean size of
-    its horizontal differences at the columns k, k + 8, k + 16 ..., k from 0 to 7, relative to that
-    at all columns; rows likewise. The loss is the mean squared distance, columns and rows added. A
-    target with a grid (from JPEG, say) asks for the same grid.
+    its horizontal differences at the columns k, k + 8, k + 16 ..., relative to that at all columns.
+    k goes from 0 to 7, and rows are treated alike. The loss is the mean squared distance, columns
+    and rows added. A target with a grid (from JPEG, say) asks for the same grid.
 
     Raises:
         ValueError: The images are smaller.

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 _CHUNK = 2**23
 """Distances in memory at a time: 64 MB in float64."""
 _TIE = 1e-13
-"""Difference of two squared distances, relative to the largest values that they are computed from,
-below which they count as equal: some hundred times the rounding error of float64."""
+"""Difference of two squared distances below which they count as equal, relative to the largest
+values that they are computed from. It is some hundred times the rounding error of float64."""
 
 
 class Quantized(NamedTuple):

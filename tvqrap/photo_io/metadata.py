@@ -1,7 +1,7 @@
 """Metadata that the enlarged photograph takes over from its source.
 
-Files hold odd metadata, and none of it may cost the picture. Metadata that cannot be read or
-written is left out and named.
+Broken metadata does not stop the upscaling: entries that cannot be read or written are left out and
+named.
 """
 
 import math
@@ -24,7 +24,7 @@ _KEPT_EXIF = (
 )
 """Tags of the main EXIF folder that hold for the enlarged image; others describe the old file."""
 KEPT_FOLDERS = (_EXIF_FOLDER, _GPS_FOLDER)
-"""The folders of exposure and of the place (GPS)."""
+"""The EXIF folders of the exposure and of GPS."""
 _SIZES_IN_FOLDER = {0xA002: 0, 0xA003: 1}
 """Tags of width and height in the EXIF folder."""
 _DROPPED_IN_FOLDER = (0x927C, 0xA005)
@@ -35,9 +35,9 @@ _XMP_ORIENTATIONS = (
     rb"""tiff:Orientation\s*=\s*("[^"]*"|'[^']*')""",
     rb"<tiff:Orientation\b[^>]*>[^<]*</tiff:Orientation\s*>",
 )
-"""An attribute and an element: the enlarged image is upright."""
+"""Orientation as an attribute and as an element; both go, since the enlarged image is upright."""
 _OTHER_TEXTS = ("XML:com.adobe.xmp", "Raw profile type ")
-"""Beginnings of PNG keywords under which other metadata, read already, is kept as text."""
+"""Beginnings of PNG keywords whose text is other metadata, which Pillow has read already."""
 
 
 class _Entry(NamedTuple):
@@ -63,20 +63,20 @@ class Metadata:
     """Without orientation and thumbnail."""
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
-    """Finite, over 0."""
+    """Horizontal and vertical, finite and above 0."""
     comment: bytes | None = None
-    """Comment of a JPEG, in no certain encoding."""
+    """Comment of a JPEG, in an unknown encoding."""
     text: Mapping[str, str] = field(default_factory=dict)
     """Texts of a PNG, by keyword."""
     iptc: bytes | None = None
     gamma: float | None = None
-    """File gamma (0.45455, say) of a PNG without a profile."""
+    """File gamma, such as 0.45455, of a PNG without a profile."""
     chromaticity: tuple[float, ...] | None = None
     """x and y of white, red, green and blue in such a PNG."""
     srgb: int | None = None
     """Rendering intent of a PNG in sRGB."""
     cicp: bytes | None = None
-    """Numbers of a PNG's colour space (cICP), for high dynamic range say."""
+    """Numbers of a PNG's colour space (cICP), such as that of high dynamic range."""
 
 
 def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
@@ -125,18 +125,18 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
 
 
 def signed(metadata: Metadata, line: str) -> Metadata:
-    """The metadata with a line (ASCII) in EXIF that says what made the image."""
+    """The metadata with a line (ASCII) as the EXIF tag ProcessingSoftware."""
     return replace(
         metadata, exif=_exif([*_entries(metadata.exif), _Entry(None, _PROCESSING_SOFTWARE, line)])
     )
 
 
 def signature(image: Image.Image) -> str | None:
-    """The line of `signed`, of an image that may not be loaded yet; None where it has none."""
+    """The line that `signed` wrote into an image, which need not be loaded; None without one."""
     try:
         # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
         line = Image.Image.getexif(image).get(_PROCESSING_SOFTWARE)
-    except Exception:  # Pillow fails in any way at all on broken EXIF
+    except Exception:  # Pillow raises errors of any kind for broken EXIF
         return None
     return line if isinstance(line, str) else None
 
@@ -185,7 +185,7 @@ def _kept_exif(image: Image.Image, left_out: list[str]) -> Image.Exif:
     kept: list[_Entry] = []
     try:
         exif = image.getexif()
-    except Exception:  # Pillow fails in any way at all on broken EXIF
+    except Exception:  # Pillow raises errors of any kind for broken EXIF
         left_out.append("EXIF")
         return Image.Exif()
     for tag in _KEPT_EXIF:
@@ -249,7 +249,8 @@ def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
         found = tags.get(_IPTC_OF_TIFF)
         try:
             if isinstance(found, tuple):  # bytes that some writers call 32-bit numbers
-                found = struct.pack(f"{tags._endian}{len(found)}I", *found)
+                order = "<" if tags.prefix == b"II" else ">"
+                found = struct.pack(f"{order}{len(found)}I", *found)
         except struct.error:
             pass
     # Each record of IPTC begins with this byte.
@@ -260,7 +261,7 @@ def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
 
 
 def _numbers(values: Any) -> tuple[Any, ...] | None:
-    """Values as floats, () where they are none: `_are_within` refuses those."""
+    """Values as floats; () where one is no number, which `_are_within` refuses."""
     try:
         return None if values is None else tuple(float(value) for value in values)
     except (TypeError, ValueError, ArithmeticError):

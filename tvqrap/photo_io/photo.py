@@ -99,7 +99,7 @@ def _photo(pixels: Pixels, alpha: Pixels | None, gray: bool) -> Photo:
 
 
 def alike(photos: Sequence[Photo]) -> list[Photo]:
-    """Frames with the same channels: gray if all are, and all with alpha if one has it."""
+    """Gives all frames the same channels: gray if all are gray, with alpha if one has it."""
     gray = all(photo.gray for photo in photos)
     if all(photo.alpha is None for photo in photos):
         return [Photo(photo.pixels, None, gray) for photo in photos]

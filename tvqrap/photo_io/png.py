@@ -19,7 +19,7 @@ _CHUNK = 2**22
 
 
 _LARGEST_DELAY = 2**16 - 1
-"""Of numerator and denominator of a frame's duration in seconds."""
+"""Largest numerator and denominator of a frame's duration in seconds."""
 
 
 class PngWriter:
@@ -59,7 +59,7 @@ class PngWriter:
         self._file.write(struct.pack(">I", checksum))
 
     def animate(self, frames: int, plays: int) -> None:
-        """Says how many frames follow, and how often they are shown (0 for ever)."""
+        """Announces the number of frames and how often they are shown (0 for ever)."""
         self.chunk(b"acTL", struct.pack(">II", frames, plays))
 
     def start_frame(self, duration: float) -> None:
@@ -103,10 +103,10 @@ class PngWriter:
         self.chunk(b"IEND", b"")
 
     def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Filters each row by the filter that leaves the least, and puts the filter's number first.
+        """Filters each row by the filter with the least sum, and puts the filter's number first.
 
-        PNG's Sub (1), Up (2) and Paeth (4): the difference from the pixel to the left, above, and
-        the nearest of left, above and left + above - left above.
+        PNG's filters are Sub (1), Up (2) and Paeth (4). They take the difference from the pixel to
+        the left, above, and the nearest of left, above and left + above - left above.
         """
         above = np.vstack([self._above, rows[:-1]])
         left, corner = self._moved(rows), self._moved(above)
@@ -116,7 +116,7 @@ class PngWriter:
             (to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, above, corner)
         )
         candidates = np.stack([rows - left, rows - above, rows - paeth])
-        # Differences count as signed bytes; the least sum packs well, as libpng has it.
+        # As in libpng, differences count as signed bytes: the least sum compresses well.
         left_over = np.abs(candidates.view(np.int8).astype(np.int16)).sum(2, dtype=np.int64)
         best = left_over.argmin(0)
         numbers = np.array([1, 2, 4], np.uint8)[best]

@@ -32,7 +32,8 @@ _SEVERAL: dict[str, Literal["frames", "pages"]] = {
     "AVIF": "frames",
     "TIFF": "pages",
 }
-"""By Pillow's name: what a file of several images holds. Other formats hold previews or bursts."""
+"""Content of a file of several images, by Pillow's name of its format. Files of other formats hold
+previews or bursts."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SeveralPhotos:
     """All frames or pages of a file."""
 
     files: tuple[PhotoFile, ...]
-    """Of an animation, all of one size, depth and kind, and with the metadata of the first."""
+    """Frames of an animation have one size, depth and kind, and the metadata of the first."""
     animation: Animation | None
     """None for pages."""
 
@@ -71,14 +72,14 @@ class Header(NamedTuple):
     """Properties of a photograph that are known without decoding it."""
 
     width: int
-    """Width of the upright photograph; the height is of the same."""
+    """Width and height are those of the upright photograph."""
     height: int
     deep: bool
     """Whether it has 16 bits."""
 
 
 class SeveralHeader(NamedTuple):
-    """The same of all frames or pages of a file."""
+    """Properties of all frames or pages that are known without decoding them."""
 
     sizes: tuple[tuple[int, int], ...]
     """(width, height) of each, upright."""
@@ -126,9 +127,9 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
     """Reads a file, or the content of one (called standard input in errors).
 
     CMYK becomes RGB by way of its profile where it has one; 16 bits are kept of gray, RGB and RGBA
-    in PNGs and TIFFs. Metadata that is broken is left out. Raises UserError, in one line, for
-    what is missing, no image, truncated, larger than `max_pixels` (checked before its pixels are
-    decoded) or of pixels without a meaning as RGB.
+    in PNGs and TIFFs. Metadata that is broken is left out. Raises UserError, in one line, for a
+    file that is missing, truncated, no image, without a meaning as RGB, or larger than
+    `max_pixels`, before its pixels are decoded.
     """
     with open_image(source, max_pixels) as image:
         frames = getattr(image, "n_frames", 1)
@@ -140,7 +141,7 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
 
 
 def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralPhotos:
-    """Reads all frames or pages of a file of which `read_several_header` gives sizes.
+    """Reads all frames or pages of a file for which `read_several_header` gives sizes.
 
     Frames are whole pictures, with the earlier ones below them as the file says. Raises UserError
     as `read_photo` and `read_several_header` do.
@@ -155,7 +156,7 @@ def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralP
         for number in numbers:
             image.seek(number)
             check_readable(image)
-            # Frames are laid over each other, which their lower bytes alone cannot be.
+            # Frames are drawn over each other, which does not work with lower bytes alone.
             deep = header.pages and has_deep_colours(image)
             read = _read(source, image, number, max_pixels, deep)
             found, stated = read.photo.pixels.shape[1::-1], header.sizes[len(files)]
@@ -196,7 +197,7 @@ def _read(
 
 
 def _numbers(image: Image.Image) -> range:
-    """Numbers of the frames or pages; a PNG's picture for programs that show no frames is none."""
+    """Numbers of the frames or pages, without a PNG's picture for programs that show no frames."""
     first = 1 if getattr(image, "default_image", False) else 0
     return range(first, getattr(image, "n_frames", 1))
 

@@ -30,7 +30,7 @@ def resampled_rows(
     held: Band | None = None
     first = done = 0
     for band in bands:
-        # One direction at a time: Pillow's order, on which the last bits hang, follows the sizes.
+        # One direction at a time: Pillow's order follows the sizes, and changes the last bits.
         wide = _resized(band, (new_size[0], len(band)), (0, len(band)), kernel)
         held = wide if held is None else np.concatenate([held, wide])
         end = first + len(held)

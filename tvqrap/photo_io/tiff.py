@@ -15,15 +15,16 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _MEANING, _OFFSETS = 256, 257, 258, 259, 2
 _CHANNELS, _ROWS, _BYTES, _PLANES, _PREDICTOR, _EXTRA = 277, 278, 279, 284, 317, 338
 _NONE, _DEFLATE = 1, 8
 _STRIP = 2**16
-"""Bytes that an uncompressed strip holds, if a row is no longer."""
+"""Bytes of an uncompressed strip, which holds at least one row."""
 _PACKED_STRIP = 2**20
-"""The same of strips that are compressed: larger ones pack better."""
+"""Bytes of a strip before its compression: larger strips compress better."""
 
 
 class TiffWriter:
     """Writes rows from top to bottom; `finish` after the last makes the file complete.
 
-    The directory stands before uncompressed rows, whose places are known, and behind others.
+    The directory comes before uncompressed rows, whose offsets are known, and after compressed
+    ones.
     """
 
     def __init__(
@@ -62,15 +63,15 @@ class TiffWriter:
         folder[_ROWS] = rows
         folder[_PLANES] = 1
         if channels in (2, 4):
-            folder[_EXTRA] = 2  # alpha that the colours are not multiplied by
+            folder[_EXTRA] = 2  # unassociated alpha
         folder.tagtype[_OFFSETS] = folder.tagtype[_BYTES] = LONG
         if level:
             folder[_PREDICTOR] = 2  # differences from the pixel to the left
-            file.write(b"II*\0" + bytes(4))  # the place of the directory comes at the end
+            file.write(b"II*\0" + bytes(4))  # `finish` writes the directory's offset
         else:
             folder[_OFFSETS] = tuple(range(0, strips * rows * row, rows * row))
             folder[_BYTES] = (rows * row,) * (strips - 1) + ((height - (strips - 1) * rows) * row,)
-            folder.save(file)  # adds to the offsets the place where it ends
+            folder.save(file)  # adds its own end to the offsets
 
     def write(self, rows: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
         """(rows, width) or (rows, width, channels), uint16 if the file has 16 bits, else uint8."""
@@ -91,7 +92,7 @@ class TiffWriter:
         if len(rest):
             self._pack(rest)
         *starts, end = itertools.accumulate(self._lengths, initial=8)
-        place = end + end % 2  # directories begin at even places
+        place = end + end % 2  # directories begin at even offsets
         self._folder[_BYTES] = tuple(self._lengths)
         self._file.write(bytes(place - end) + self._directory(place, starts))
         self._file.seek(4)
@@ -107,7 +108,7 @@ class TiffWriter:
         self._lengths.append(len(packed))
 
     def _directory(self, place: int, starts: list[int]) -> bytes:
-        """The directory as it stands at `place` of the file, with the places of the strips."""
+        """The directory for the offset `place` of the file, with the offsets of the strips."""
         self._folder[_OFFSETS] = (0,) * len(starts)
         packed = bytearray(self._folder.tobytes(place))
         # Pillow's offsets count from the end of the directory; ours stand before it.

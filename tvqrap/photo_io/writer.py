@@ -25,7 +25,7 @@ from tvqrap.photo_io.tiff import TiffWriter
 from tvqrap.runtime.atomic import temporary_folder
 
 _UNIT, _X_RESOLUTION, _Y_RESOLUTION, _XMP, _IPTC, _PROFILE = 296, 282, 283, 700, 33723, 34675
-"""Where a TIFF keeps resolution (unit 2: inches), XMP, IPTC and the colour profile."""
+"""TIFF tags of the resolution (unit 2: inches), XMP, IPTC and the colour profile."""
 
 _MARKER = 65533
 """Bytes that a JPEG's marker, one piece of its metadata, can hold."""
@@ -34,7 +34,7 @@ _MOST_PLAYS, _LONGEST_FRAME = 2**16 - 1, 2**24 - 1
 """Repetitions and milliseconds of a frame that a WebP can hold."""
 
 _XMP_NAME, _IPTC_NAME = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\x008BIM\x04\x04\0\0"
-"""What XMP and IPTC begin with in a JPEG."""
+"""Headers of XMP and IPTC in a JPEG."""
 
 
 def write_photo(
@@ -48,7 +48,7 @@ def write_photo(
     lossless: bool = False,
     compression: int | None = None,
 ) -> list[str]:
-    """Writes an image of `size` (width, height) that comes in bands, as of `enlarged_rows`.
+    """Writes an image of `size` (width, height), whose bands `enlarged_rows` yields.
 
     PNG and TIFF are written as the rows come, with 16 bits if they have them. The encoders of other
     formats need the whole image, which takes 4 bytes a pixel of memory.
@@ -103,7 +103,7 @@ def write_frames(
     """Writes an animation; `frames` are the bands of each frame, all of one kind.
 
     PNG is written as the rows come. The encoders of WebP and AVIF get the frames one at a time,
-    from a temporary file in `scratch`, or where the system keeps such files. Otherwise as
+    from a temporary file in `scratch`, or where the system keeps such files. All else is as in
     `write_photo`.
     """
     left_out: list[str] = []
@@ -117,9 +117,9 @@ def write_frames(
         left_out.append("colour space (cICP)")
     with temporary_folder(scratch) as folder:
         waiting = folder / "frames.tif"
-        with waiting.open("w+b") as spool:
+        with waiting.open("w+b") as file_of_frames:
             eight = ((eight_bits(band) for band in bands) for bands in frames)
-            write_pages(spool, (Page(bands, size, Metadata()) for bands in eight))
+            write_pages(file_of_frames, (Page(bands, size, Metadata()) for bands in eight))
         with open_image(waiting, max_pixels=size[0] * size[1]) as image:
             options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
             options["duration"] = _whole_milliseconds(animation.durations)
@@ -135,7 +135,7 @@ class Page(NamedTuple):
     """A page to be written."""
 
     rows: Iterator[Pixels]
-    """In bands, as of `enlarged_rows`."""
+    """Bands, as `enlarged_rows` yields them."""
     size: tuple[int, int]
     """(width, height)"""
     metadata: Metadata
@@ -178,7 +178,7 @@ def _write_tiff(
 
 
 def _kind(rows: Iterator[Pixels]) -> tuple[Iterator[Pixels], int, Literal[8, 16]]:
-    """The bands, their channels and their bits, for which the first band is computed."""
+    """(bands, channels, bits); computes the first band to find them."""
     first = next(rows)
     channels = 1 if first.ndim == 2 else first.shape[2]
     return itertools.chain([first], rows), channels, 16 if first.dtype == np.uint16 else 8
@@ -252,16 +252,16 @@ def _encoder_options(
     if form.name == "avif":
         options["subsampling"] = "4:4:4" if quality >= 90 else "4:2:0"
     if lossless and form.lossless:
-        # Of WebP, quality is then the effort; exact keeps the colours of hidden pixels.
+        # In lossless WebP quality is the effort; exact keeps the colours of hidden pixels.
         options |= {"lossless": True, "exact": True, "quality": 80}
-    # Pillow makes RGB of these, for which a profile of gray is none.
+    # Pillow converts these to RGB, which a gray profile does not describe.
     if (mode in ("L", "LA") and not form.gray) or (form.name == "avif" and mode == "LA"):
         del options["icc_profile"]
     return options
 
 
 def _that_fits_jpeg(metadata: Metadata, left_out: list[str]) -> Metadata:
-    """Without what a marker cannot hold; a PNG's comment becomes the comment."""
+    """Drops metadata that a marker cannot hold; a PNG's text Comment becomes the comment."""
     comment = metadata.comment
     if comment is None and "Comment" in metadata.text:
         comment = metadata.text["Comment"].encode(errors="replace")

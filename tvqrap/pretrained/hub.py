@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tvqrap
 from tvqrap.pretrained.folder import CONFIG, README, WEIGHTS
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 
 PREFIX = "hf:"
 """Prefix of the name of a model on the hub; needed where a path has the same form."""
@@ -52,7 +52,7 @@ def hub_folder(given: str) -> Path:
                 )
             )
         except Exception as error:  # its HTTP library's errors are of many classes
-            problem = f"cannot be downloaded ({_line(error)})"
+            problem = f"cannot be downloaded ({first_line(error)})"
             continue
         missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
         if not missing:
@@ -100,9 +100,5 @@ def upload(
     except UserError:
         raise
     except Exception as error:  # its HTTP library's errors are of many classes
-        raise UserError(f"{told}cannot be uploaded ({_line(error)})") from None
+        raise UserError(f"{told}cannot be uploaded ({first_line(error)})") from None
     return str(commit.commit_url)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.architecture import SCALE
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 from tvqrap.runtime.state_dict import read_state_dict
 
 SUFFIXES = (".pth", ".safetensors")
@@ -56,8 +56,7 @@ def load_other(path: Path, device: str | torch.device = "cpu") -> Any:
             spandrel.canonicalize_state_dict(state)
         )
     except Exception as error:  # an architecture's own code raises anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: no upscaler that spandrel knows ({reason})") from None
+        raise UserError(f"{path}: no upscaler that spandrel knows ({first_line(error)})") from None
     channels = (getattr(found, "input_channels", None), getattr(found, "output_channels", None))
     if not isinstance(found, spandrel.ImageModelDescriptor) or channels != (3, 3):
         raise UserError(

@@ -24,7 +24,7 @@ from tvqrap.pretrained.folder import (
 from tvqrap.pretrained.folder import fingerprint as fingerprint_of
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.documents import parse_document
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 from tvqrap.runtime.state_dict import read_state_dict
 
 CONFIG_TENSOR = "tvqrap_config"
@@ -101,8 +101,7 @@ def read_single_config(file: Path) -> ModelConfig:
     except MemoryError:
         raise
     except Exception as error:  # of types that torch lacks, as well as of a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{file}: not readable as safetensors ({reason})") from None
+        raise UserError(f"{file}: not readable as safetensors ({first_line(error)})") from None
     return config_in(packed, str(file))
 
 

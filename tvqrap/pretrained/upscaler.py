@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import WEIGHTS, ModelConfig, load_weights, read_config
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 
 
 def load_upscaler(folder: Path) -> UpscalerNetwork:
@@ -49,7 +49,7 @@ def load_frozen_parts(folder: Path, network: UpscalerNetwork) -> ModelConfig:
                         {name.removeprefix(prefix): file.get_tensor(name) for name in names}
                     )
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: {first_line(error)}") from None
     return config
 
 

@@ -147,7 +147,7 @@ def _flush_to_disk(path: Path) -> None:
 
 @cache
 def _origin() -> str:
-    """Where process numbers mean the same: this machine since it was started, this container."""
+    """Identifies the scope of process numbers: this machine since its start, this container."""
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())

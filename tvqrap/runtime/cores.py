@@ -21,9 +21,9 @@ class _Use(NamedTuple):
     """Processor time until now, in seconds."""
 
     at: float
-    """Of the clock."""
+    """Time of the clock."""
     all: float
-    """Of all processes, on the cores that this one may use."""
+    """Time of all processes, on the cores that this one may use."""
     own: float
 
 

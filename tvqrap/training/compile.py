@@ -13,7 +13,7 @@ def compile_blocks(network: nn.Module) -> None:
     """Compiles each block of a network at its first use.
 
     Equal blocks are compiled once. The tasks run backward passes through parts of a network, to the
-    last layer or to the decoder's input; a network compiled whole would run all of it each time.
+    last layer or to the decoder's input. A network compiled whole would run all of it each time.
     """
     torch._dynamo.config.recompile_limit = RECOMPILATIONS
     # Several backward passes use the same graph.

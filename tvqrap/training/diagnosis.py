@@ -8,17 +8,18 @@ from tvqrap.training.curves import History, Row
 LOSSES = ("mse", "l1", "perceptual", "cross_entropy")
 """Terms that fall in a sound training; the others may rise."""
 EARLIER_ROWS = 10
-"""Rows with the same terms that a loss is compared with, at least."""
+"""Least number of earlier rows with the same terms that a loss is compared with."""
 ROWS = 500
-"""Rows of a curve that are looked at, from its end."""
+"""Number of last rows of a curve that are examined."""
 LAST_ROWS = 3
-"""Rows that all have to show a fault."""
+"""Number of last rows that must all show a fault."""
 DIVERGED = 3.0
-"""Ratio of a loss to the median of earlier rows, from which it diverged."""
+"""Ratio of a loss to the median of earlier rows above which it diverged."""
 PSNR_FALL = 3.0
-"""Fall of the validation PSNR below its best, in dB, from which a training diverged."""
+"""Fall of the validation PSNR below its best, in dB, above which the training diverged."""
 CROSS_ENTROPY_RISE = 1.0
-"""Rise of the validation cross-entropy above its best, in nats, of the same meaning."""
+"""Rise of the validation cross-entropy above its best, in nats, above which the training
+diverged."""
 SATURATED = 0.02
 """Hinge loss below which the discriminator learns nothing more; it is 1 for constant outputs."""
 

@@ -1,9 +1,9 @@
 """Communication of workers that train one network together.
 
 All workers hold the same weights and take the same steps, each on its share of every batch. They
-compute contributions, which are summed here. Their weights stay equal to the last bit, since they
-exchange nothing but sums, the texture that sets codebook entries, and the entries that k-means on
-the main worker finds. A single worker exchanges nothing.
+compute contributions, which are summed here. They exchange sums, the texture that sets codebook
+entries, and the entries that k-means on the main worker finds. So their weights stay equal to the
+last bit. A single worker exchanges nothing.
 """
 
 import os
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from tvqrap.runtime.device import means_cuda
-from tvqrap.runtime.errors import UsageError, UserError
+from tvqrap.runtime.errors import UsageError, UserError, first_line
 from tvqrap.training.batch import Microbatch, interleave
 
 RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
@@ -160,7 +160,7 @@ def joined(device: str, expected: int) -> Iterator[Workers]:
     except RuntimeError as error:
         if not any(name in str(error) for name in ("gloo", "NCCL", "c10d", "Connection")):
             raise
-        raise UserError(f"the other workers are gone ({str(error).splitlines()[0]})") from None
+        raise UserError(f"the other workers are gone ({first_line(error)})") from None
     finally:
         if starts and dist.is_initialized():
             dist.destroy_process_group()

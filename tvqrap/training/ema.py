@@ -13,8 +13,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class WeightsAverage(Generic[Module]):
     """Exponential moving average of parameters; buffers are copied.
 
-    The decay grows from 0.1 as (1 + n) / (10 + n) with the updates until it reaches `decay`, so
-    that the random start has no weight in a short training.
+    The decay grows with the updates from 0.1 as (1 + n) / (10 + n) until it reaches `decay`. So the
+    random start has no weight in a short training.
     """
 
     def __init__(self, module: Module, decay: float) -> None:

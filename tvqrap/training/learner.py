@@ -55,7 +55,7 @@ class Learner(Generic[Module]):
         self.compute = compute
         self.steps = steps
         self.workers = workers
-        # Whoever counts operations builds the network on the meta device: there it stays.
+        # A network on the meta device, built to count operations, stays there.
         on_meta = next(network.parameters()).is_meta
         self.device = META if on_meta else select_device(compute.device, "compute.device")
         self.dtype = weights_dtype(compute.precision)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tvqrap.config.training import Monitoring
 from tvqrap.images.save import save_png
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, first_line
 from tvqrap.runtime.progress import progress
 from tvqrap.runtime.signals import Interrupted, stop_between_steps
 from tvqrap.training.batch import Batch
@@ -36,8 +36,8 @@ from tvqrap.training.record import TrainingRecord
 from tvqrap.training.validation import Validation
 
 READ_EVERY = 10
-"""Steps between reads of their terms. A read waits for the device, which else works behind the
-process that feeds it. Rows of the curves and checkpoints read too."""
+"""Steps between reads of their terms. A read waits for the device, which otherwise works behind the
+process that feeds it. Curves and checkpoints also read them."""
 PICTURES = "pictures"
 """Folder beside the checkpoints that holds an image of each validation, named by its step."""
 
@@ -111,25 +111,17 @@ def train(
         _progress(title, steps, first, workers) as advance,
     ):
         run.restart_clock()
-        for step in range(first, steps):
-            run.update(next(source), step)
-            done = step + 1
-            if run.due(done, READ_EVERY):
-                run.read()
-            if run.due(done, monitoring.record_every):
-                run.record_steps(done)
-            if run.due(done, monitoring.validate_every):
-                run.say(f"step {done}: {_written(run.validate(done))}")
-            if run.due(done, monitoring.record_every):  # speed leaves out the time of validations
-                run.restart_clock()
+        for done in range(first + 1, steps + 1):
+            run.update(next(source), done - 1)
+            run.observe(done)
             advance(1, note=_written(run.terms, limit=4))
             run.writer.check()
-            if signal_number := workers.all_reduce_max(stop.signal_number or 0):
+            signal_number = workers.all_reduce_max(stop.signal_number or 0)
+            if signal_number or run.due(done, monitoring.checkpoint_every) or run.milestone(done):
                 run.save(done)
+            if signal_number:
                 run.writer.wait()
                 raise Interrupted(signal_number)
-            if run.due(done, monitoring.checkpoint_every) or run.milestone(done):
-                run.save(done)
         run.writer.wait()
     return run.history
 
@@ -196,7 +188,7 @@ class _Run:
             except (KeyError, RuntimeError, TypeError, ValueError) as error:
                 raise UserError(
                     f"{self.folder}: the checkpoint of step {first} does not fit the present code "
-                    f"and params ({str(error).splitlines()[0]})"
+                    f"and params ({first_line(error)})"
                 ) from None
             self.say(f"resumes after step {first}")
         self.workers.check_equal("checkpoint", f"{first:016x}")
@@ -229,6 +221,17 @@ class _Run:
         terms = self.task.update(batch, step)
         self.unread.append((step, list(terms), stacked(terms.values())))
         self.samples += len(batch.keys) * self.workers.count
+
+    def observe(self, done: int) -> None:
+        """Reads terms, adds rows to the curves and validates, where it is time to."""
+        if self.due(done, READ_EVERY):
+            self.read()
+        if self.due(done, self.monitoring.record_every):
+            self.record_steps(done)
+        if self.due(done, self.monitoring.validate_every):
+            self.say(f"step {done}: {_written(self.validate(done))}")
+        if self.due(done, self.monitoring.record_every):  # speed leaves out the time of validations
+            self.restart_clock()
 
     def read(self) -> None:
         """Reads the terms of the steps since the last read, in one transfer.

@@ -45,7 +45,7 @@ def apply_gradients(
 
     Returns the norm before clipping, and whether they were applied (bool, a scalar). They are
     dropped where the norm or one of `terms`, scalars that are equal on all workers, is not finite.
-    The device decides that, and nothing waits for it but on MPS. `optimiser` is a fused Adam.
+    The device decides this without a synchronisation, except on MPS. `optimiser` is a fused Adam.
     """
     parameters = [
         parameter

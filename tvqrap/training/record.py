@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Differences:
-    """What differs between two records."""
+    """The differences between two records."""
 
     params: dict[str, tuple[Any, Any]]
     """(value before, value now) by dotted key; None for a param that is not there."""
@@ -20,7 +20,7 @@ class Differences:
         return bool(self.params or self.data or self.code)
 
     def without(self, may_change: Callable[[str], bool]) -> "Differences":
-        """Those in data, and in params whose key is not one that may change."""
+        """The differences in data, and in params whose key may not change."""
         params = {key: pair for key, pair in self.params.items() if not may_change(key)}
         return Differences(params, self.data, [])
 
@@ -47,7 +47,7 @@ class TrainingRecord:
     """Earlier changes: the step, `params` as [before, after] by key, and paths of `code`."""
 
     def differences(self, now: "TrainingRecord") -> Differences:
-        """What differs between this record and a later one."""
+        """The differences between this record and a later one."""
         keys = [*self.params, *(key for key in now.params if key not in self.params)]
         pairs = {key: (self.params.get(key), now.params.get(key)) for key in keys}
         return Differences(

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user chooses for a photograph."""
+    """The choices of the user for a photograph."""
 
     model: Model
     model_name: str
@@ -74,7 +74,7 @@ class Photo:
         return self.task.job.target
 
     def described(self) -> dict[str, Any]:
-        """What the page is told."""
+        """The state of the photograph, for the page."""
         seconds = (self.ended or time.monotonic()) - self.began if self.began else 0.0
         return {
             "id": self.id,

@@ -23,7 +23,7 @@ from tvqrap.photo_io.reader import (
 from tvqrap.photo_io.writer import write_photo
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.device_memory import is_out_of_memory
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 from tvqrap.upscaling.claims import claim, in_turn
 from tvqrap.upscaling.frames import write_several
 from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_there
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph."""
+    """The outcome of one photograph."""
 
     source: Path
     target: Path
@@ -69,13 +69,13 @@ class Task:
     size: tuple[int, int]
     """(width, height) of the output."""
     record: Mapping[str, str]
-    """What the output depends on."""
+    """All values that the output depends on."""
     images: int = 1
     """Frames or pages that are upscaled."""
     pixels: int = 0
     """LR pixels of all of them."""
     replaced: tuple[int, int] | None = None
-    """Inode and time of change (ns) of the output that is there; None where there is none."""
+    """Inode and time of change (ns) of an existing output; None where there is none."""
 
 
 @dataclass
@@ -379,5 +379,4 @@ def _line(source: Path, error: Exception) -> str:
     """An error as one line."""
     if isinstance(error, UserError):
         return str(error)
-    lines = str(error).splitlines() or [""]
-    return f"{source}: {type(error).__name__}: {lines[0]}"
+    return f"{source}: {one_line(error)}"

@@ -27,9 +27,9 @@ def write_several(
     """Upscales frames or pages into a file that can be read too.
 
     Frames share their tiles and the statistics of normalisation; pages are upscaled as photographs
-    of their own. `record` is the line that says what made the file, and `scratch` the folder for
-    temporary files, if it is not the system's. Returns the names of what is
-    left out. Raises ValueError as `Upscaler.rows` does.
+    of their own. `record` is the line that names the model and settings, and `scratch` the folder
+    for temporary files, if it is not the system's. Returns the names of metadata that is left out.
+    Raises ValueError as `Upscaler.rows` does.
     """
     network = None
     if read.animation is not None:

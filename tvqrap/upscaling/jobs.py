@@ -202,7 +202,7 @@ def _without_outputs(jobs: list[Job], output: Output, found: FoundJobs) -> list[
 
     def is_output(source: Path) -> bool:
         stem = _name(_real(source).with_suffix(""))
-        # Of another size, too: a_x2.jpg beside a.jpg.
+        # Outputs of another size count too: a_x2.jpg beside a.jpg.
         return _name(_real(source)) in targets or re.sub(_AUTOMATIC, "", stem) in stems - {stem}
 
     kept = [job for job in jobs if not is_output(job.source)]

@@ -1,4 +1,5 @@
-"""A record in each upscaled file of what made it: a rerun tells by it what is still to be done."""
+"""A record of model, settings and source in each upscaled file, by which a rerun skips finished
+work."""
 
 import hashlib
 import os

@@ -48,7 +48,7 @@ class OutputSettings:
     max_pixels: int = 100_000_000
     """Pixels of the largest photograph that is read, or of all its frames or pages."""
     frames: Frames = "first"
-    """Of animations and files of several pages: the first image, or all."""
+    """Images that are upscaled of an animation or a file of several pages: the first, or all."""
 
     def __post_init__(self) -> None:
         if not 0 < self.scale <= LARGEST_SCALE:
@@ -79,7 +79,7 @@ class OutputSettings:
 
     @property
     def suffix(self) -> str:
-        """What follows a photograph's name in that of its output, if the user says nothing else."""
+        """Default suffix of an output's name, after the name of its photograph."""
         return f"_x{self.scale:g}" if self.size is None else f"_{self.size[0]}x{self.size[1]}"
 
     def check_used(self, forms: set[Format]) -> None:

@@ -90,7 +90,8 @@ class TileLimits:
     """Pixels of an image that needs no tiles."""
 
     def smaller(self, multiple: int) -> Self | None:
-        """Tiles for what was upscaled whole, otherwise half the tile; None for the smallest."""
+        """Tiles for an image that was upscaled whole, otherwise half the tile; None for the
+        smallest."""
         if self.whole > self.tile**2:
             return replace(self, whole=self.tile**2)
         half = max(2 * multiple, _LEAST_TILE, self.tile // 2 // multiple * multiple)

@@ -69,9 +69,9 @@ class Upscaler:
 
     An image is padded at the bottom and right to multiples of `pad_multiple`, upscaled and cropped
     back. One that is then larger than 512x512 LR pixels, or than a given `tile`, is upscaled in
-    overlapping tiles that fade into each other, padded no further than the network needs. They are
-    cut where attention has its windows and normalised with statistics of the whole image, which
-    makes that close to, and not equal to, upscaling it whole.
+    overlapping tiles that fade into each other. Tiles are padded no further than the network needs.
+    They are cut where attention has its windows and normalised with statistics of the whole image,
+    which makes that close to, and not equal to, upscaling it whole.
 
     May be used from several threads at once.
     """
@@ -174,10 +174,10 @@ class Upscaler:
         has room for. What comes back is of the same kind, with four times the height and width.
 
         A PIL image becomes L, LA, RGB or RGBA, or I;16 for 16-bit gray: gray stays gray,
-        transparency is upscaled too, CMYK becomes RGB by way of its profile. Its info has the
-        colour profile of the one given, without which its pixels have no certain colours, and
-        nothing else: an EXIF orientation is the caller's to apply, metadata the caller's to pass
-        on. A tensor is float32, clamped, on the device of the one given.
+        transparency is upscaled too, CMYK becomes RGB by way of its profile. Its info has nothing
+        but the colour profile of the given image, which its colours depend on. The caller applies
+        an EXIF orientation and passes on metadata. A tensor is float32, clamped, on the device of
+        the one given.
 
         Raises ValueError for other shapes and types, and where the network gives values that are
         not finite.
@@ -274,7 +274,7 @@ class Upscaler:
             limits, top = self.limits, 0
             try:
                 for band in self._bands(lr, report, network):
-                    # In parts: rounding takes several copies of what it rounds.
+                    # In parts: rounding takes several copies of its input.
                     for part in band.split(_ROUNDED_ROWS, dim=1):
                         new = part[:, max(0, yielded - top) :]
                         top += part.shape[1]
@@ -317,7 +317,7 @@ class Upscaler:
         return pixels <= max(self.limits.whole, self.pad_multiple**2)
 
     def _tiles(self, side: int) -> Tiles:
-        # Where statistics are shared, padding has no part in them and can be as little as it may.
+        # Shared statistics leave out the padding, which can be as small as the network allows.
         return tiles_along(
             side + -side % self._needed, self.limits.tile, self.limits.overlap, self._needed
         )

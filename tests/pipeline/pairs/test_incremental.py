@@ -14,7 +14,7 @@ from pipeline.config import DataSettings, PairsSettings
 from pipeline.executor.ledger import EarlierRuns
 from pipeline.pairs.make import make_set
 from pipeline.sources.scan import scan_photos
-from tests.support.pairs import PAIRS, texture
+from tests.support.pairs import PAIRS, data_settings, texture
 
 PHOTOS = 130
 
@@ -96,9 +96,7 @@ def many(tmp_path: Path) -> DataSettings:
     folder.mkdir()
     for number in range(PHOTOS):
         Image.fromarray(texture(number, 34, 40)).save(folder / f"p{number}.png")
-    return DataSettings(
-        photos=str(folder), licences=None, min_side=32, max_pixels=10_000, max_skipped_fraction=0.0
-    )
+    return data_settings(folder, min_side=32, max_pixels=10_000, max_skipped_fraction=0.0)
 
 
 @pytest.mark.parametrize("count", [PHOTOS, 2 * PHOTOS])

@@ -11,23 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config import DataSettings
 from pipeline.sources.photos import UnusableError, decode, discover, photo_key
 from pipeline.sources.scan import scan_photos
-from tests.support.pairs import texture
+from tests.support.pairs import data_settings, texture
 from tvqrap.runtime.errors import UserError
 
 IMAGE = texture(1, 60, 80)
 
 
 def read(folder: Path, name: str, max_pixels: int = 10_000) -> np.ndarray:
-    settings = DataSettings(
-        photos=str(folder),
-        licences=None,
-        min_side=16,
-        max_pixels=max_pixels,
-        max_skipped_fraction=0.0,
-    )
+    settings = data_settings(folder, min_side=16, max_pixels=max_pixels, max_skipped_fraction=0.0)
     return decode(folder / name, settings)
 
 
@@ -101,13 +94,7 @@ def test_every_skipped_photograph_has_a_reason(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"")
 
-    settings = DataSettings(
-        photos=str(tmp_path),
-        licences=None,
-        min_side=16,
-        max_pixels=10_000,
-        max_skipped_fraction=1.0,
-    )
+    settings = data_settings(tmp_path, min_side=16, max_pixels=10_000, max_skipped_fraction=1.0)
     scan = scan_photos(settings, executor="serial", workers=1)
     assert [entry.photo.name for entry in scan.usable] == ["good.jpg"]
     reasons = {entry.name: entry.reason for entry in scan.skipped}
@@ -142,13 +129,7 @@ def test_any_cut_of_a_file_is_skipped_or_read(tmp_path):
 def test_no_folder_and_no_photograph(tmp_path):
     with pytest.raises(UserError, match="expected a folder of images"):
         discover(tmp_path / "none")
-    settings = DataSettings(
-        photos=str(tmp_path),
-        licences=None,
-        min_side=16,
-        max_pixels=10_000,
-        max_skipped_fraction=1.0,
-    )
+    settings = data_settings(tmp_path, min_side=16, max_pixels=10_000, max_skipped_fraction=1.0)
     with pytest.raises(UserError, match="no usable photograph"):
         scan_photos(settings, executor="serial", workers=1)
 
@@ -220,13 +201,7 @@ def test_all_unusable_photographs_are_counted_by_reason(tmp_path):
         Image.fromarray(IMAGE[: 10 + number]).save(tmp_path / f"small{number}.png")
     (tmp_path / "bad.jpg").write_text("not an image")
     (tmp_path / "readme.txt").write_text("credits")
-    settings = DataSettings(
-        photos=str(tmp_path),
-        licences=None,
-        min_side=16,
-        max_pixels=10_000,
-        max_skipped_fraction=1.0,
-    )
+    settings = data_settings(tmp_path, min_side=16, max_pixels=10_000, max_skipped_fraction=1.0)
     with pytest.raises(UserError) as caught:
         scan_photos(settings, executor="serial", workers=1)
     said = str(caught.value)

@@ -29,8 +29,8 @@ def extract(name, **options):
 """
 
 CLUSTER = """
-import psutil, time
-from tests.support.cluster import two_nodes
+import psutil
+from tests.support.cluster import NodeRemover, two_nodes
 
 here = extract("here", executor="serial", workers=1)
 cluster, second = two_nodes()
@@ -49,30 +49,18 @@ def kill_a_worker(samples):
 assert extract("killed", executor="ray", workers=2, on_shard=kill_a_worker).root == here.root
 assert killed
 
-(raylet,) = second.all_processes["raylet"]
-removed = []
-
-def remove_a_node(samples):
-    # As soon as a worker of the second node has a shard half written; it may still be starting.
-    deadline = time.monotonic() + 20
-    while not removed and time.monotonic() < deadline:
-        workers = {each.pid for each in psutil.Process(raylet.process.pid).children(recursive=True)}
-        halves = [path.name.split(".") for path in (root / "removed/train").glob(".*.tmp")]
-        removed.extend(pid for *_, pid, _, _ in halves if int(pid) in workers)
-        if removed:
-            cluster.remove_node(second, allow_graceful=False)
-
+remove_a_node = NodeRemover(cluster, second, root / "removed/train")
 assert extract("removed", executor="ray", workers=2, on_shard=remove_a_node).root == here.root
-assert removed, "the second node never had a shard in hand"
-print("removed with", removed)
+assert remove_a_node.workers, "the second node never had a shard in hand"
+print("removed with", remove_a_node.workers)
 cluster.shutdown()
 """
 
 ODD = """
-import json, logging, psutil, time
+import logging
 from pipeline.executor.shared_storage import WrittenProof
 from pipeline.tokens import extract as extraction
-from tests.support.cluster import two_nodes
+from tests.support.cluster import NodeRemover, two_nodes
 from tvqrap.runtime.errors import UserError
 
 class Mount(WrittenProof):
@@ -87,21 +75,9 @@ here = extract("here", executor="serial", workers=1)
 cluster, second = two_nodes()
 cluster.add_node(num_cpus=1, env_vars={"ODD_NODE": "1"})
 os.environ["RAY_ADDRESS"] = cluster.address
-(raylet,) = second.all_processes["raylet"]
-removed = []
-
-def remove_a_node(samples):
-    # As soon as a worker of the second node has a shard half written; it may still be starting.
-    deadline = time.monotonic() + 20
-    while not removed and time.monotonic() < deadline:
-        workers = {each.pid for each in psutil.Process(raylet.process.pid).children(recursive=True)}
-        halves = [path.name.split(".") for path in (root / "odd/train").glob(".*.tmp")]
-        removed.extend(pid for *_, pid, _, _ in halves if int(pid) in workers)
-        if removed:
-            cluster.remove_node(second, allow_graceful=False)
-
+remove_a_node = NodeRemover(cluster, second, root / "odd/train")
 assert extract("odd", executor="ray", workers=3, on_shard=remove_a_node).root == here.root
-print("removed with", removed)
+print("removed with", remove_a_node.workers)
 cluster.shutdown()
 """
 

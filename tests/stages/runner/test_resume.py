@@ -16,6 +16,7 @@ from tests.support.training import MONITORING, OPTIMISER, batch, predictor_task,
 from tvqrap.runtime.errors import UsageError
 from tvqrap.runtime.signals import Interrupted
 from tvqrap.training import validation
+from tvqrap.training.checkpoint import checkpoints
 from tvqrap.training.distributed import ALONE
 from tvqrap.training.loop import train
 
@@ -108,7 +109,8 @@ def test_the_same_steps_run_again(capsys: pytest.CaptureFixture[str]) -> None:
         (
             (3, 5),
             {"lr_schedule": "cosine"},
-            "it was run for 3 steps, which its learning rates followed",
+            "it was run for 3 steps, which its learning rates followed (optimiser.lr_schedule "
+            "cosine); TVQRAP_RESUME=finished goes on from there",
         ),
         ((5, 3), {}, "it was run for 5 steps, more than it now has"),
     ],
@@ -253,8 +255,48 @@ def test_starting_over_by_request_leaves_the_other_training(
     changed()
     assert "resumes after step 4" in capsys.readouterr().out
     monkeypatch.setenv("TVQRAP_RESUME", "no")
-    with pytest.raises(UsageError, match="TVQRAP_RESUME is 'no', expected changed or same"):
+    with pytest.raises(UsageError, match="TVQRAP_RESUME is 'no', expected one of changed, "):
         changed()
+
+
+def test_a_finished_training_goes_on_with_changes_by_request(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {"optimiser": {"lr_schedule": "cosine"}, "code": {"tvqrap/training": "a"}}
+    changed(steps=3, **first)
+    (before,) = Path(".scratch/finished").glob("train-*")
+    monkeypatch.setenv("TVQRAP_RESUME", "finished")
+    changed(stop_at=4, steps=6, **first)
+    out = capsys.readouterr().out
+    assert f"train: goes on with finished/{before.name} at step 3, changed: " in out
+    assert "predictor.phases.0.steps 3, now 6. To start" in out and "resumes after step 3" in out
+    assert checkpoints(before), "it stays until the longer one has finished"
+    changes = changed(steps=7, optimiser={"learning_rate": 2e-3}, code={"tvqrap/training": "b"})
+    out = capsys.readouterr().out
+    assert "goes on with train-" in out and "at step 5" in out, "the unfinished one comes first"
+    assert [change["step"] for change in changes] == [3, 5] and not before.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimiser": {"learning_rate": 2e-3}}, "it has 3 steps, no fewer than asked for"),
+        ({"steps": 5, "seed": 2}, "seed 1, now 2"),
+    ],
+)
+def test_a_finished_training_that_cannot_go_on_starts_over_and_says_so(
+    changes: Any,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed(steps=3)
+    (before,) = Path(".scratch/finished").glob("train-*")
+    monkeypatch.setenv("TVQRAP_RESUME", "finished")
+    assert changed(**{"steps": 3, **changes}) == []
+    out = capsys.readouterr().out
+    assert f"starts at step 0 beside finished/{before.name} (step 3)" in out
+    assert words in out and "resumes" not in out
 
 
 def test_no_steps_take_over_nothing() -> None:

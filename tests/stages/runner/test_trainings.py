@@ -8,9 +8,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stages.runner.resume import find_start
 from stages.runner.stage import Stage
-from stages.training import keep_network
+from stages.training import TrainedModel, start_training
 from tests.support.training import ARCHITECTURE, batch, predictor_task, rap_task, tokenizer_task
 from tests.tvqrap.conftest import Blurred
 from tvqrap.architecture import Architecture
@@ -53,7 +52,8 @@ def interrupted(name: str) -> object:
     stage = Stage(name, None, "", Path(f".scratch/{name}-01"), values)  # type: ignore[arg-type]
     network = task.tokenizer if section == "tokenizer" else task.network
     kind = "tokenizer" if section == "tokenizer" else "upscaler"
-    keep_network(stage, kind, network, ARCHITECTURE, started_from=None)  # type: ignore[arg-type]
+    model = TrainedModel(section, kind, ARCHITECTURE, None)  # type: ignore[arg-type]
+    record = start_training(stage, model, network, task.settings, ALONE)
 
     def batches(step: int):  # type: ignore[no-untyped-def]
         for number in range(step, 3):
@@ -69,7 +69,7 @@ def interrupted(name: str) -> object:
             batches=batches,
             monitoring=task.settings.monitoring.model_copy(update={"checkpoint_every": 2}),
             folder=stage.scratch,
-            record=find_start(stage, task.settings, section, ALONE),
+            record=record,
         )
     return task
 

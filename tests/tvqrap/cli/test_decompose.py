@@ -119,7 +119,7 @@ def test_what_cannot_be_used_is_one_line(model: Path, photo: Path, tmp_path: Pat
         assert len(result.output.splitlines()) == 1
         assert not out.exists()
     result = run(photo, "-o", photo, "--model", model)
-    assert result.exit_code == 2 and "is a file" in result.output
+    assert result.exit_code == 1 and "is a file" in result.output
     assert run(photo, "-o", out, "--model", model, "--max-side", 3).exit_code == 2
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import stages.params
-from pipeline.config import DataSettings, PairsSettings
-from tests.support.pairs import PAIRS, texture
+from pipeline.config import PairsSettings
+from tests.support.pairs import PAIRS, data_settings, texture
 from tvqrap.cli.main import app
 
 
@@ -35,13 +35,7 @@ def test_it_needs_no_params_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_pairs_by_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = DataSettings(
-        photos="unused",
-        licences=None,
-        min_side=32,
-        max_pixels=10**6,
-        max_skipped_fraction=0.0,
-    )
+    data = data_settings("unused", min_side=32, max_pixels=10**6, max_skipped_fraction=0.0)
     params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))
     monkeypatch.setattr(stages.params, "load_params", lambda path: params)
     monkeypatch.setenv("TVQRAP_WORKERS", "1")

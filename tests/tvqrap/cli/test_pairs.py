@@ -10,12 +10,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import stages.params
-from pipeline.config import DataSettings, PairsSettings
+from pipeline.config import PairsSettings
 from pipeline.shards.codec import decode_png, encode_png
 from pipeline.shards.index import write_index
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard, write_shard
-from tests.support.pairs import PAIRS, texture
+from tests.support.pairs import PAIRS, data_settings, texture
 from tests.support.tokens import make_material
 from tvqrap.cli.pairs import app
 from tvqrap.runtime.errors import UsageError, UserError
@@ -55,13 +55,7 @@ def test_inspect_and_verify(folder):
 
 
 def test_preview_draws_a_sheet(tmp_path, monkeypatch):
-    data = DataSettings(
-        photos="unused",
-        licences=None,
-        min_side=32,
-        max_pixels=10**6,
-        max_skipped_fraction=0.0,
-    )
+    data = data_settings("unused", min_side=32, max_pixels=10**6, max_skipped_fraction=0.0)
     params = SimpleNamespace(data=data, pairs=PairsSettings.model_validate(PAIRS))
     monkeypatch.setattr(stages.params, "load_params", lambda path: params)
     Image.fromarray(texture(1, 150, 200)).save(tmp_path / "a.png")

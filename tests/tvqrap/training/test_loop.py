@@ -29,12 +29,10 @@ from tests.support.training import (
     run,
     tokenizer_task,
 )
-from tvqrap.config.training import Monitoring
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.signals import Interrupted
 from tvqrap.training.batch import Batch
 from tvqrap.training.curves import History, Row
-from tvqrap.training.loop import train
 from tvqrap.training.record import TrainingRecord
 
 pytestmark = pytest.mark.usefixtures("small_distance")
@@ -138,7 +136,7 @@ def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
 def test_fewer_steps_than_the_checkpoint_has_end_it_with_whole_curves(
     steps: int, ends: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monitoring = Monitoring.model_validate({**MONITORING, "checkpoint_every": 6})
+    monitoring = {**MONITORING, "checkpoint_every": 6}
 
     def dying(step: int) -> Generator[Batch, None, None]:
         for number in range(step, 7):
@@ -146,11 +144,9 @@ def test_fewer_steps_than_the_checkpoint_has_end_it_with_whole_curves(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(predictor_task(), tmp_path, dying, monitoring.model_dump())
+        run(predictor_task(), tmp_path, dying, monitoring)
     task = predictor_task()
-    history = train(
-        task, title="test", steps=steps, batches=batches, monitoring=monitoring, folder=tmp_path
-    )
+    history = run(task, tmp_path, monitoring=monitoring, steps=steps)
     assert history.validation[-1]["step"] == history.steps[-1]["step"] == ends
     assert ("ends here, as 5 steps" in capsys.readouterr().out) == (steps == 5)
     assert task.learner.average.updates == ends
@@ -176,15 +172,7 @@ def test_changes_are_recorded_with_their_step(tmp_path: Path) -> None:
     for number in range(3):
         record = TrainingRecord({"rate": number, "same": 1}, code={"a.py": str(number // 2)})
         with pytest.raises(Interrupted):
-            train(
-                predictor_task(),
-                title="test",
-                steps=STEPS,
-                batches=stop,
-                monitoring=Monitoring.model_validate(MONITORING),
-                folder=tmp_path,
-                record=record,
-            )
+            run(predictor_task(), tmp_path, stop, record=record)
     assert record.changes == [
         {"step": 2, "params": {"rate": [0, 1]}, "code": []},
         {"step": 4, "params": {"rate": [1, 2]}, "code": ["a.py"]},
@@ -270,15 +258,7 @@ class Rows:
 def test_a_sink_gets_every_row_and_the_pictures(tmp_path: Path) -> None:
     sink = Rows()
     task = predictor_task()
-    history = train(
-        task,
-        title="test",
-        steps=STEPS,
-        batches=batches,
-        monitoring=Monitoring.model_validate(MONITORING),
-        folder=tmp_path,
-        sink=sink,
-    )
+    history = run(task, tmp_path, sink=sink)
     for kind in ("steps", "validation", "speed"):
         assert [row for other, row in sink.rows if other == kind] == getattr(history, kind)
     assert sink.starts == [(0, 0)] and sink.pictures == [0, 4, 8]
@@ -294,15 +274,7 @@ def test_a_resumed_training_starts_its_sink_at_the_checkpoint(tmp_path: Path) ->
     with pytest.raises(Interrupted):
         run(predictor_task(), tmp_path, stopping)
     sink = Rows()
-    train(
-        predictor_task(),
-        title="test",
-        steps=STEPS,
-        batches=batches,
-        monitoring=Monitoring.model_validate(MONITORING),
-        folder=tmp_path,
-        sink=sink,
-    )
+    run(predictor_task(), tmp_path, sink=sink)
     assert sink.starts == [(5, 5)] and sink.pictures == [8]
     assert [row["step"] for kind, row in sink.rows if kind == "steps"] == [6, 7, 8]
 
@@ -320,14 +292,7 @@ def test_rows_come_every_so_many_steps_and_at_the_end(
 def test_no_steps_hand_on_what_was_given(kind: str, tmp_path: Path) -> None:
     task = TASKS[kind]()
     before = flattened(task.state())
-    history = train(
-        task,
-        title="test",
-        steps=0,
-        batches=batches,
-        monitoring=Monitoring.model_validate(MONITORING),
-        folder=tmp_path,
-    )
+    history = run(task, tmp_path, steps=0)
     assert [row["step"] for row in history.validation] == [0] and history.steps == []
     assert_equal_states(before, flattened(task.state()))
     assert not list(tmp_path.glob("*.pt"))

@@ -126,12 +126,6 @@ class Score:
     reason: str = ""
 
 
-def one_line(error: BaseException) -> str:
-    """The class of an error and the first line of its message."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-
-
 def without_reference(names: Iterable[MetricName]) -> list[MetricName]:
     """The no-reference metrics among `names`."""
     return [name for name in names if not METRICS[name].reference]

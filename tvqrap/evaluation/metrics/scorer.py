@@ -19,12 +19,12 @@ from torch import Tensor
 
 from tvqrap.config.evaluation import MetricName
 from tvqrap.evaluation.metrics.pyiqa import build_metric, pyiqa_version
-from tvqrap.evaluation.metrics.registry import METRICS, Score, one_line
+from tvqrap.evaluation.metrics.registry import METRICS, Score
 from tvqrap.evaluation.metrics.weights import find_weights, sha256_of
 from tvqrap.losses.blockiness import grid_strength
 from tvqrap.losses.perceptual import PerceptualDistance
 from tvqrap.losses.perceptual_weights import stlpips, stlpips_weights
-from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.errors import UserError, one_line
 
 
 @dataclass(frozen=True)

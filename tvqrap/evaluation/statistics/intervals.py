@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]
 
 FEWEST_PHOTOS = 5
-"""Photographs that an interval needs: of fewer, the spread is hardly known."""
+"""Photographs that an interval needs: fewer hardly show the spread."""
 
 FEWEST_FOR_VERDICT = 10
 """Photographs that a verdict needs: of fewer, skewed scores make intervals too narrow."""

@@ -5,7 +5,7 @@ bytes; read a second time in the other byte order, they give their lower bytes.
 """
 
 import sys
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,13 +139,13 @@ def keep_lower_bytes(image: Image.Image) -> None:
     In the other byte order, the lower byte of each pair is the upper one.
     """
     assert isinstance(image, ImageFile.ImageFile)
-    swapped = []
+    swapped: list[Any] = []
     for tile in _tiles(image):
         raw_mode = _raw_mode(tile)
         raw_mode = raw_mode[:-1] + _OTHER_ORDER[raw_mode[-1]]
         args = raw_mode if isinstance(tile.args, str) else (raw_mode, *(tile.args or ())[1:])
         swapped.append(tile._replace(args=args))
-    image.tile = cast("list[ImageFile._Tile]", swapped)
+    image.tile = swapped
 
 
 def _tiles(image: Image.Image) -> list[_Tile]:

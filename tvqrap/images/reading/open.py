@@ -90,9 +90,9 @@ def _formats() -> tuple[str, ...]:
 def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Opens a file, or the content of one, as an image to be decoded within the `with` block.
 
-    Only regular files of known formats are opened. Raises UserError, in one line that names the
-    file ("standard input" for content), where it is missing, no image or larger than `max_pixels`
-    (checked before a pixel is decoded), or where reading it in the block fails in any other way.
+    Only regular files of known formats are opened. Raises UserError where it is missing, no image,
+    or larger than `max_pixels`, before a pixel is decoded, and where reading it in the block fails
+    in any other way. The message is one line that names the file ("standard input" for content).
     MemoryError passes.
     """
     name = printable(source) if isinstance(source, Path) else "standard input"
@@ -146,7 +146,7 @@ def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
 
 
 def _hint(suffix: str) -> str:
-    """What may help, by a name's ending: the extra to install, or the kinds that are read."""
+    """A hint by a name's ending: the extra to install, or the kinds that are read."""
     for name, extra in _EXTRAS.items():
         if suffix in extra.suffixes and name not in _formats():
             return f"; {suffix} needs the extra {extra.name} (pip install 'tvqrap[{extra.name}]')"

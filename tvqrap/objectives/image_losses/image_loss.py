@@ -29,9 +29,9 @@ Targets = Sequence[tuple[Tensor, float]]
 class ImageGradient:
     """Gradients of the image losses with respect to an image, or to a map that it depends on.
 
-    The backward pass is split at the image. The perceptual network and the discriminator are
-    passed through once each, although the adaptive weight needs the gradients of both losses at
-    a layer below before it can add them.
+    The backward pass is split at the image. So one pass through the perceptual network and one
+    through the discriminator suffice. The adaptive weight needs the gradients of both losses at a
+    layer below before it can add them.
     """
 
     reconstruction: Tensor
