@@ -9,7 +9,7 @@ from stages.params import Params, load_params
 from stages.runner.stage import Stage
 from stages.train_tokenizer import train_tokenizer
 from tests.support.paths import ROOT
-from tests.support.tokens import make_material
+from tests.support.tokens import SMALL, make_material
 from tvqrap.runtime.errors import UsageError
 from tvqrap.training.distributed import ALONE
 
@@ -24,7 +24,7 @@ def test_another_codebook_that_kmeans_could_not_fill_is_refused_before_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Crops of 64x64 hold 256 codes: 16 batches of 4 have 16384."""
-    pairs, tokenizer = make_material(tmp_path)
+    pairs, tokenizer = make_material(tmp_path, SMALL.of_tokenizer)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pairs, "data/pairs/train")
     shutil.copytree(tokenizer, "given/tokenizer")

@@ -15,7 +15,7 @@ from tvqrap.pretrained.folder import save_model
 from tvqrap.pretrained.upscaler import check_frozen_parts, load_frozen_parts
 from tvqrap.runtime.errors import UsageError, UserError
 
-TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
+TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8)
 
 
 @pytest.fixture
