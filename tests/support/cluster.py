@@ -35,6 +35,8 @@ class NodeRemover:
         """Process IDs of the workers that were writing when the node was taken away."""
 
     def __call__(self, samples: int) -> None:
+        if self.workers:
+            return
         (raylet,) = self.node.all_processes["raylet"]
         deadline = time.monotonic() + 20
         while not self.workers and time.monotonic() < deadline:
