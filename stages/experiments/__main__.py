@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stages.experiments.recipe import FOLDER, load_recipe, runs_of
-from tvqrap.cli.options import Device
+from tvqrap.cli.options import Device, Rounds, Threads
 from tvqrap.runtime.errors import UsageError, UserError
 
 app = typer.Typer(
@@ -119,12 +119,8 @@ def collect(
 def cost(
     recipe: Given,
     side: Annotated[int, typer.Option(min=1, help="Side of the square LR image.")] = 64,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Timed runs of each network, after one that is not timed.")
-    ] = 5,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Arithmetic threads; by default torch's choice.")
-    ] = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
     device: Device = "auto",
     profile: Profile = None,
 ) -> None:

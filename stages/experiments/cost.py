@@ -36,5 +36,11 @@ def point_costs(
             save_model(path, "upscaler", network, architecture, {})
             names[str(path)] = ", ".join(named)
         with progress("cost", total=len(names) * (rounds + 2), unit="run") as advance:
-            found = measure(list(names), [side], rounds=rounds, device=device, advance=advance)
+            found = measure(
+                list(names),
+                [side],
+                rounds=rounds,
+                device=device,
+                advance=lambda count, note: advance(count, Path(note).name),
+            )
     return found, names

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tvqrap.cli.options import Device
+from tvqrap.cli.options import Device, Rounds, Threads
 from tvqrap.cli.output_paths import check_overwrite
 from tvqrap.runtime.errors import UsageError
 
@@ -31,12 +31,8 @@ def benchmark(
         ),
     ] = None,
     sides: Annotated[str, typer.Option(help="Sides of square LR images.")] = SIDES,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Timed runs of each network, after one that is not timed.")
-    ] = 5,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Arithmetic threads; by default torch's choice.")
-    ] = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
     device: Device = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write the numbers as JSON.")

@@ -11,6 +11,12 @@ Model = Annotated[
         help="Model folder; if not given, models/rap of a checkout, or else the package's."
     ),
 ]
+Rounds = Annotated[
+    int, typer.Option(min=1, help="Timed runs of each network, after one that is not timed.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Arithmetic threads; by default torch's choice.")
+]
 Device = Annotated[
     str,
     typer.Option(

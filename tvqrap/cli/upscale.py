@@ -165,7 +165,11 @@ def _upscaler(
     upscaler = Upscaler.from_pretrained(
         model, device, precision=precision, colour=colour, tile=tile
     )
-    _say(f"device: {device_name(upscaler.device)}, tiles of {upscaler.limits.tile}")
+    limits = upscaler.limits
+    _say(
+        f"device: {device_name(upscaler.device)}, "
+        f"tiles of {limits.tile} above {limits.whole / 1000:.0f} kpixel"
+    )
     return upscaler
 
 
