@@ -63,12 +63,13 @@ def ui(
         raise UserError("tvqrap-cli ui needs the extra ui (pip install 'tvqrap[ui]')") from None
     listening = _listen(host or _LOOPBACK, port)
     with listening:
-        ended = _serve(uvicorn, listening, host, model or [], device, tile, max_pixels, show)
+        code, ended = _serve(uvicorn, listening, host, model or [], device, tile, max_pixels, show)
     if not ended:
         # The worker still computes a tile, which nothing stops; all files are removed.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
+    raise typer.Exit(code)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -96,8 +97,8 @@ def _serve(
     tile: int | None,
     max_pixels: int,
     show: bool,
-) -> bool:
-    """Serves the page until Ctrl-C; returns whether all work has ended."""
+) -> tuple[int, bool]:
+    """Serves the page until a signal; returns the exit code, and whether all work has ended."""
     import secrets
 
     from tvqrap.runtime.atomic import temporary_folder
@@ -133,6 +134,7 @@ def _serve(
             server_header=False,
         )
         work.start()
+        code = 0
         try:
             typer.echo(f"{url}\nThe page is ready; Ctrl-C ends it.")
             if show:
@@ -142,9 +144,11 @@ def _serve(
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:
             pass
+        except SystemExit as stopped:  # of SIGTERM
+            code = int(stopped.code or 0)
         finally:
             ended = work.close(_PATIENCE)
-    return ended
+    return code, ended
 
 
 def _url_name(host: str | None) -> str:

@@ -73,7 +73,7 @@ def test_it_ends_at_once_and_leaves_nothing(
         if host is not None:
             with pytest.raises(HTTPError, match="403"):
                 urllib.request.urlopen(url.partition("?")[0])
-        # A photograph of many tiles is being upscaled.
+        # A photograph is being upscaled, which takes longer than the patience.
         photo = (ROOT / "data/photos/chelsea.jpg").read_bytes()
         base = url.partition("?")[0]
         opener.open(urllib.request.Request(f"{base}api/photos?name=a.jpg", photo, method="POST"))

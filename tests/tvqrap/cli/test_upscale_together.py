@@ -16,7 +16,7 @@ from tvqrap.upscaling import watch
 from tvqrap.upscaling.upscaler import Upscaler
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from tests.support import upscaling
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -27,6 +27,8 @@ def slow(self, lr, seen=None):
     yield from upscaling.repeated(self, lr, seen)
 
 Upscaler.rows = slow
+# A shell starts what runs in its background with SIGINT ignored, and so all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tvqrap.cli.main import app
 app(sys.argv[1:])
 """
