@@ -6,7 +6,7 @@ names the key, the value found and the values allowed.
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -151,6 +151,11 @@ class SincSettings(Settings):
     """Range of the cutoff frequency of larger kernels, in parts of pi radians per pixel."""
 
 
+def _in_order(kinds: dict[BlurKind, float]) -> dict[BlurKind, float]:
+    """Kinds in one order, whatever their order in the file: what is drawn depends on it."""
+    return {kind: kinds[kind] for kind in get_args(BlurKind) if kind in kinds}
+
+
 class BlurSettings(Settings):
     """One blur step."""
 
@@ -158,7 +163,7 @@ class BlurSettings(Settings):
     """Probability of the step."""
     sizes: KernelSizes
     """Smallest and largest kernel side in pixels; odd sizes between are equally probable."""
-    kinds: Annotated[dict[BlurKind, Share], Field(min_length=1)]
+    kinds: Annotated[dict[BlurKind, Share], Field(min_length=1), AfterValidator(_in_order)]
     """Probability of each kind of Gaussian-like kernel, 0 for kinds that are left out."""
     sigma: PositiveRange
     """Range of the standard deviation along each axis, in pixels."""
@@ -315,9 +320,9 @@ class SetSettings(Settings):
 
     @property
     def presets(self) -> dict[str, float]:
-        """Share of each degradation preset."""
+        """Share of each degradation preset, by name: what is drawn depends on the order."""
         given = self.degradation
-        return {given: 1.0} if isinstance(given, str) else dict(given)
+        return {given: 1.0} if isinstance(given, str) else dict(sorted(given.items()))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +28,7 @@ def ui(
         list[str] | None,
         typer.Option(
             help="Model to choose from, named as for upscale; may be given several times. The "
-            "first is the default. The package's is always there."
+            "first is the default. Those of the package are always there."
         ),
     ] = None,
     host: Annotated[
@@ -161,17 +160,18 @@ def _url_name(host: str | None) -> str:
 
 
 def _models(given: list[str], tile: int | None) -> list[tuple[str, "Model"]]:
-    """Names and models to choose from; the default first, the package's always."""
-    from tvqrap.pretrained.hub import PREFIX
-    from tvqrap.pretrained.models import find_model
-    from tvqrap.pretrained.packaged import UPSCALER
+    """Names and models to choose from; the default first, those of the package always."""
+    from tvqrap.pretrained.models import find_model, name_or_path
+    from tvqrap.pretrained.packaged import DEGRADED, UPSCALER
     from tvqrap.upscaling.tiles import check_tile
 
-    names: list[str | Path] = [
-        name if name.startswith(PREFIX) else Path(name) for name in given
-    ] or [default_model("rap")]
+    names = [name_or_path(name) for name in given] or [default_model("rap")]
+    packaged = {
+        UPSCALER: "tvqrap (package)",
+        DEGRADED: "tvqrap for noise and compression (package)",
+    }
     found: dict[str, Model] = {}
-    for name in [*names, UPSCALER]:
+    for name in [*names, *packaged]:
         model = find_model(name)
         if tile is not None:
             try:
@@ -179,5 +179,5 @@ def _models(given: list[str], tile: int | None) -> list[tuple[str, "Model"]]:
             except ValueError as error:
                 raise UsageError(f"--{error}") from None
         shown = str(name) if given else "models/rap"
-        found.setdefault("tvqrap (package)" if model.path == UPSCALER else shown, model)
+        found.setdefault(packaged.get(model.path, shown), model)
     return list(found.items())

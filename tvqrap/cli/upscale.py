@@ -128,16 +128,13 @@ def _check_watch(inputs: list[Path], output: Output, dry_run: bool) -> None:
 
 def _model(given: str | None, device: str, tile: int | None) -> "Model":
     """Finds the given model or the default, and prints its name and fingerprint."""
-    from tvqrap.pretrained.hub import PREFIX
-    from tvqrap.pretrained.models import find_model
+    from tvqrap.pretrained.models import find_model, name_or_path
     from tvqrap.pretrained.packaged import UPSCALER
     from tvqrap.runtime.device import select_device
     from tvqrap.upscaling.tiles import check_tile
 
     select_device(device, "--device")
-    # Names of the hub need their prefix here; all others are paths.
-    named = given if given is None or given.startswith(PREFIX) else Path(given)
-    model = find_model(named or default_model("rap"))
+    model = find_model(default_model("rap") if given is None else name_or_path(given))
     if tile is not None:
         try:
             check_tile(tile, model.lr_multiple)

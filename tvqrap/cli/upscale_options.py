@@ -21,9 +21,9 @@ OutputName = Annotated[
 AnyModel = Annotated[
     str | None,
     typer.Option(
-        help="Model folder, file of ours or one that spandrel reads (.pth, .safetensors), or "
-        "hf:user/model on the Hugging Face Hub; if not given, "
-        "models/rap of a checkout, or else the package's."
+        help="Model folder, file of ours or one that spandrel reads (.pth, .safetensors), "
+        "hf:user/model on the Hugging Face Hub, or package:degraded, the package's for noise and "
+        "compression; if not given, models/rap of a checkout, or else package:rap."
     ),
 ]
 Scale = Annotated[

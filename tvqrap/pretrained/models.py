@@ -1,4 +1,4 @@
-"""Finds an upscaler by its name: a folder, a file, or a model on the Hugging Face Hub."""
+"""Finds an upscaler by its name: a folder, a file, or a model of the package or of the hub."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from pathlib import Path
 
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config
+from tvqrap.pretrained.hub import PREFIX as HUB
 from tvqrap.pretrained.hub import hub_folder, is_hub_name
 from tvqrap.pretrained.other import SUFFIXES, OtherNetwork, load_other
+from tvqrap.pretrained.packaged import PREFIX as PACKAGE
+from tvqrap.pretrained.packaged import packaged_folder
 from tvqrap.pretrained.single_file import (
     is_single_file,
     load_single_file,
@@ -42,14 +45,22 @@ class Model:
         return load_single_file(self.path)
 
 
+def name_or_path(given: str) -> str | Path:
+    """What a command is given: a name where it has a prefix, otherwise a path."""
+    return given if given.startswith((HUB, PACKAGE)) else Path(given)
+
+
 def find_model(given: str | Path) -> Model:
     """Finds a model folder, a single file or a file of another project, without its weights.
 
-    A string may also name a model on the Hugging Face Hub: `user/model`, or `hf:user/model` where
-    there could be such a path. Raises UserError where there is none, or where a folder holds a
-    model of another kind.
+    A string may also name an upscaler of the package (`package:degraded`), or a model on the
+    Hugging Face Hub: `user/model`, or `hf:user/model` where there could be such a path. Raises
+    UserError where there is none, or where a folder holds a model of another kind.
     """
-    path = hub_folder(str(given)) if is_hub_name(given) else Path(given)
+    if isinstance(given, str) and given.startswith(PACKAGE):
+        path = packaged_folder(given)
+    else:
+        path = hub_folder(str(given)) if is_hub_name(given) else Path(given)
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: expected a model folder, or a file {' or '.join(SUFFIXES)}")

@@ -1,9 +1,27 @@
-"""The small network in the package, so that upscaling works after `pip install`."""
+"""The small networks in the package, so that upscaling works after `pip install`."""
 
 from pathlib import Path
+
+from tvqrap.runtime.errors import UserError
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Folder of model folders like a run's `models`, in float16; README.md there is the model card."""
 
 UPSCALER = WEIGHTS / "rap"
+DEGRADED = WEIGHTS / "degraded"
+"""An upscaler for photographs with noise or strong compression, whose detail it smooths."""
 TOKENIZER = WEIGHTS / "tokenizer"
+
+PREFIX = "package:"
+"""Prefix of the name of an upscaler of the package."""
+
+
+def packaged_folder(given: str) -> Path:
+    """The model folder of `package:rap` or `package:degraded`. Raises UserError for others."""
+    for folder in (UPSCALER, DEGRADED):
+        if given == PREFIX + folder.name:
+            return folder
+    raise UserError(
+        f"{given}: expected {PREFIX}{UPSCALER.name} or {PREFIX}{DEGRADED.name}, the upscalers of "
+        "the package"
+    )

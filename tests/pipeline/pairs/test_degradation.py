@@ -3,16 +3,18 @@
 import io
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import DegradationSettings, SharpenSettings
+from pipeline.config import DegradationSettings, SetSettings, SharpenSettings
 from pipeline.pairs.degradation import (
     blur,
     degrade,
     draw_kernel,
+    draw_preset,
     gaussian_noise,
     jpeg,
     poisson_noise,
@@ -20,7 +22,7 @@ from pipeline.pairs.degradation import (
 )
 from pipeline.pairs.kernels import gaussian_kernel, sinc_kernel
 from pipeline.rng import random_stream
-from tests.support.pairs import KINDS, TRAIN, texture
+from tests.support.pairs import KINDS, PAIRS, TRAIN, texture
 
 
 def near(found: int, total: int, prob: float) -> bool:
@@ -236,3 +238,24 @@ def test_jpeg_is_a_real_one_with_subsampled_chroma():
     Image.fromarray(image).save(stream, "JPEG", quality=60, subsampling=2)
     found = jpeg(image.astype(np.float32) / 255, 60)
     np.testing.assert_allclose(found * 255, np.asarray(Image.open(stream)), atol=1e-3)
+
+
+def test_the_order_of_keys_in_the_params_changes_nothing(train):
+    """`dvc exp run` and recipes write params in an order of their own."""
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in reversed(value)}
+        return value
+
+    mixture = {"train": 0.3, "test": 0.3, "real": 0.4}
+    sets = PAIRS["sets"]["train"] | {"degradation": mixture}
+    one, other = (SetSettings.model_validate(given) for given in (sets, turned(sets)))
+    turned_train = DegradationSettings.model_validate(turned(TRAIN))
+    hr = texture(1, 64, 64)
+    for seed in range(20):
+        drawn = []
+        for presets, settings in ((one.presets, train), (other.presets, turned_train)):
+            rng = random_stream("order", seed)
+            drawn.append((draw_preset(presets, rng), degrade(hr, settings, rng).record))
+        assert drawn[0] == drawn[1]
