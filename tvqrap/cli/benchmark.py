@@ -48,7 +48,7 @@ def benchmark(
     import torch
 
     from tvqrap.cost.benchmark import measure
-    from tvqrap.pretrained.packaged import UPSCALER
+    from tvqrap.pretrained.packaged import UPSCALER, model_path
     from tvqrap.runtime.device import select_device
     from tvqrap.runtime.memory import keep_freed_memory
     from tvqrap.runtime.progress import progress
@@ -61,7 +61,7 @@ def benchmark(
     keep_freed_memory()
     given = list(dict.fromkeys(models or DEFAULT))
     lengths = [int(part) for part in sides.split(",")]
-    names = {str(UPSCALER) if name == "package" else name: name for name in given}
+    names = {str(UPSCALER if name == "package" else model_path(name)): name for name in given}
     total = len(names) * len(lengths) * (rounds + 2)
     with progress("benchmark", total=total, unit="run") as advance:
         found = measure(list(names), lengths, rounds=rounds, device=chosen, advance=advance)

@@ -12,6 +12,7 @@ from tvqrap.cli import evaluate_options as options
 from tvqrap.cli.evaluation_sets import Models, from_folders, from_realsr, from_shards
 from tvqrap.cli.options import Device, Overwrite
 from tvqrap.cli.output_paths import check_folder_overwrite
+from tvqrap.pretrained.packaged import model_path
 from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.runtime.text import printable
 
@@ -205,9 +206,9 @@ def _sort(named: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path]]:
     upscalers: dict[str, str] = {}
     finished: dict[str, Path] = {}
     for name, given in named.items():
-        path = Path(given)
+        path = model_path(given)
         if given in BASELINES or path.is_file() or (path / "model.json").is_file():
-            upscalers[name] = given
+            upscalers[name] = given if given in BASELINES else str(path)
         elif path.is_dir():
             finished[name] = path
         else:

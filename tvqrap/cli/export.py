@@ -8,6 +8,7 @@ import typer
 from tvqrap.cli.checkout import default_model
 from tvqrap.cli.options import Model
 from tvqrap.cli.output_paths import check_overwrite
+from tvqrap.pretrained.packaged import model_path
 from tvqrap.runtime.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def export(
     if output.suffix.lower() != f".{format_name}":
         raise UsageError(f"{output}: expected a name that ends in .{format_name}")
     check_overwrite(output, overwrite)
-    folder = model or default_model("rap")
+    folder = default_model("rap") if model is None else model_path(str(model))
 
     import torch
 

@@ -8,7 +8,8 @@ import typer
 Model = Annotated[
     Path | None,
     typer.Option(
-        help="Model folder; if not given, models/rap of a checkout, or else the package's."
+        help="Model folder, or package:degraded; if not given, models/rap of a checkout, or else "
+        "package:rap."
     ),
 ]
 Rounds = Annotated[

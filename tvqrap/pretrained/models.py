@@ -6,11 +6,9 @@ from pathlib import Path
 
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config
-from tvqrap.pretrained.hub import PREFIX as HUB
-from tvqrap.pretrained.hub import hub_folder, is_hub_name
+from tvqrap.pretrained.hub import PREFIX, hub_folder, is_hub_name
 from tvqrap.pretrained.other import SUFFIXES, OtherNetwork, load_other
-from tvqrap.pretrained.packaged import PREFIX as PACKAGE
-from tvqrap.pretrained.packaged import packaged_folder
+from tvqrap.pretrained.packaged import model_path
 from tvqrap.pretrained.single_file import (
     is_single_file,
     load_single_file,
@@ -46,8 +44,8 @@ class Model:
 
 
 def name_or_path(given: str) -> str | Path:
-    """What a command is given: a name where it has a prefix, otherwise a path."""
-    return given if given.startswith((HUB, PACKAGE)) else Path(given)
+    """What a command is given: a name of the hub where it has the prefix, otherwise a path."""
+    return given if given.startswith(PREFIX) else model_path(given)
 
 
 def find_model(given: str | Path) -> Model:
@@ -57,10 +55,7 @@ def find_model(given: str | Path) -> Model:
     Hugging Face Hub: `user/model`, or `hf:user/model` where there could be such a path. Raises
     UserError where there is none, or where a folder holds a model of another kind.
     """
-    if isinstance(given, str) and given.startswith(PACKAGE):
-        path = packaged_folder(given)
-    else:
-        path = hub_folder(str(given)) if is_hub_name(given) else Path(given)
+    path = hub_folder(str(given)) if is_hub_name(given) else model_path(str(given))
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: expected a model folder, or a file {' or '.join(SUFFIXES)}")

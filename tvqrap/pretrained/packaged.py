@@ -16,8 +16,13 @@ PREFIX = "package:"
 """Prefix of the name of an upscaler of the package."""
 
 
-def packaged_folder(given: str) -> Path:
-    """The model folder of `package:rap` or `package:degraded`. Raises UserError for others."""
+def model_path(given: str) -> Path:
+    """The path that is given, or the model folder of `package:rap` or `package:degraded`.
+
+    Raises UserError for another name with that prefix.
+    """
+    if not given.startswith(PREFIX):
+        return Path(given)
     for folder in (UPSCALER, DEGRADED):
         if given == PREFIX + folder.name:
             return folder

@@ -1,11 +1,15 @@
 """The network in the package: it is there, small, whole, and better than enlarging plainly."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.support.paths import ROOT
+from tvqrap.cli.main import app
 from tvqrap.images.tensors import to_tensor
 from tvqrap.losses.perceptual_weights import stlpips
 from tvqrap.pretrained.folder import WEIGHTS, load_tokenizer, read_config
@@ -31,6 +35,28 @@ def test_upscalers_have_names() -> None:
     assert find_model("package:degraded").path == DEGRADED
     with pytest.raises(UserError, match="package:none: expected package:rap or package:degraded"):
         find_model("package:none")
+
+
+def test_commands_know_the_names(tmp_path: Path) -> None:
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    for folder, side in (("gt", 64), ("lq", 16)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (side, side), "red").save(tmp_path / folder / "a.png")
+    photo = tmp_path / "lq/a.png"
+    said = run("upscale", photo, "-o", tmp_path / "x.png", "--model", "package:degraded")
+    assert f"fingerprint {read_config(DEGRADED).fingerprint[:12]}" in said
+    file = tmp_path / "x.safetensors"
+    words = ("--model", "package:degraded", "--format", "safetensors", "-o", file)
+    assert str(DEGRADED) in run("export", *words)
+    assert find_model(file).fingerprint == read_config(DEGRADED).fingerprint
+    words = ("--gt", tmp_path / "gt", "--lq", tmp_path / "lq", "--metrics", "psnr_y")
+    said = run("evaluate", "package:rap", "small=package:degraded", *words, "-o", tmp_path / "out")
+    assert "package:rap" in said and "small" in said
+    assert "package:degraded" in run("benchmark", "package:degraded", "--sides", 64, "--rounds", 1)
 
 
 def distance(image: Image.Image, hr: Image.Image) -> float:
