@@ -310,8 +310,7 @@ class SetSettings(Settings):
     ]
     """A degradation preset, or a mixture: the probability of each preset."""
     target: Target
-    """HR of the samples. photo: the crop; teacher: the teacher's output for the one LR image; both:
-    the crop, with the teacher's output for each LR image beside it."""
+    """HR of the samples: the crop, the teacher's output for its one LR image, or both."""
 
     @property
     def samples(self) -> int:
@@ -345,7 +344,7 @@ class PairsSettings(Settings):
     splits: SplitSettings
     shard_size: PositiveInt
     """HR crops in one shard."""
-    sets: Annotated[dict[Name, SetSettings], Field(min_length=1)]
+    sets: Annotated[dict[SetName, SetSettings], Field(min_length=1)]
     """The sets, by name."""
     degradations: Annotated[dict[Name, DegradationSettings], Field(min_length=1)]
     """The degradation presets, by name."""
@@ -359,10 +358,6 @@ class PairsSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name, chosen in self.sets.items():
-            try:
-                _free(name)
-            except ValueError as error:
-                raise ValueError(f"sets.{name}: {error}") from None
             for preset in chosen.presets:
                 if preset not in self.degradations:
                     raise ValueError(

@@ -248,8 +248,8 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _is_branch_tag(part: str) -> bool:
-    """Whether a part of a location is pydantic's name of a branch of a union, not a key."""
-    tags = ("int", "str", "float", "dict", "constrained-int")
+    """Whether a part of a location is pydantic's name of a branch of a union, or of a key."""
+    tags = ("int", "str", "float", "dict", "constrained-int", "[key]")
     return part in tags or part.startswith(("literal[", "function-"))
 
 
