@@ -94,12 +94,8 @@ def decompose(tokenizer: Tokenizer, photo: Image.Image) -> Decomposition:
     colours = code_colours(tokenizer.codebook.embedding.weight)[shown]
     share = None
     if decoded is not None:
-        of_structure, of_codes = (
-            part[..., :rows, :columns].var((2, 3), correction=0).sum()
-            for part in (decoded, quantized)
-        )
-        total = (of_structure + of_codes).clamp_min(torch.finfo(of_structure.dtype).tiny)
-        share = (of_structure / total).item()
+        inside = (..., slice(rows), slice(columns))
+        share = structure_share(decoded[inside], quantized[inside])
     return Decomposition(
         input=np.asarray(photo),
         structure=None if decoded is None else picture(decoded, None),
@@ -110,6 +106,17 @@ def decompose(tokenizer: Tokenizer, photo: Image.Image) -> Decomposition:
         codebook=architecture.codebook,
         structure_share=share,
     )
+
+
+def structure_share(decoded: Tensor, quantized: Tensor) -> float:
+    """The part of the decoder's input that the structure carries, 0 to 1.
+
+    It is the variance over positions of the decoded structure S (N, C, h, w), summed over images
+    and channels, over that of S and of the quantized texture, which the decoder adds.
+    """
+    of_structure, of_codes = (part.var((2, 3), correction=0).sum() for part in (decoded, quantized))
+    total = (of_structure + of_codes).clamp_min(torch.finfo(of_structure.dtype).tiny)
+    return (of_structure / total).item()
 
 
 def code_colours(entries: Tensor) -> NDArray[np.uint8]:

@@ -20,6 +20,8 @@ class Point:
     latent: Latent
     """Tokens of one image of the test set."""
     parameters: Parameters
+    rows: tuple[tuple[str, int], ...]
+    """(row, steps) of the tokenizers of its training, the finished one last."""
     results: Mapping[int, Result | None]
     """Results by seed; None for a run that has not finished."""
 
@@ -79,7 +81,7 @@ def collect(recipe: Recipe, runs: Sequence[Run], inputs: str | None = None) -> C
             key = replace(key, inputs=inputs)
         found = key.inputs
         others |= other_inputs(key)
-        result = load_result(key)
+        result = load_result(key, run.milestone_rows)
         side = run.params.pairs.sets["test"].size
         before = points.get(run.point)
         points[run.point] = Point(
@@ -87,6 +89,10 @@ def collect(recipe: Recipe, runs: Sequence[Run], inputs: str | None = None) -> C
             values={name: run.value(name) for name in recipe.varied},
             latent=latent_of(run.params.architecture, side),
             parameters=parameters_of(run.params.architecture),
+            rows=(
+                *zip(run.milestone_rows, run.milestones, strict=True),
+                ("tokenizer", run.params.tokenizer.steps),
+            ),
             results={**(before.results if before else {}), run.seed: result},
         )
     test = runs[0].params.pairs.sets["test"]

@@ -5,6 +5,7 @@ profile, as `dvc exp run -S key=value` does.
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -62,13 +63,16 @@ class Recipe(Settings):
     """Models whose scores are shown of each point."""
     scores: Names
     """Columns of scores that are shown."""
+    milestones: Annotated[int, Field(ge=1, le=20)] = 1
+    """Equal parts of a training after each of which its tokenizer is scored (the iterations of
+    Figure 6). 1: the finished tokenizer alone. Sets tokenizer.monitoring.keep_every."""
     baseline: Name | None = None
     """A point that the others are compared with, seed by seed."""
     chart: Chart | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        from tvqrap.evaluation.summary import COLUMNS  # brings torch
+        from stages.experiments.columns import COLUMNS  # brings torch
 
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, expected each of them once")
@@ -76,6 +80,11 @@ class Recipe(Settings):
             raise ValueError(
                 f"models: found {', '.join(self.models)}; allowed with the target train_tokenizer "
                 "is tokenizer"
+            )
+        if self.target == "evaluate" and self.milestones > 1:
+            raise ValueError(
+                f"milestones: found {self.milestones}; allowed with the target evaluate is 1 "
+                "(tokenizers alone are scored on the way)"
             )
         for key, columns in (
             ("scores", self.scores),
@@ -116,6 +125,13 @@ class Run:
     values: Mapping[str, Any]
     """All of its params, as in YAML."""
     params: Params
+    milestones: tuple[int, ...] = ()
+    """Steps on the way after which its tokenizer is scored too."""
+
+    @property
+    def milestone_rows(self) -> tuple[str, ...]:
+        """Rows of these tokenizers."""
+        return tuple(milestone_row(step) for step in self.milestones)
 
     @property
     def text(self) -> str:
@@ -129,6 +145,11 @@ class Run:
     def value(self, key: str) -> Any:
         """The value of a dotted key of its params."""
         return _holder(self.values, key)[key.rsplit(".", 1)[-1]]
+
+
+def milestone_row(step: int) -> str:
+    """The row of a tokenizer after `step` steps of its training."""
+    return f"tokenizer-{step}"
 
 
 def recipe_names() -> list[str]:
@@ -187,7 +208,7 @@ def runs_of(
             raise UsageError(f"--photos: found {photos}, expected a folder of photographs")
         base["data"]["photos"] = str(photos)
     return [
-        _run(name, seed, overrides, base, f"{origin}: points.{name}")
+        _run(name, seed, recipe.milestones, overrides, base, f"{origin}: points.{name}")
         for seed in recipe.seeds[:seeds]
         for name, overrides in recipe.points.items()
         if not points or name in points
@@ -195,7 +216,12 @@ def runs_of(
 
 
 def _run(
-    name: str, seed: int, overrides: Mapping[str, Any], base: Mapping[str, Any], origin: str
+    name: str,
+    seed: int,
+    milestones: int,
+    overrides: Mapping[str, Any],
+    base: Mapping[str, Any],
+    origin: str,
 ) -> Run:
     values = deepcopy(dict(base))
     for key, value in {**overrides, "seed": seed}.items():
@@ -206,7 +232,19 @@ def _run(
             raise UsageError(
                 f"{origin}: {key} is no key of the profile, expected {expected}"
             ) from None
-    return Run(name, seed, values, checked(Params, values, origin))
+    params = checked(Params, values, origin)
+    if milestones == 1:
+        return Run(name, seed, values, params)
+    steps = params.tokenizer.steps
+    if steps < milestones:
+        raise UsageError(
+            f"{origin}: tokenizer.steps is {steps}; with {milestones} milestones, expected as "
+            "many or more"
+        )
+    between = math.ceil(steps / milestones)
+    values["tokenizer"]["monitoring"]["keep_every"] = between
+    passed = tuple(range(between, steps, between))
+    return Run(name, seed, values, checked(Params, values, origin), passed)
 
 
 def _holder(values: Mapping[str, Any], key: str) -> Any:

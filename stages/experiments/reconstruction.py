@@ -1,14 +1,15 @@
-"""Scores of a tokenizer's reconstruction of the test set, by the metrics of `evaluate`.
+"""Scores of tokenizers' reconstructions of the test set, by the metrics of `evaluate`.
 
-`python -m stages.experiments.reconstruction OUT`, in the top folder of a checkout whose tokenizer
-is trained, writes scores.json, metrics.json and per_image.csv. Its row is the row `tokenizer` of
-`evaluate`, and needs neither tokens of the training set nor predictor nor RAP.
+`python -m stages.experiments.reconstruction OUT MODEL...`, in the top folder of a checkout, writes
+scores.json, metrics.json and per_image.csv, a row per tokenizer with the name of its folder. The
+row of models/tokenizer is the row `tokenizer` of `evaluate`. All tokenizers have one codebook size.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +20,28 @@ from numpy.typing import NDArray
 from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
-from stages.evaluate import PAIRS, ROW, TOKENIZER, tokenizer_protocol
+from stages.evaluate import PAIRS
+from stages.experiments.columns import SHARE
 from stages.params import load_params
+from tvqrap.decomposition import structure_share
 from tvqrap.evaluation.cases import Case, PendingCase
 from tvqrap.evaluation.metrics.scorer import Scorer
 from tvqrap.evaluation.results import check_complete
 from tvqrap.evaluation.run import Evaluation, TestSet
 from tvqrap.evaluation.unfinished import UNFINISHED
 from tvqrap.images.tensors import to_tensor, to_uint8
-from tvqrap.networks.tokenizer import Tokenizer
-from tvqrap.pretrained.folder import load_tokenizer
+from tvqrap.networks.tokenizer import Tokenizer, join
+from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.device import on_device, select_device, set_cuda_arithmetic
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.hardware import device_name
+
+Shares = dict[str, dict[str, float]]
+"""By tokenizer and image: the part of the decoder's input that the structure carries."""
 
 
-def score_reconstruction(out: Path) -> None:
-    """Tokenizes and decodes the test set and writes its scores to the folder `out`.
+def score_reconstruction(out: Path, models: Sequence[Path]) -> None:
+    """Tokenizes and decodes the test set by each model and writes the scores to the folder `out`.
 
     Raises `UserError` where a score is missing.
     """
@@ -45,52 +52,74 @@ def score_reconstruction(out: Path) -> None:
     # Codes are choices between near neighbours: formats with fewer digits change some of them.
     set_cuda_arithmetic(tf32=False, cudnn_benchmark=False)
     pairs = Manifest.load(PAIRS)
-    tokenizer = on_device(load_tokenizer(TOKENIZER), device)
+    tokenizers = {path.name: on_device(load_tokenizer(path), device) for path in models}
+    shares: Shares = {}
+    described = {
+        path.name: {
+            "kind": "decoded tokens of HR",
+            "fingerprint": read_config(path).fingerprint,
+            "device": device_name(device),
+        }
+        for path in models
+    }
     evaluation = Evaluation(
         TestSet(
             pairs.samples,
             has_hr=True,
-            cases=_cases(pairs, tokenizer),
+            cases=_cases(pairs, tokenizers, shares),
             data={"set": "test", "pairs": pairs.root, "images": pairs.samples},
         ),
-        {ROW: tokenizer_protocol(device)},
+        described,
         Scorer(settings.metrics),
         settings.confidence,
-        codebook=tokenizer.architecture.codebook,
+        codebook=read_config(models[0]).architecture.codebook,
     )
     results = evaluation.score(out / UNFINISHED, title="reconstruction", overwrite=True)
     summary = results.summary()
+    totals = {name: {**summary.totals[name]} for name in tokenizers}
+    for name, found in shares.items():
+        totals[name][SHARE] = sum(found.values()) / len(found)
+    summary = replace(summary, totals=totals)
     about = results.protocol(data=evaluation.tests.data, models=evaluation.models)
     results.write(out, summary, about)
     shutil.rmtree(out / UNFINISHED)
     check_complete(summary, out)
 
 
-def _cases(pairs: Manifest, tokenizer: Tokenizer) -> Iterator[PendingCase]:
+def _cases(
+    pairs: Manifest, tokenizers: Mapping[str, Tokenizer], shares: Shares
+) -> Iterator[PendingCase]:
     for row in pairs.shards:
         for sample in read_shard(pairs.home(PAIRS) / row.name, row.sha256):
-            yield PendingCase(sample.key, partial(_case, sample, tokenizer))
+            yield PendingCase(sample.key, partial(_case, sample, tokenizers, shares))
 
 
 @torch.inference_mode()
-def _case(sample: Sample, tokenizer: Tokenizer) -> Case:
+def _case(sample: Sample, tokenizers: Mapping[str, Tokenizer], shares: Shares) -> Case:
     hr = decode_png(sample.members["hr.png"])
-    device = tokenizer.codebook.embedding.weight.device
-    structure, codes = tokenizer.tokenize(to_tensor(hr)[None].to(device))
-    if structure is not None:
-        structure = structure.half().float()  # as tokens are stored
-    image = tokenizer.decode_codes(structure, codes)[0].cpu()
-    made: NDArray[np.uint8] | str
-    try:
-        made = to_uint8(image)
-    except ValueError as error:
-        made = str(error)
+    made: dict[str, NDArray[np.uint8] | str] = {}
+    codes: dict[str, NDArray[np.integer]] = {}
+    for name, tokenizer in tokenizers.items():
+        device = tokenizer.codebook.embedding.weight.device
+        structure, chosen = tokenizer.tokenize(to_tensor(hr)[None].to(device))
+        quantized = tokenizer.codebook.lookup(chosen)
+        decoded = None
+        if structure is not None and tokenizer.structure_decoder is not None:
+            stored = structure.half().float()  # as in token datasets
+            decoded = tokenizer.structure_decoder(stored)
+            shares.setdefault(name, {})[sample.key] = structure_share(decoded, quantized)
+        image = tokenizer.decoder(join(decoded, quantized))[0].cpu()
+        try:
+            made[name] = to_uint8(image)
+        except ValueError as error:
+            made[name] = str(error)
+        codes[name] = chosen[0].cpu().numpy()
     photo = json.loads(sample.members["json"])["photo"]
-    return Case(sample.key, photo, hr, None, {ROW: made}, codes={ROW: codes[0].cpu().numpy()})
+    return Case(sample.key, photo, hr, None, made, codes=codes)
 
 
 if __name__ == "__main__":
     try:
-        score_reconstruction(Path(sys.argv[1]))
+        score_reconstruction(Path(sys.argv[1]), [Path(model) for model in sys.argv[2:]])
     except UserError as error:
         sys.exit(f"reconstruction: {error}")

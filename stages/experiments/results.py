@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ RESULT = "result.json"
 SCORES = "scores.json"
 DIGITS = 12
 
-SCORING = Path("stages/experiments/reconstruction.py")
-"""The module that scores a tokenizer alone; it is no stage of dvc.yaml."""
+SCORING = (Path("stages/experiments/reconstruction.py"), Path("tvqrap/decomposition.py"))
+"""The code that scores a tokenizer alone; it is no stage of dvc.yaml."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Keys:
         """Files and folders that the run reads and that no stage makes."""
         paths = {path for entry in self.entries for path in inputs_of(entry, run.values)[1]}
         if self.target == "train_tokenizer":
-            paths.add(SCORING)
+            paths.update(SCORING)
         made = {path for path in paths if any(path.is_relative_to(out) for out in self.outs)}
         return tuple(sorted(paths - made))
 
@@ -86,8 +86,11 @@ class Result:
     """Images of the test set."""
 
 
-def load_result(key: Key) -> Result | None:
-    """The result of a key, None where there is none. Raises `UserError` for a damaged one."""
+def load_result(key: Key, rows: Collection[str] = ()) -> Result | None:
+    """The result of a key; None where there is none, or where it lacks one of the rows.
+
+    Raises `UserError` for a damaged one.
+    """
     path = key.folder / SCORES
     if not (key.folder / RESULT).is_file():
         return None
@@ -98,6 +101,8 @@ def load_result(key: Key) -> Result | None:
             means[model] = {column: interval["mean"] for column, interval in intervals.items()}
         for model, totals in found["totals"].items():
             means.setdefault(model, {}).update(totals)
+        if not means.keys() >= set(rows):
+            return None
         return Result(means, found["protocol"]["data"]["images"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(

@@ -2,8 +2,9 @@
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from pipeline.executor.run import run_tasks
 from pipeline.storage.lock import file_lock
+from stages.experiments.milestones import export_milestones, training_of
 from stages.experiments.recipe import Recipe, Run, Target
 from stages.experiments.results import EXPERIMENTS, SCORES, Key, Keys, load_result, store_result
 from stages.experiments.working_copy import WorkingCopy
@@ -21,6 +23,9 @@ from tvqrap.runtime.errors import UserError
 
 RECONSTRUCTION = Path(".scratch/reconstruction")
 """Folder in the working copy for the scores of a tokenizer alone."""
+MILESTONES = Path(".scratch/milestones")
+"""Folder in the working copy for the tokenizers on the way of a training."""
+TOKENIZER = Path("models/tokenizer")
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run], executor: Executo
         keys = Keys(recipe.target)
         folders = frozenset(path for run in runs for path in keys.inputs(run) if path.is_dir())
         found = [(run, keys.key(run)) for run in runs]
-        waiting = [(run, key) for run, key in found if load_result(key) is None]
+        waiting = [(run, key) for run, key in found if load_result(key, run.milestone_rows) is None]
         print(
             f"{name}: {len(runs)} runs, {len(runs) - len(waiting)} of them finished before; "
             f"log in {EXPERIMENTS / name}{'*' * (executor.kind != 'serial')}.log",
@@ -149,13 +154,31 @@ def run_point(copy: WorkingCopy, target: Target, run: Run, **environment: str) -
         scores = copy.root / "evaluation"
     else:
         scores = copy.root / RECONSTRUCTION
-        copy.run("stages.experiments.reconstruction", str(RECONSTRUCTION), **environment)
+        models = [TOKENIZER, *_milestones(copy, run, environment)]
+        paths = [str(path) for path in (RECONSTRUCTION, *models)]
+        copy.run("stages.experiments.reconstruction", *paths, **environment)
     return {
         "params.yaml": copy.root / "params.yaml",
         SCORES: scores / SCORES,
         "per_image.csv": scores / "per_image.csv",
         "curves": copy.root / "curves",
     }
+
+
+def _milestones(copy: WorkingCopy, run: Run, environment: Mapping[str, str]) -> list[Path]:
+    """Writes the tokenizers on the way of the run's training; paths relative to the copy."""
+    if not run.milestones:
+        return []
+    shutil.rmtree(copy.root / MILESTONES, ignore_errors=True)
+    training = training_of(copy.root, copy.root / TOKENIZER)
+    if training is None or not set(run.milestones) <= set(training.steps):
+        # DVC's cache had the tokenizer, but it holds no milestones.
+        copy.run("dvc", "repro", "--force", "--single-item", "train_tokenizer", **environment)
+        training = training_of(copy.root, copy.root / TOKENIZER)
+    if training is None:
+        raise UserError(f"{copy.root}: no training that ended with {TOKENIZER}")
+    written = export_milestones(training, run.milestones, copy.root / MILESTONES)
+    return [path.relative_to(copy.root) for path in written]
 
 
 class _Progress:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from stages.experiments.collect import Collection, Point
+from stages.experiments.columns import COLUMNS
 from stages.experiments.seed_means import T_95, Mean
-from tvqrap.evaluation.summary import COLUMNS
 from tvqrap.runtime.errors import UserError
 
 MISSING = "missing"
@@ -38,12 +38,29 @@ def markdown_table(collection: Collection, name: str) -> str:
             scores = [_score(point, model, column) for column in recipe.scores]
             lines.append([*first, *([model] if many else []), *scores])
             first = [""] * len(first)
-    parts = [_rows(lines), _note(collection, name), *_differences(collection)]
+    parts = [_rows(lines), _note(collection, name), *_on_the_way(collection)]
+    parts += _differences(collection)
     return "\n\n".join(parts) + "\n"
 
 
 def _rows(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _on_the_way(collection: Collection) -> list[str]:
+    """The scores of each point's milestones: a sentence and a table, or nothing."""
+    recipe = collection.recipe
+    if recipe.milestones == 1:
+        return []
+    head = ["point", "steps", *(_title(name) for name in recipe.scores)]
+    lines = [head, ["---"] * len(head)]
+    for point in collection.points:
+        name = point.name
+        for row, steps in point.rows:
+            scores = [_score(point, row, column) for column in recipe.scores]
+            lines.append([name, str(steps), *scores])
+            name = ""
+    return ["On the way of each training:", _rows(lines)]
 
 
 def _differences(collection: Collection) -> list[str]:

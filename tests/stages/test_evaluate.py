@@ -4,12 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest
-from stages.evaluate import evaluate
+from pipeline.shards.tar import Sample, read_shard
+from stages.evaluate import PAIRS, evaluate
 from stages.experiments import reconstruction
 from stages.runner.stage import Stage
 from tests.support.evaluation import evaluation_stage, make_evaluation
+from tvqrap.decomposition import decompose
+from tvqrap.pretrained.folder import load_tokenizer, save_model
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def test_the_tokenizers_row_is_that_of_its_reconstruction_alone(
 ) -> None:
     evaluate(stage)
     monkeypatch.setattr(reconstruction, "load_params", lambda: stage.params)
-    reconstruction.score_reconstruction(tmp_path / "alone")
+    reconstruction.score_reconstruction(tmp_path / "alone", [Path("models/tokenizer")])
     rows = [line.split(",") for line in Path("evaluation/per_image.csv").read_text().splitlines()]
     alone = (tmp_path / "alone/per_image.csv").read_text().splitlines()
     expected = [",".join(row) for row in rows if row[0] == "tokenizer"]
@@ -66,3 +72,32 @@ def test_the_tokenizers_row_is_that_of_its_reconstruction_alone(
             [float(score) for score in scores], rel=1e-2
         )
     assert not (tmp_path / "alone/unfinished").exists()
+
+
+def test_several_tokenizers_have_a_row_each_with_the_share_of_their_structure(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruction, "load_params", lambda: stage.params)
+    given = load_tokenizer(Path("models/tokenizer"))
+    with torch.no_grad():
+        given.codebook.embedding.weight.mul_(0)
+    save_model(tmp_path / "dumb", "tokenizer", given, given.architecture, {})
+    reconstruction.score_reconstruction(tmp_path, [Path("models/tokenizer"), tmp_path / "dumb"])
+    document = json.loads((tmp_path / "scores.json").read_text())
+    scores, totals = document["scores"], document["totals"]
+    assert list(scores) == ["tokenizer", "dumb"]
+    shares = {}
+    for name, folder in (("tokenizer", Path("models/tokenizer")), ("dumb", tmp_path / "dumb")):
+        shares[name] = [
+            decompose(load_tokenizer(folder), image(sample)).structure_share
+            for shard in Manifest.load(PAIRS).shards
+            for sample in read_shard(PAIRS / shard.name, shard.sha256)
+        ]
+        mean = sum(share for share in shares[name] if share is not None) / len(shares[name])
+        assert totals[name]["structure_share"] == pytest.approx(mean, abs=1e-3)
+    assert set(shares["dumb"]) == {1.0}
+    assert scores["dumb"]["psnr_y"] != scores["tokenizer"]["psnr_y"]
+
+
+def image(sample: Sample) -> Image.Image:
+    return Image.fromarray(decode_png(sample.members["hr.png"]))

@@ -36,16 +36,24 @@ def small() -> tuple[Recipe, list[Run]]:
 
 
 def scores_file(folder: Path, means: Mapping[str, float], model: str = "tokenizer") -> Path:
-    """Scores as `evaluate` writes them, of 12 images."""
+    """Scores of one model as `evaluate` writes them, of 12 images."""
+    return scores_of_models(folder, {model: means})
+
+
+def scores_of_models(folder: Path, means: Mapping[str, Mapping[str, float]]) -> Path:
+    """Scores of several models as `evaluate` writes them, of 12 images."""
     intervals = {
-        column: {"mean": mean, "low": mean, "high": mean, "photos": 2, "images": 12}
-        for column, mean in means.items()
+        model: {
+            column: {"mean": mean, "low": mean, "high": mean, "photos": 2, "images": 12}
+            for column, mean in columns.items()
+        }
+        for model, columns in means.items()
     }
     path = folder / "made.json"
     document = {
         "protocol": {"data": {"images": 12}},
-        "scores": {model: intervals},
-        "totals": {model: {"code_usage": 0.5}},
+        "scores": intervals,
+        "totals": {model: {"code_usage": 0.5} for model in means},
         "failures": [],
     }
     path.write_text(json.dumps(document))

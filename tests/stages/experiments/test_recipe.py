@@ -33,6 +33,17 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
     assert [(run.point, run.seed) for run in chosen] == [("narrow", 1), ("narrow", 2)]
 
 
+def test_milestones_divide_a_training_evenly(checkout: Path) -> None:
+    for parts, every, passed in ((1, 0, ()), (2, 4, (4,)), (3, 3, (3, 6)), (8, 1, range(1, 8))):
+        text = SMALL.replace("title", f"milestones: {parts}\ntitle", 1)
+        (checkout / "small.yaml").write_text(text.replace("codebook: 32", "tokenizer.steps: 8"))
+        _, runs = small()
+        assert runs[0].params.tokenizer.monitoring.keep_every == every
+        assert runs[0].values["tokenizer"]["monitoring"]["keep_every"] == every
+        assert runs[0].milestones == tuple(passed)
+        assert runs[0].milestone_rows == tuple(f"tokenizer-{step}" for step in passed)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -50,6 +61,9 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
         ("baseline: narrow", "baseline: norrow", ["baseline", "'norrow'", "wide, narrow"]),
         ("title: Two", "titel: Two", ["titel: unknown key", "title"]),
         ("target: train_tokenizer", "target: make_pairs", ["target", "'make_pairs'"]),
+        ("target: train_tokenizer", "target: evaluate\nmilestones: 3", ["milestones", "found 3"]),
+        ("title", "milestones: 20\ntitle", ["points.wide", "steps is 10", "20 milestones"]),
+        ("title", "milestones: 0\ntitle", ["milestones", "0"]),
     ],
 )
 def test_a_wrong_recipe_is_one_line(checkout: Path, old: str, new: str, words: list[str]) -> None:

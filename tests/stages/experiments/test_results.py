@@ -33,6 +33,20 @@ def test_points_that_are_the_same_share_a_result(checkout: Path) -> None:
     assert len(set(found.values())) == 1
 
 
+@pytest.mark.parametrize("profile", ["ablation", "lightweight", "lightweight-cpu"])
+def test_recipes_that_score_on_the_way_train_the_tokenizers_of_the_others(profile: str) -> None:
+    trained = []
+    for name, point in (
+        ("table4", "tvq"),
+        ("table8-reconstruction", "structure-32"),
+        ("figure6", "tvq-1024"),
+    ):
+        _, recipe = load_recipe(name, profile)
+        (run,) = runs_of(recipe, name, points=[point], seeds=1)
+        trained.append((run.values["tokenizer"], run.params.architecture))
+    assert trained[0] == trained[1] == trained[2]
+
+
 def test_a_key_follows_what_the_run_reads_and_nothing_else(checkout: Path) -> None:
     _, runs = small()
     first = Keys("train_tokenizer").key(runs[0])
@@ -59,6 +73,8 @@ def test_a_result_is_whole_or_not_there(checkout: Path, tmp_path: Path) -> None:
     result = load_result(key)
     assert result is not None
     assert result.means["tokenizer"] == {"psnr_y": 20.0, "code_usage": 0.5}
+    assert load_result(key, ["tokenizer"]) == result
+    assert load_result(key, ["tokenizer-2"]) is None, "it was not scored after 2 steps"
     for damaged in ("{}", "[" * 100_000):
         (key.folder / SCORES).write_text(damaged)
         with pytest.raises(UserError, match=r"scores\.json: not readable as scores"):

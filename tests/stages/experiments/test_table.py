@@ -1,6 +1,7 @@
 """Tables and charts of a recipe's results."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from stages.experiments.results import (
     store_result,
 )
 from stages.experiments.table import filled, markdown_table
-from tests.support.experiments import keep, scores_file, small
+from tests.support.experiments import SMALL, keep, scores_file, scores_of_models, small
 from tvqrap.runtime.errors import UserError
 
 
@@ -65,6 +66,33 @@ def test_differences_from_the_baseline_are_taken_seed_by_seed(
     assert head == "| point | PSNR-Y ↑ | ST-LPIPS vgg ↓ |"
     # Of the seeds 1 and 2, which both points have: 1.1 and 1.2.
     assert row == "| wide | +1.15 ± 0.64 | – |"
+
+
+def test_scores_on_the_way_have_a_table_and_panels(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "small.yaml").write_text(SMALL.replace("title", "milestones: 2\ntitle", 1))
+    recipe, runs = small()
+    key = Keys(recipe.target).key(runs[0])
+    keep(key, tmp_path, psnr_y=23.0)
+    assert collect(recipe, runs).points[0].missing == [1, 2, 3], "its milestones are not scored"
+    rows = {"tokenizer-5": {"psnr_y": 22.0}, "tokenizer": {"psnr_y": 23.0}}
+    store_result(key, {}, {SCORES: scores_of_models(tmp_path, rows)})
+    collection = collect(recipe, runs)
+    table = markdown_table(collection, "small")
+    lines = table[table.index("On the way of each training:") :].splitlines()[2:8]
+    assert lines[0] == "| point | steps | PSNR-Y ↑ | ST-LPIPS vgg ↓ |"
+    assert lines[2:] == [
+        "| wide | 5 | 22.00 | – |",
+        "|  | 10 | 23.00 | – |",
+        "| narrow | 5 | missing | missing |",
+        "|  | 10 | missing | missing |",
+    ]
+    draw_chart(collection, tmp_path / "chart.png")
+    height = Image.open(tmp_path / "chart.png").size[1]
+    draw_chart(
+        replace(collection, recipe=recipe.model_copy(update={"milestones": 1})),
+        tmp_path / "chart.png",
+    )
+    assert Image.open(tmp_path / "chart.png").size[1] == pytest.approx(height * 2 / 3, abs=1)
 
 
 def test_without_results_every_score_is_missing(checkout: Path) -> None:
