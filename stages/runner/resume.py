@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -57,8 +58,10 @@ MAY_CHANGE = (
 )
 """Params that may change on the way. All others fix the data or the shape of a network."""
 
-FIXED = ("*.image.adversarial.width", "*.set", "*.sets", "*.sets.*")
-"""Exceptions: the shape of the discriminator, and sets, whatever their names."""
+FIXED = ("*.set", "*.sets", "*.sets.*")
+"""Exceptions: sets, whatever their names."""
+
+_GAN, _WIDTH = ".image.adversarial.weight", ".image.adversarial.width"
 
 
 def find_start(stage: Stage, training: Training, section: str, workers: Workers) -> TrainingRecord:
@@ -101,8 +104,13 @@ def newest_record(folder: Path) -> tuple[int, TrainingRecord] | None:
     return None
 
 
-def may_change(key: str) -> bool:
-    """Whether a training may go on after a change of this param."""
+def may_change(key: str, before: Mapping[str, Any]) -> bool:
+    """Whether a training with the params `before` may go on after a change of this param.
+
+    The shape of a discriminator is fixed, where there is one.
+    """
+    if key.endswith(_WIDTH):
+        return before.get(key.removesuffix(_WIDTH) + _GAN) == 0
     return any(fnmatch(key, each) for each in MAY_CHANGE) and not any(
         fnmatch(key, each) for each in FIXED
     )
@@ -141,7 +149,8 @@ def _take_changed(stage: Stage, training: Training, now: TrainingRecord, how: Re
             if folder == stage.scratch or found is None:
                 continue
             step, before = found
-            reason = before.differences(now).without(may_change).text()
+            differences = before.differences(now)
+            reason = differences.without(partial(may_change, before=before.params)).text()
             if not reason and how == "same":
                 reason = f"{VARIABLE} is same"
             if not reason and place == FINISHED and step >= training.length:
