@@ -5,7 +5,6 @@ profile, as `dvc exp run -S key=value` does.
 """
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tvqrap.runtime.errors import UsageError
 
 FOLDER = Path("stages/experiments/recipes")
 MOST_SEEDS = 10
+KEEP_EVERY = "tokenizer.monitoring.keep_every"
 
 Target = Literal["train_tokenizer", "evaluate"]
 Row = Literal["bicubic", "tokenizer", "predictor", "rap"]
@@ -65,14 +65,15 @@ class Recipe(Settings):
     """Columns of scores that are shown."""
     milestones: Annotated[int, Field(ge=1, le=20)] = 1
     """Equal parts of a training after each of which its tokenizer is scored (the iterations of
-    Figure 6). 1: the finished tokenizer alone. Sets tokenizer.monitoring.keep_every."""
+    Figure 6). 1: the finished tokenizer alone. Sets tokenizer.monitoring.keep_every, so that the
+    training keeps its checkpoints."""
     baseline: Name | None = None
     """A point that the others are compared with, seed by seed."""
     chart: Chart | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        from stages.experiments.columns import COLUMNS  # brings torch
+        from stages.experiments.columns import COLUMNS, SHARE  # brings torch
 
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, expected each of them once")
@@ -86,6 +87,8 @@ class Recipe(Settings):
                 f"milestones: found {self.milestones}; allowed with the target evaluate is 1 "
                 "(tokenizers alone are scored on the way)"
             )
+        if self.target == "evaluate" and SHARE in self.scores:
+            raise ValueError(f"scores: {SHARE} is allowed with the target train_tokenizer alone")
         for key, columns in (
             ("scores", self.scores),
             ("chart.scores", self.chart.scores if self.chart else ()),
@@ -94,6 +97,8 @@ class Recipe(Settings):
                 if column not in COLUMNS:
                     raise ValueError(f"{key}: found {column!r}; allowed are {', '.join(COLUMNS)}")
         for name, overrides in self.points.items():
+            if self.milestones > 1 and KEEP_EVERY in overrides:
+                raise ValueError(f"points.{name}.{KEEP_EVERY}: milestones sets it")
             if "seed" in overrides:
                 raise ValueError(f"points.{name}.seed: the seeds are listed under seeds")
         if self.baseline is not None and self.baseline not in self.points:
@@ -236,12 +241,17 @@ def _run(
     if milestones == 1:
         return Run(name, seed, values, params)
     steps = params.tokenizer.steps
-    if steps < milestones:
+    between, rest = divmod(steps, milestones)
+    if rest:
         raise UsageError(
-            f"{origin}: tokenizer.steps is {steps}; with {milestones} milestones, expected as "
-            "many or more"
+            f"{origin}: tokenizer.steps is {steps}, expected a multiple of milestones, {milestones}"
         )
-    between = math.ceil(steps / milestones)
+    start = params.tokenizer.codebook_life.vq_warmup_steps
+    if between <= start:
+        raise UsageError(
+            f"{origin}: the first of {milestones} milestones is after {between} steps, expected "
+            f"more than tokenizer.codebook_life.vq_warmup_steps, {start}: there is no codebook yet"
+        )
     values["tokenizer"]["monitoring"]["keep_every"] = between
     passed = tuple(range(between, steps, between))
     return Run(name, seed, values, checked(Params, values, origin), passed)

@@ -28,6 +28,7 @@ from tvqrap.evaluation.cases import Case, PendingCase
 from tvqrap.evaluation.metrics.scorer import Scorer
 from tvqrap.evaluation.results import check_complete
 from tvqrap.evaluation.run import Evaluation, TestSet
+from tvqrap.evaluation.statistics.intervals import mean_interval
 from tvqrap.evaluation.unfinished import UNFINISHED
 from tvqrap.images.tensors import to_tensor, to_uint8
 from tvqrap.networks.tokenizer import Tokenizer, join
@@ -36,8 +37,8 @@ from tvqrap.runtime.device import on_device, select_device, set_cuda_arithmetic
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.hardware import device_name
 
-Shares = dict[str, dict[str, float]]
-"""By tokenizer and image: the part of the decoder's input that the structure carries."""
+Shares = dict[str, dict[tuple[str, str], float]]
+"""By tokenizer, and by photograph and image: the structure's part of the decoder's input."""
 
 
 def score_reconstruction(out: Path, models: Sequence[Path]) -> None:
@@ -53,7 +54,9 @@ def score_reconstruction(out: Path, models: Sequence[Path]) -> None:
     set_cuda_arithmetic(tf32=False, cudnn_benchmark=False)
     pairs = Manifest.load(PAIRS)
     tokenizers = {path.name: on_device(load_tokenizer(path), device) for path in models}
-    shares: Shares = {}
+    shares: Shares = {
+        name: {} for name, each in tokenizers.items() if each.structure_decoder is not None
+    }
     described = {
         path.name: {
             "kind": "decoded tokens of HR",
@@ -74,11 +77,16 @@ def score_reconstruction(out: Path, models: Sequence[Path]) -> None:
         settings.confidence,
         codebook=read_config(models[0]).architecture.codebook,
     )
-    results = evaluation.score(out / UNFINISHED, title="reconstruction", overwrite=True)
+    # Begins anew: an earlier run may have had other code, and the shares are not kept.
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    results = evaluation.score(out / UNFINISHED, title="reconstruction")
     summary = results.summary()
     totals = {name: {**summary.totals[name]} for name in tokenizers}
     for name, found in shares.items():
-        totals[name][SHARE] = sum(found.values()) / len(found)
+        of_photos: dict[str, list[float]] = {}
+        for (photo, _), share in sorted(found.items()):  # threads add them in any order
+            of_photos.setdefault(photo, []).append(share)
+        totals[name][SHARE] = mean_interval(of_photos, settings.confidence).mean
     summary = replace(summary, totals=totals)
     about = results.protocol(data=evaluation.tests.data, models=evaluation.models)
     results.write(out, summary, about)
@@ -97,6 +105,7 @@ def _cases(
 @torch.inference_mode()
 def _case(sample: Sample, tokenizers: Mapping[str, Tokenizer], shares: Shares) -> Case:
     hr = decode_png(sample.members["hr.png"])
+    photo = json.loads(sample.members["json"])["photo"]
     made: dict[str, NDArray[np.uint8] | str] = {}
     codes: dict[str, NDArray[np.integer]] = {}
     for name, tokenizer in tokenizers.items():
@@ -107,18 +116,19 @@ def _case(sample: Sample, tokenizers: Mapping[str, Tokenizer], shares: Shares) -
         if structure is not None and tokenizer.structure_decoder is not None:
             stored = structure.half().float()  # as in token datasets
             decoded = tokenizer.structure_decoder(stored)
-            shares.setdefault(name, {})[sample.key] = structure_share(decoded, quantized)
+            shares[name][photo, sample.key] = structure_share(decoded, quantized)
         image = tokenizer.decoder(join(decoded, quantized))[0].cpu()
         try:
             made[name] = to_uint8(image)
         except ValueError as error:
             made[name] = str(error)
         codes[name] = chosen[0].cpu().numpy()
-    photo = json.loads(sample.members["json"])["photo"]
     return Case(sample.key, photo, hr, None, made, codes=codes)
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m stages.experiments.reconstruction OUT MODEL...")
     try:
         score_reconstruction(Path(sys.argv[1]), [Path(model) for model in sys.argv[2:]])
     except UserError as error:

@@ -21,7 +21,12 @@ RESULT = "result.json"
 SCORES = "scores.json"
 DIGITS = 12
 
-SCORING = (Path("stages/experiments/reconstruction.py"), Path("tvqrap/decomposition.py"))
+SCORING = (
+    Path("stages/experiments/milestones.py"),
+    Path("stages/experiments/reconstruction.py"),
+    Path("stages/runner/trainings.py"),
+    Path("tvqrap/decomposition.py"),
+)
 """The code that scores a tokenizer alone; it is no stage of dvc.yaml."""
 
 

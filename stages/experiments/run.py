@@ -13,12 +13,13 @@ from pathlib import Path
 
 from pipeline.executor.run import run_tasks
 from pipeline.storage.lock import file_lock
-from stages.experiments.milestones import export_milestones, training_of
+from stages.experiments.milestones import export_milestones
 from stages.experiments.recipe import Recipe, Run, Target
 from stages.experiments.results import EXPERIMENTS, SCORES, Key, Keys, load_result, store_result
 from stages.experiments.working_copy import WorkingCopy
 from stages.runner.declared import inputs_of, read_pipeline
 from stages.runner.executor import EXECUTOR, Executor
+from stages.runner.stage import SCRATCH
 from tvqrap.runtime.errors import UserError
 
 RECONSTRUCTION = Path(".scratch/reconstruction")
@@ -169,15 +170,16 @@ def _milestones(copy: WorkingCopy, run: Run, environment: Mapping[str, str]) -> 
     """Writes the tokenizers on the way of the run's training; paths relative to the copy."""
     if not run.milestones:
         return []
-    shutil.rmtree(copy.root / MILESTONES, ignore_errors=True)
-    training = training_of(copy.root, copy.root / TOKENIZER)
-    if training is None or not set(run.milestones) <= set(training.steps):
-        # DVC's cache had the tokenizer, but it holds no milestones.
+    out = copy.root / MILESTONES
+    shutil.rmtree(out, ignore_errors=True)
+    # DVC's cache may have had the tokenizer, which another working copy trained.
+    copies = [path.parent for path in copy.root.parent.glob(f"*/{SCRATCH}")]
+    written = export_milestones(copies, copy.root / TOKENIZER, run.milestones, out)
+    if written is None:  # it holds no milestones
         copy.run("dvc", "repro", "--force", "--single-item", "train_tokenizer", **environment)
-        training = training_of(copy.root, copy.root / TOKENIZER)
-    if training is None:
+        written = export_milestones([copy.root], copy.root / TOKENIZER, run.milestones, out)
+    if written is None:
         raise UserError(f"{copy.root}: no training that ended with {TOKENIZER}")
-    written = export_milestones(training, run.milestones, copy.root / MILESTONES)
     return [path.relative_to(copy.root) for path in written]
 
 

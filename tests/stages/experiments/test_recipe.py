@@ -34,9 +34,10 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
 
 
 def test_milestones_divide_a_training_evenly(checkout: Path) -> None:
-    for parts, every, passed in ((1, 0, ()), (2, 4, (4,)), (3, 3, (3, 6)), (8, 1, range(1, 8))):
+    for parts, every, passed in ((1, 0, ()), (2, 20, (20,)), (5, 8, (8, 16, 24, 32))):
         text = SMALL.replace("title", f"milestones: {parts}\ntitle", 1)
-        (checkout / "small.yaml").write_text(text.replace("codebook: 32", "tokenizer.steps: 8"))
+        text = text.replace("codebook: 32", "tokenizer.steps: 40")
+        (checkout / "small.yaml").write_text(text.replace("codebook: 16", "tokenizer.steps: 40"))
         _, runs = small()
         assert runs[0].params.tokenizer.monitoring.keep_every == every
         assert runs[0].values["tokenizer"]["monitoring"]["keep_every"] == every
@@ -62,13 +63,24 @@ def test_milestones_divide_a_training_evenly(checkout: Path) -> None:
         ("title: Two", "titel: Two", ["titel: unknown key", "title"]),
         ("target: train_tokenizer", "target: make_pairs", ["target", "'make_pairs'"]),
         ("target: train_tokenizer", "target: evaluate\nmilestones: 3", ["milestones", "found 3"]),
-        ("title", "milestones: 20\ntitle", ["points.wide", "steps is 10", "20 milestones"]),
-        ("title", "milestones: 0\ntitle", ["milestones", "0"]),
+        ("title", "milestones: 3\ntitle", ["points.wide", "steps is 10", "milestones, 3"]),
+        ("title", "milestones: 5\ntitle", ["points.wide", "after 2 steps", "vq_warmup_steps, 4"]),
+        (
+            "wide: {",
+            "wide: {tokenizer.monitoring.keep_every: 2, ",
+            ["points.wide.tokenizer.monitoring.keep_every", "milestones"],
+        ),
+        ("scores: [psnr_y, st", "scores: [structure_share, st", ["structure_share"]),
     ],
 )
 def test_a_wrong_recipe_is_one_line(checkout: Path, old: str, new: str, words: list[str]) -> None:
     assert old in SMALL
-    (checkout / "small.yaml").write_text(SMALL.replace(old, new, 1))
+    text = SMALL.replace(old, new, 1)
+    if "keep_every" in new:
+        text = text.replace("title", "milestones: 2\ntitle", 1)
+    if "structure_share" in new:
+        text = text.replace("target: train_tokenizer", "target: evaluate")
+    (checkout / "small.yaml").write_text(text)
     with pytest.raises(UsageError) as caught:
         small()
     message = str(caught.value)
