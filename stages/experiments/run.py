@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 from pipeline.executor.run import run_tasks
@@ -16,6 +16,7 @@ from pipeline.storage.lock import file_lock
 from stages.experiments.milestones import export_milestones
 from stages.experiments.recipe import Recipe, Run, Target
 from stages.experiments.results import EXPERIMENTS, SCORES, Key, Keys, load_result, store_result
+from stages.experiments.unfinished import take_unfinished
 from stages.experiments.working_copy import WorkingCopy
 from stages.runner.declared import inputs_of, read_pipeline
 from stages.runner.executor import EXECUTOR, Executor
@@ -73,7 +74,6 @@ class PointWorker:
             ) from None
         held = ExitStack()
         copy = _claimed(self.checkout, self.name, held)
-        copy.wait_for_stages()
         copy.refresh(self.checkout, self.folders)
 
         def run(task: Task, held: ExitStack = held) -> list[Done]:
@@ -94,6 +94,8 @@ class PointWorker:
                 copy.set_params(run.text)
                 copy.run("dvc", "repro", "make_pairs", **{EXECUTOR: "processes"})
             else:
+                others = [each.root for each in _copies(self.checkout, self.name) if each != copy]
+                take_unfinished(copy.root, others, run)
                 files = run_point(copy, self.recipe.target, run, **environment)
                 about = {
                     "recipe": self.name,
@@ -118,6 +120,8 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run], executor: Executo
     """
     checkout = Path.cwd()
     with file_lock(checkout / EXPERIMENTS / f"{name}.lock", name):
+        for copy in _copies(checkout, name):
+            copy.wait_for_stages()
         keys = Keys(recipe.target)
         folders = frozenset(path for run in runs for path in keys.inputs(run) if path.is_dir())
         found = [(run, keys.key(run)) for run in runs]
@@ -241,16 +245,25 @@ def _tasks(waiting: Sequence[tuple[Run, Key]], shared: tuple[str, ...] | None) -
     ]
 
 
+def _copies(checkout: Path, name: str) -> list[WorkingCopy]:
+    """The recipe's working copies that are there."""
+    return list(takewhile(lambda copy: copy.root.is_dir(), _numbered(checkout, name)))
+
+
 def _claimed(checkout: Path, name: str, held: ExitStack) -> WorkingCopy:
     """The first working copy of the recipe that no other process holds."""
-    for index in count(1):
-        copy = WorkingCopy(checkout / EXPERIMENTS / (name if index == 1 else f"{name}-{index}"))
+    for copy in _numbered(checkout, name):
         try:
             held.enter_context(copy.alone())
         except UserError:
             continue
         return copy
     raise AssertionError
+
+
+def _numbered(checkout: Path, name: str) -> Iterator[WorkingCopy]:
+    for index in count(1):
+        yield WorkingCopy(checkout / EXPERIMENTS / (name if index == 1 else f"{name}-{index}"))
 
 
 def _title(run: Run) -> str:

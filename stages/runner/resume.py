@@ -89,7 +89,7 @@ def record_of(stage: Stage, workers: int) -> TrainingRecord:
     """The record of a run: its params by dotted key, with the number of workers in use."""
     params = {
         key: value
-        for key, value in dict(_flat(stage.values)).items()
+        for key, value in dict(flat_params(stage.values)).items()
         if not key.endswith(".workers")
     }
     return TrainingRecord({**params, "workers": workers}, stage.data, stage.code)
@@ -256,13 +256,13 @@ def _length_matters(training: Training, done: int) -> str | None:
     return None
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_params(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Values of nested settings by dotted key; sections in lists are numbered."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat_params(value, f"{prefix}{key}.")
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             numbered = {str(index): each for index, each in enumerate(value)}
-            yield from _flat(numbered, f"{prefix}{key}.")
+            yield from flat_params(numbered, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
