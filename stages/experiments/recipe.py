@@ -106,12 +106,22 @@ class Recipe(Settings):
                 f"baseline: found {self.baseline!r}; allowed are the points: "
                 f"{', '.join(self.points)}"
             )
+        if self.chart is not None and self.chart.x not in self.varied:
+            raise ValueError(
+                f"chart.x: found {self.chart.x!r}; allowed are the keys of the points: "
+                f"{', '.join(self.varied)}"
+            )
         for line, names in self.chart.lines.items() if self.chart else ():
             for name in names:
                 if name not in self.points:
                     raise ValueError(
                         f"chart.lines.{line}: found {name!r}; allowed are the points: "
                         f"{', '.join(self.points)}"
+                    )
+                place = self.points[name].get(self.chart.x, 0) if self.chart else 0
+                if not isinstance(place, int | float):
+                    raise ValueError(
+                        f"chart.lines.{line}: {name} is at {place!r}, expected a number"
                     )
         return self
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.executor.run import run_tasks
 from pipeline.storage.lock import file_lock
+from stages.evaluate import TOKENIZER
 from stages.experiments.milestones import export_milestones
 from stages.experiments.recipe import Recipe, Run, Target
 from stages.experiments.results import EXPERIMENTS, SCORES, Key, Keys, load_result, store_result
@@ -27,7 +28,6 @@ RECONSTRUCTION = Path(".scratch/reconstruction")
 """Folder in the working copy for the scores of a tokenizer alone."""
 MILESTONES = Path(".scratch/milestones")
 """Folder in the working copy for the tokenizers on the way of a training."""
-TOKENIZER = Path("models/tokenizer")
 
 
 @dataclass(frozen=True)

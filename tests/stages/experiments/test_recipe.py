@@ -36,8 +36,10 @@ def test_a_grid_runs_seed_by_seed(checkout: Path) -> None:
 def test_milestones_divide_a_training_evenly(checkout: Path) -> None:
     for parts, every, passed in ((1, 0, ()), (2, 20, (20,)), (5, 8, (8, 16, 24, 32))):
         text = SMALL.replace("title", f"milestones: {parts}\ntitle", 1)
-        text = text.replace("codebook: 32", "tokenizer.steps: 40")
-        (checkout / "small.yaml").write_text(text.replace("codebook: 16", "tokenizer.steps: 40"))
+        text = text.replace("codebook: 32", "codebook: 32, tokenizer.steps: 40")
+        (checkout / "small.yaml").write_text(
+            text.replace("codebook: 16", "codebook: 16, tokenizer.steps: 40")
+        )
         _, runs = small()
         assert runs[0].params.tokenizer.monitoring.keep_every == every
         assert runs[0].values["tokenizer"]["monitoring"]["keep_every"] == every
@@ -60,6 +62,8 @@ def test_milestones_divide_a_training_evenly(checkout: Path) -> None:
         ("scores: [psnr_y, st", "scores: [psnr, st", ["scores", "'psnr'", "psnr_y"]),
         ("VQ: [narrow]", "VQ: [norrow]", ["chart.lines.VQ", "'norrow'", "wide, narrow"]),
         ("baseline: narrow", "baseline: norrow", ["baseline", "'norrow'", "wide, narrow"]),
+        ("x: codebook", "x: texture", ["chart.x", "'texture'", "codebook, structure"]),
+        ("x: codebook", "x: structure", ["chart.lines.VQ", "narrow", "'none'", "number"]),
         ("title: Two", "titel: Two", ["titel: unknown key", "title"]),
         ("target: train_tokenizer", "target: make_pairs", ["target", "'make_pairs'"]),
         ("target: train_tokenizer", "target: evaluate\nmilestones: 3", ["milestones", "found 3"]),
