@@ -97,7 +97,7 @@ def evaluate(stage: Stage) -> None:
         ),
         {
             "bicubic": {"kind": "Pillow's bicubic"},
-            ROW: tokenizer_protocol(device),
+            ROW: tokenizer_protocol(TOKENIZER, device),
             **{name: _upscaler_protocol(name, device, models) for name in UPSCALERS},
         },
         Scorer(settings.metrics),
@@ -125,11 +125,11 @@ def evaluate(stage: Stage) -> None:
     check_complete(summary, OUT)
 
 
-def tokenizer_protocol(device: torch.device) -> dict[str, Any]:
-    """The description of the tokenizer's row in the results."""
+def tokenizer_protocol(folder: Path, device: torch.device) -> dict[str, Any]:
+    """The description of a tokenizer's row in the results."""
     return {
         "kind": "decoded tokens of HR",
-        "fingerprint": read_config(TOKENIZER).fingerprint,
+        "fingerprint": read_config(folder).fingerprint,
         "device": device_name(device),
     }
 

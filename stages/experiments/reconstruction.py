@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
-from stages.evaluate import PAIRS
+from stages.evaluate import PAIRS, tokenizer_protocol
 from stages.experiments.columns import SHARE
 from stages.params import load_params
 from tvqrap.decomposition import structure_share
@@ -35,7 +35,6 @@ from tvqrap.networks.tokenizer import Tokenizer, join
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.runtime.device import on_device, select_device, set_cuda_arithmetic
 from tvqrap.runtime.errors import UserError
-from tvqrap.runtime.hardware import device_name
 
 Shares = dict[str, dict[tuple[str, str], float]]
 """By tokenizer, and by photograph and image: the structure's part of the decoder's input."""
@@ -57,14 +56,7 @@ def score_reconstruction(out: Path, models: Sequence[Path]) -> None:
     shares: Shares = {
         name: {} for name, each in tokenizers.items() if each.structure_decoder is not None
     }
-    described = {
-        path.name: {
-            "kind": "decoded tokens of HR",
-            "fingerprint": read_config(path).fingerprint,
-            "device": device_name(device),
-        }
-        for path in models
-    }
+    described = {path.name: tokenizer_protocol(path, device) for path in models}
     evaluation = Evaluation(
         TestSet(
             pairs.samples,

@@ -61,7 +61,8 @@ MAY_CHANGE = (
 FIXED = ("*.set", "*.sets", "*.sets.*")
 """Exceptions: sets, whatever their names."""
 
-_GAN, _WIDTH = ".image.adversarial.weight", ".image.adversarial.width"
+_GAN = ".image.adversarial.weight"
+_SHAPES = (".image.adversarial.width", ".image.adversarial.discriminator")
 
 
 def find_start(stage: Stage, training: Training, section: str, workers: Workers) -> TrainingRecord:
@@ -109,8 +110,9 @@ def may_change(key: str, before: Mapping[str, Any]) -> bool:
 
     The shape of a discriminator is fixed, where there is one.
     """
-    if key.endswith(_WIDTH):
-        return before.get(key.removesuffix(_WIDTH) + _GAN) == 0
+    for shape in _SHAPES:
+        if key.endswith(shape):
+            return before.get(key.removesuffix(shape) + _GAN) == 0
     return any(fnmatch(key, each) for each in MAY_CHANGE) and not any(
         fnmatch(key, each) for each in FIXED
     )

@@ -68,6 +68,8 @@ def image_losses(adversarial: float = 0.5, perceptual: float = 0.5) -> dict[str,
             "warmup_steps": 0,
             "learning_rate": 1e-3,
             "width": 0.0625,
+            "discriminator": "patch",
+            "matching": 0.0,
         },
     }
 

@@ -129,7 +129,14 @@ class Adversarial(Settings):
     learning_rate: Annotated[float, Field(gt=0)]
     """Learning rate of the discriminator; warm-up and schedule are those of `optimiser`."""
     width: Annotated[float, Field(gt=0, le=4)]
-    """Channels of the discriminator relative to the paper's, whatever the network's width."""
+    """Channels of the discriminator relative to 64 in its first layer, whatever the network's
+    width."""
+    discriminator: Literal["patch", "unet"]
+    """patch: the paper's PatchGAN with batch norm; unet: a U-Net with spectral norm
+    (`tvqrap.losses.discriminator`)."""
+    matching: Weight
+    """Weight, beside the hinge loss, of the distance between the discriminator's features of the
+    image and of its target; the paper has none."""
 
 
 class ImageLosses(Settings):
@@ -165,14 +172,17 @@ class TeacherShares(Settings):
     """Share of the losses between pixels: mse, l1, gradient, chroma, grid and contrast."""
     perceptual: TeacherShare
     """Share of the perceptual loss."""
+    adversarial: bool
+    """Whether the teacher's images are the real ones of the GAN term, and those that its features
+    are matched with."""
 
     @property
     def any(self) -> bool:
         """Whether a loss reads the teacher's images."""
-        return self.pixels > 0 or self.perceptual > 0
+        return self.pixels > 0 or self.perceptual > 0 or self.adversarial
 
 
-HR_ONLY = TeacherShares(pixels=0.0, perceptual=0.0)
+HR_ONLY = TeacherShares(pixels=0.0, perceptual=0.0, adversarial=False)
 
 
 class TokenizerLossWeights(Settings):

@@ -1,11 +1,16 @@
-"""The hinge GAN losses and the adaptive weight of the generator term."""
+"""The hinge GAN losses, feature matching, and the adaptive weight of the generator term."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 ADAPTIVE_LIMIT = 1e4
 
 ADAPTIVE_EPSILON = 1e-4
+
+MATCHING_FLOOR = 1e-6
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -16,6 +21,20 @@ def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 def hinge_generator_loss(fake: Tensor) -> Tensor:
     """Loss of the generator: minus the discriminator's mean output."""
     return -fake.mean()
+
+
+def matching_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean over layers and images of the L1 distance between a discriminator's features.
+
+    Maps are (N, C, H, W), those of an image and of its target. Each distance is relative to the
+    mean absolute value of the target's map, so that layers count alike. pix2pixHD (Wang et al.,
+    2018) has the plain distance.
+    """
+    distances = [
+        (a - b).abs().mean((1, 2, 3)) / b.abs().mean((1, 2, 3)).clamp_min(MATCHING_FLOOR)
+        for a, b in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(distances).mean()
 
 
 def adaptive_weight(reconstruction_gradient: Tensor, adversarial_gradient: Tensor) -> Tensor:

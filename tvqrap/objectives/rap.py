@@ -106,7 +106,7 @@ class RapTask:
         gradient = self.image_loss.gradients(
             image,
             hr,
-            None if adversary is None else adversary.discriminator,
+            None if adversary is None else adversary.features,
             microbatch=microbatch,
             step=step,
             teacher=teacher,
@@ -128,7 +128,8 @@ class RapTask:
             loss = loss / microbatch.of
             torch.autograd.backward([end, loss], [at_end, torch.ones_like(loss)])
         if adversary is not None:
-            terms |= adversary.accumulate(hr, image, 1 / microbatch.of)
+            real = self.image_loss.real(hr, teacher)
+            terms |= adversary.accumulate(real, image, 1 / microbatch.of)
         return terms
 
     def health(self) -> tuple[dict[str, float], str | None]:

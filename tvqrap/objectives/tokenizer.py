@@ -142,7 +142,7 @@ class TokenizerTask:
             image = to_float32(self.tokenizer.decoder(join(encoded.decoded_structure, values)))
             if encoded.structure is not None:
                 rest = rest + self._small_autoencoder_loss(hr, encoded.structure, microbatch, terms)
-        discriminator = None if adversary is None else adversary.discriminator
+        discriminator = None if adversary is None else adversary.features
         gradient = self.image_loss.gradients(image, hr, discriminator, textured, microbatch, step)
         terms = {**gradient.terms, **terms}
         at_image = gradient.reconstruction

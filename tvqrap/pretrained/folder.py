@@ -196,7 +196,7 @@ def load_weights(folder: Path, kind: Kind, module: nn.Module, config: ModelConfi
     """Fills `module` with a model folder's weights. Raises `UserError` where they do not fit."""
     path = folder / WEIGHTS
     if config.kind != kind:
-        raise UserError(f"{folder}: holds a {config.kind}, expected a {kind}")
+        raise UserError(f"{folder}: holds a model of the kind {config.kind}, expected {kind}")
     state = {name: value.float() for name, value in read_state(folder).items()}
     try:
         module.load_state_dict(state)

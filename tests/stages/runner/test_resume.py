@@ -344,6 +344,7 @@ def test_params_that_may_change() -> None:
         "rap.train_decoder",
         "rap.assignment",
         "rap.image.adversarial.width",
+        "rap.image.adversarial.discriminator",
     )
     with_gan = {"rap.image.adversarial.weight": 0.5}
     assert all(may_change(key, with_gan) for key in yes)

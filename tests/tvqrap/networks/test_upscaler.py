@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tests.support.networks import straight_through
 from tvqrap.architecture import STRUCTURES, Architecture
 from tvqrap.images.padding import crop_upscaled, pad_to_multiple
-from tvqrap.losses.discriminator import Discriminator
+from tvqrap.losses.discriminator import PatchDiscriminator, UNetDiscriminator
 from tvqrap.networks.blocks import Down, Res, SwinGroup, Up, WindowAttention, attend, shift_mask
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -345,16 +345,36 @@ def test_padding_mirrors_and_is_cropped_away(height: int, width: int, multiple: 
     assert torch.equal(cropped, F.interpolate(lr, scale_factor=4, mode="nearest"))
 
 
-def test_discriminator() -> None:
+def test_patch_discriminator() -> None:
     torch.manual_seed(0)
-    discriminator = Discriminator()
+    discriminator = PatchDiscriminator()
     kinds = [type(layer).__name__ for layer in discriminator.layers]
     assert kinds.count("Conv2d") == 4
     assert kinds.count("BatchNorm2d") == 2
     assert millions(discriminator) == pytest.approx(0.663, abs=0.001)
     image = torch.rand(2, 3, 64, 64, requires_grad=True)
-    scores = discriminator(image)
+    *features, scores = discriminator(image)
+    assert [each.shape[1:] for each in features] == [(64, 32, 32), (128, 16, 16), (256, 15, 15)]
     assert scores.shape == (2, 1, 14, 14)
     scores.mean().backward()
     assert image.grad is not None
-    assert Discriminator(0.25)(torch.rand(2, 3, 12, 12)).shape == (2, 1, 1, 1)
+    assert PatchDiscriminator(0.25)(torch.rand(2, 3, 12, 12))[-1].shape == (2, 1, 1, 1)
+
+
+def test_unet_discriminator() -> None:
+    """Scores of all pixels, spectral norms of 1, and each image judged by itself."""
+    torch.manual_seed(0)
+    discriminator = UNetDiscriminator(0.25)
+    image = torch.rand(2, 3, 36, 44, requires_grad=True)
+    *features, scores = discriminator(image)
+    assert [each.shape[1:] for each in features] == [(32, 18, 22), (64, 9, 11), (128, 4, 5)]
+    assert scores.shape == (2, 1, 36, 44)
+    scores.mean().backward()
+    assert image.grad is not None and image.grad.abs().min() > 0
+    for layer in (*discriminator.down, *discriminator.up, discriminator.last):
+        for _ in range(30):  # power iterations, one with each use
+            used = layer.weight
+        assert torch.linalg.matrix_norm(used.flatten(1), 2).item() == pytest.approx(1.0, rel=0.05)
+    discriminator.eval()
+    both, alone = discriminator(image)[-1], discriminator(image[:1])[-1]
+    torch.testing.assert_close(both[:1], alone)

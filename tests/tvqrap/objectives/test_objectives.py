@@ -47,7 +47,7 @@ def test_image_gradients_equal_those_of_the_plain_sum() -> None:
     image = torch.rand(2, 3, 16, 16, dtype=torch.float64) * 2 - 1
     target = torch.rand_like(image)
     judge = nn.Conv2d(3, 1, 3, dtype=torch.float64)
-    found = ImageLoss(settings, None).gradients(image, target, judge)
+    found = ImageLoss(settings, None).gradients(image, target, lambda given: [judge(given)])
     leaf = image.clone().requires_grad_()
     plain = (
         (leaf - target).square().mean()
@@ -94,7 +94,7 @@ def test_losses_against_two_targets_are_weighted_by_their_shares() -> None:
         return (ours - theirs).square().mean((1, 2, 3)) * ours.shape[3]
 
     def found(pixels: float, perceptual: float) -> ImageGradient:
-        shares = TeacherShares(pixels=pixels, perceptual=perceptual)
+        shares = TeacherShares(pixels=pixels, perceptual=perceptual, adversarial=False)
         loss = ImageLoss(settings, _Distance(distance), shares)
         return loss.gradients(image, hr, None, step=3, teacher=teacher)
 
@@ -111,7 +111,7 @@ def test_rap_compares_with_the_teachers_images() -> None:
     plain = {"image": image_losses(adversarial=0.0, perceptual=0.0)}
     given = batch(0)
     taught = replace(given, hr=given.teacher)
-    shares = {"pixels": 1.0, "perceptual": 0.0}
+    shares = {"pixels": 1.0, "perceptual": 0.0, "adversarial": False}
     found = rap_task(teacher=shares, **plain).update(given, 0)["mse"]
     assert found == rap_task(**plain).update(taught, 0)["mse"]
     assert found != rap_task(**plain).update(given, 0)["mse"]
@@ -226,10 +226,15 @@ def test_adaptive_weight_is_the_clamped_ratio_of_norms() -> None:
     assert adaptive_weight(ours, theirs * 0) == pytest.approx(1e4)
 
 
-def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
+@pytest.mark.parametrize("discriminator_kind", ["patch", "unet"])
+def test_rap_gradient_equals_that_of_the_plain_loss(discriminator_kind: str) -> None:
     """Adding both gradients at the decoder's input is the gradient of the whole loss."""
+    image_settings = image_losses(perceptual=0.0)
+    image_settings["adversarial"] |= {"discriminator": discriminator_kind, "matching": 3.0}
     task = rap_task(
-        image=image_losses(perceptual=0.0), optimiser={**OPTIMISER, "grad_clip_norm": None}
+        image=image_settings,
+        teacher={"pixels": 0.0, "perceptual": 0.0, "adversarial": True},
+        optimiser={**OPTIMISER, "grad_clip_norm": None},
     )
     assert task.adversary is not None
     network, given = task.network, batch(0)
@@ -245,7 +250,15 @@ def test_rap_gradient_equals_that_of_the_plain_loss() -> None:
         + 0.5 * grid_loss(image, hr)
         + 0.5 * contrast_loss(image, hr)
     )
-    adversarial = hinge_generator_loss(discriminator(image))
+    *features, scores = discriminator(image)
+    with torch.no_grad():
+        *real, _ = discriminator(as_image(given.teacher, task.learner.device))
+    relative = [
+        (a[n] - b[n]).abs().mean() / b[n].abs().mean()
+        for a, b in zip(features, real, strict=True)
+        for n in range(len(image))
+    ]
+    adversarial = hinge_generator_loss(scores) + 3.0 * torch.stack(relative).mean()
     last = plain.predictor.code_head.score.weight
     (reconstruction_grad,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
     (adversarial_grad,) = torch.autograd.grad(adversarial, last, retain_graph=True)

@@ -38,18 +38,24 @@ BATCH = 4
 TOLERANCE = 1e-8
 IMAGE = image_losses()
 IMAGE["perceptual"] |= {"share": 0.75, "augment": True}
+MATCHING = {
+    **IMAGE,
+    "adversarial": {**IMAGE["adversarial"], "discriminator": "unet", "matching": 2.0},
+}
 # K-means at step 2, revival after step 3, the GAN from step 1 on.
 SETTINGS: dict[str, dict[str, Any]] = {
     "tokenizer": {"batch_size": BATCH, "texture_dropout": 0.25, "image": IMAGE},
     "predictor": {},
     "rap": {"batch_size": BATCH, "image": IMAGE},
     "decoder": {"batch_size": BATCH, "image": IMAGE, "train_decoder": True},
+    "matching": {"batch_size": BATCH, "image": MATCHING},
 }
 MAKE = {
     "tokenizer": tokenizer_task,
     "predictor": predictor_task,
     "rap": rap_task,
     "decoder": rap_task,
+    "matching": rap_task,
 }
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tvqrap.config.training import Adversarial
-from tvqrap.losses.discriminator import Discriminator
+from tvqrap.losses.discriminator import PatchDiscriminator, UNetDiscriminator
 from tvqrap.losses.gan import adaptive_weight, hinge_discriminator_loss
 from tvqrap.objectives.image_losses.image_loss import ImageGradient
 from tvqrap.objectives.image_losses.sync_batch_norm import SharedBatchNorm
-from tvqrap.runtime.device import on_device
+from tvqrap.runtime.device import on_device, to_float32
 from tvqrap.training.batch import Microbatch
 from tvqrap.training.distributed import Workers
 from tvqrap.training.learner import Learner
@@ -29,7 +29,7 @@ class Adversary:
         self.workers = learner.workers
         self.grad_accum_steps = learner.compute.grad_accum_steps
         self.discriminator = on_device(
-            _discriminator(settings.width, self.workers, learner.device),
+            _discriminator(settings, self.workers, learner.device),
             learner.device,
             learner.dtype,
         )
@@ -49,6 +49,12 @@ class Adversary:
             group["lr"] = rate
         warm = (step - self.settings.start + 1) / max(1, self.settings.warmup_steps)
         self.weight = self.settings.weight * min(1.0, warm)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The discriminator's features of images, and last its scores, in the training's format."""
+        with self.learner.autocast():
+            found: list[Tensor] = self.discriminator(image)
+        return [to_float32(each) for each in found]
 
     def weighted_gradient(
         self,
@@ -78,12 +84,12 @@ class Adversary:
         return gradient.reconstruction + gradient.adversarial * (self.weight * weight)
 
     def accumulate(self, real: Tensor, fake: Tensor, weight: float) -> dict[str, Tensor]:
-        """Adds the discriminator's gradients on HR and generated images, (N, 3, H, W) in [-1, 1].
+        """Adds the discriminator's gradients on real and generated images, (N, 3, H, W).
 
         `weight` is the weight of these images in the mean over the step's batch. Returns the terms.
         """
-        real_output = self.discriminator(real)
-        fake_output = self.discriminator(fake.detach())
+        real_output = self.features(real)[-1]
+        fake_output = self.features(fake.detach())[-1]
         loss = hinge_discriminator_loss(real_output, fake_output) * weight
         # The generator's pass left no gradient here: it is taken with respect to the image alone.
         (self.settings.weight * loss).backward()
@@ -116,13 +122,16 @@ class Adversary:
             group["betas"] = self.betas
 
 
-def _discriminator(width: float, workers: Workers, device: torch.device) -> nn.Module:
-    """A discriminator whose batch statistics are those of all workers."""
+def _discriminator(settings: Adversarial, workers: Workers, device: torch.device) -> nn.Module:
+    """A discriminator; batch statistics, if it has them, are those of all workers."""
+    width = settings.width
+    if settings.discriminator == "unet":
+        return UNetDiscriminator(width)
     if workers.count == 1:
-        return Discriminator(width)
+        return PatchDiscriminator(width)
     if device.type != "cuda":
-        return Discriminator(width, SharedBatchNorm)
-    shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(Discriminator(width))
+        return PatchDiscriminator(width, SharedBatchNorm)
+    shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(PatchDiscriminator(width))
     return shared
 
 

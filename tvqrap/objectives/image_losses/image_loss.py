@@ -12,7 +12,7 @@ from tvqrap.config.training import HR_ONLY, ImageLosses, Perceptual, TeacherShar
 from tvqrap.losses.augmentation import View, view_of_step
 from tvqrap.losses.blockiness import grid_loss
 from tvqrap.losses.contrast import contrast_loss
-from tvqrap.losses.gan import hinge_generator_loss
+from tvqrap.losses.gan import hinge_generator_loss, matching_loss
 from tvqrap.losses.image_terms import chroma_loss, gradient_loss
 from tvqrap.losses.perceptual_weights import perceptual_distance
 from tvqrap.runtime.device import Precision, autocast
@@ -20,6 +20,9 @@ from tvqrap.training.batch import WHOLE_BATCH, Microbatch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Loss of images against targets, both (N, 3, H, W) in [-1, 1]: a scalar."""
+
+Discriminator = Callable[[Tensor], Sequence[Tensor]]
+"""Images (N, 3, H, W) in [-1, 1] to features, and last the scores."""
 
 Targets = Sequence[tuple[Tensor, float]]
 """Target images (N, 3, H, W), each with its share of a loss; shares sum to 1."""
@@ -74,7 +77,7 @@ class ImageLoss(nn.Module):
         self,
         image: Tensor,
         hr: Tensor,
-        discriminator: Callable[[Tensor], Tensor] | None,
+        discriminator: Discriminator | None,
         judged: int | None = None,
         microbatch: Microbatch = WHOLE_BATCH,
         step: int = 0,
@@ -107,12 +110,40 @@ class ImageLoss(nn.Module):
             (reconstruction,) = torch.autograd.grad(total, leaf)
             adversarial = None
             if discriminator is not None:
-                outputs = discriminator(leaf[: microbatch.leading(judged)])
-                terms["adversarial"] = hinge_generator_loss(outputs) * microbatch.weight(judged)
-                (adversarial,) = torch.autograd.grad(terms["adversarial"], leaf)
+                found = self._adversarial(leaf, hr, teacher, discriminator, judged, microbatch)
+                (adversarial,) = torch.autograd.grad(
+                    found["adversarial"]
+                    + self.settings.adversarial.matching * found.get("matching", 0.0),
+                    leaf,
+                )
+                terms |= found
         return ImageGradient(
             reconstruction, adversarial, {name: term.detach() for name, term in terms.items()}
         )
+
+    def _adversarial(
+        self,
+        image: Tensor,
+        hr: Tensor,
+        teacher: Tensor | None,
+        discriminator: Discriminator,
+        judged: int,
+        microbatch: Microbatch,
+    ) -> dict[str, Tensor]:
+        """The terms of the GAN loss over those images that are among the batch's first `judged`."""
+        count, weight = microbatch.leading(judged), microbatch.weight(judged)
+        *features, scores = discriminator(image[:count])
+        terms = {"adversarial": hinge_generator_loss(scores) * weight}
+        if self.settings.adversarial.matching:
+            with torch.no_grad():
+                *wanted, _ = discriminator(self.real(hr, teacher)[:count])
+            terms["matching"] = matching_loss(features, wanted) * weight
+        return terms
+
+    def real(self, hr: Tensor, teacher: Tensor | None) -> Tensor:
+        """The images that the discriminator takes for real: HR, or the teacher's."""
+        ((real, _),) = _targets(hr, teacher, float(self.teacher.adversarial))
+        return real
 
     def _perceptual(
         self, image: Tensor, targets: Targets, seen: int, microbatch: Microbatch, step: int
