@@ -107,6 +107,8 @@ TrainingTask = TokenizerTask | PredictorTask | RapTask
 VGG = image_losses(adversarial=0.0)
 VGG["perceptual"] = {"network": "stlpips_vgg", "weight": 1.0, "share": 1.0, "augment": False}
 PLAIN = image_losses(adversarial=0.0, perceptual=0.0)
+MATCHING = image_losses()
+MATCHING["adversarial"] |= {"discriminator": "unet", "matching": 1.0}
 
 
 def stage_1(
@@ -141,7 +143,10 @@ CASES = {
     "rap, decoder": lambda: stage_3(ARCHITECTURE, train_decoder=True),
     "rap, decoder, no GAN": lambda: stage_3(ARCHITECTURE, train_decoder=True, image=PLAIN),
     "rap, teacher": lambda: stage_3(
-        ARCHITECTURE, train_decoder=True, teacher={"pixels": 0.5, "perceptual": 0.5}
+        ARCHITECTURE,
+        train_decoder=True,
+        teacher={"pixels": 0.5, "perceptual": 0.5, "adversarial": True},
+        image=MATCHING,
     ),
     "tokenizer, recomputed": lambda: stage_1(ARCHITECTURE, recompute=True),
     "rap, recomputed": lambda: stage_3(ARCHITECTURE, recompute=True),
