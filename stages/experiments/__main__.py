@@ -22,6 +22,9 @@ Given = Annotated[
     str, typer.Argument(metavar="RECIPE", help=f"Name of a recipe in {FOLDER}, or a YAML file.")
 ]
 
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="How many of the recipe's seeds; all if not given.")
+]
 Profile = Annotated[
     str | None,
     typer.Option(help="Profile in place of the recipe's; its network, budget and photographs."),
@@ -34,9 +37,7 @@ Photos = Annotated[
 @app.command()
 def run(
     recipe: Given,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many of the recipe's seeds; all if not given.")
-    ] = None,
+    seeds: Seeds = None,
     points: Annotated[
         str, typer.Option(help="Points to run, with commas between; all if not given.")
     ] = "",
@@ -80,6 +81,7 @@ def collect(
         str | None,
         typer.Option(help="Digest of other inputs than those of the present code."),
     ] = None,
+    seeds: Seeds = None,
     profile: Profile = None,
     photos: Photos = None,
 ) -> None:
@@ -91,9 +93,11 @@ def collect(
 
     _check_here()
     name, loaded = load_recipe(recipe, profile)
-    runs = runs_of(loaded, name, photos=photos)
+    runs = runs_of(loaded, name, seeds=seeds, photos=photos)
     collection = gather(loaded, runs, inputs)
-    content = [markdown_table(collection, name)]
+    options = [("--seeds", seeds), ("--profile", profile), ("--photos", photos)]
+    given = [f"{option} {value}" for option, value in options if value is not None]
+    content = [markdown_table(collection, " ".join([name, *given]))]
     if output is None:
         typer.echo(content[0], nl=False)
     else:

@@ -1,5 +1,6 @@
 """Draws a recipe's scores against the param that the points vary, bytes, and steps of training."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STEPS = "steps of training"
+LABEL = 0.08
+"""Room of a tick's label, as a part of the axis."""
 STYLES = ("solid", "dashed", "dotted", "dashdot")
 """Styles of the lines of a chart, where each of their points has a line of its own."""
 
@@ -53,7 +56,7 @@ def draw_chart(collection: Collection, path: Path) -> None:
             better = {"higher": " ↑", "lower": " ↓", None: ""}[COLUMNS[column].better]
             axes.set_title(COLUMNS[column].title + better)
             axes.set_xlabel(label)
-        line_of_panels[0].legend(fontsize="small")
+        line_of_panels[0].legend(fontsize="x-small", ncols=2)
     missing = [
         f"{point.name} ({len(point.missing)} of {len(point.results)} seeds)"
         for point in collection.points
@@ -105,6 +108,18 @@ def _draw(axes: "Axes", lines: list[Drawn]) -> None:
         )
     ticks = sorted({place for line in lines for place in line.places})
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=30)
+    axes.set_xticks(ticks, _labels(ticks), rotation=30)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
+
+
+def _labels(ticks: list[float]) -> list[str]:
+    """The ticks' labels, empty for those that would lie on the label to their left."""
+    room = LABEL * math.log(ticks[-1] / ticks[0])
+    labels: list[str] = []
+    last = 0.0
+    for tick in ticks:
+        shown = not last or math.log(tick / last) >= room
+        labels.append(f"{tick:g}" if shown else "")
+        last = tick if shown else last
+    return labels

@@ -11,11 +11,11 @@ MISSING = "missing"
 NO_SCORE = "–"
 
 
-def markdown_table(collection: Collection, name: str) -> str:
+def markdown_table(collection: Collection, given: str) -> str:
     """The table, a note on its numbers, and the differences from the baseline.
 
     A score is `missing` where its run has not finished, and a dash where the model has no such
-    score.
+    score. `given` is the recipe with the options of `collect`.
     """
     recipe = collection.recipe
     many = len(recipe.models) > 1
@@ -38,7 +38,7 @@ def markdown_table(collection: Collection, name: str) -> str:
             scores = [_score(point, model, column) for column in recipe.scores]
             lines.append([*first, *([model] if many else []), *scores])
             first = [""] * len(first)
-    parts = [_rows(lines), _note(collection, name), *_on_the_way(collection)]
+    parts = [_rows(lines), _note(collection, given), *_on_the_way(collection)]
     parts += _differences(collection)
     return "\n\n".join(parts) + "\n"
 
@@ -121,7 +121,7 @@ def _shown(mean: Mean | None, column: str, sign: str = "") -> str:
     return f"{mean.value:{sign}.{digits}f}{half}"
 
 
-def _note(collection: Collection, name: str) -> str:
+def _note(collection: Collection, given: str) -> str:
     recipe = collection.recipe
     seeds = [seed for point in collection.points for seed in point.results]
     count = len(set(seeds))
@@ -139,7 +139,7 @@ def _note(collection: Collection, name: str) -> str:
         "Bytes are of one such image: codes at log2 of the codebook, rounded up to whole bits (in "
         "brackets: as stored, two bytes each); structure in float16.",
         _missing(collection),
-        f"Made by `python -m stages.experiments collect {name}` from runs with the inputs "
+        f"Made by `python -m stages.experiments collect {given}` from runs with the inputs "
         f"`{collection.inputs}`.",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
