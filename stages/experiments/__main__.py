@@ -97,7 +97,7 @@ def collect(
     collection = gather(loaded, runs, inputs)
     options = [("--seeds", seeds), ("--profile", profile), ("--photos", photos)]
     given = [f"{option} {value}" for option, value in options if value is not None]
-    content = [markdown_table(collection, " ".join([name, *given]))]
+    content = [markdown_table(collection, " ".join([recipe, *given]))]
     if output is None:
         typer.echo(content[0], nl=False)
     else:

@@ -108,12 +108,12 @@ def _draw(axes: "Axes", lines: list[Drawn]) -> None:
         )
     ticks = sorted({place for line in lines for place in line.places})
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, _labels(ticks), rotation=30)
+    axes.set_xticks(ticks, axis_labels(ticks), rotation=30)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
 
 
-def _labels(ticks: list[float]) -> list[str]:
+def axis_labels(ticks: list[float]) -> list[str]:
     """The ticks' labels, empty for those that would lie on the label to their left."""
     room = LABEL * math.log(ticks[-1] / ticks[0])
     labels: list[str] = []

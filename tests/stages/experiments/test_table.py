@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stages.experiments.__main__ import main
-from stages.experiments.chart import draw_chart
+from stages.experiments.chart import axis_labels, draw_chart
 from stages.experiments.collect import collect
 from stages.experiments.recipe import load_recipe, runs_of
 from stages.experiments.results import (
@@ -157,6 +157,13 @@ def test_collecting_fills_a_page_between_its_marks(
         assert text.endswith("![Two points](small.png)\n\n<!-- small: end -->\nafter\n")
         assert "old" not in text
     assert (checkout / "small.png").is_file()
+    assert "6 of 6 runs are missing" in text and "collect small.yaml` from" in text
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--seeds", "1"])
+    with pytest.raises(SystemExit):
+        main()
+    text = page.read_text()
+    assert "2 of 2 runs are missing" in text and "one training seed, no interval" in text
+    assert "collect small.yaml --seeds 1` from" in text
     page.write_text("no marks\n")
     with pytest.raises(SystemExit) as caught:
         main()
@@ -164,3 +171,11 @@ def test_collecting_fills_a_page_between_its_marks(
     assert "<!-- small: begin -->" in capsys.readouterr().err
     with pytest.raises(UserError, match="once each"):
         filled(start + start, "small", [""], "page.md")
+
+
+def test_labels_of_an_axis_leave_each_other_room() -> None:
+    spread = [64.0, 256.0, 1024.0, 4096.0]
+    assert axis_labels(spread) == ["64", "256", "1024", "4096"]
+    narrow = [3072.0, 6144.0, 11264.0, 12288.0, 13312.0, 14336.0]
+    assert axis_labels(narrow) == ["3072", "6144", "11264", "", "13312", ""]
+    assert axis_labels([32.0]) == ["32"]
