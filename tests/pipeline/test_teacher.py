@@ -100,7 +100,7 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pairs\.teacher: found .*nowhere, which does not exist"):
         teacher_of(asking(tmp_path / "nowhere"))
     save_model(tmp_path / "tokenizer", "tokenizer", Tokenizer(SMALL), SMALL, {})
-    with pytest.raises(UserError, match=r"holds a tokenizer, expected a upscaler"):
+    with pytest.raises(UserError, match=r"holds a tokenizer, expected an upscaler"):
         teacher_of(asking(tmp_path / "tokenizer"))
     assert teacher_of(asking(tmp_path / "none", target="photo")) is None
     with pytest.raises(UserError, match=r"found a teacher .*, expected 0123456789ab"):

@@ -29,6 +29,7 @@ SCHEMA: Final = 2
 """The schema that is written; schema 1, in which all assignments are hard, is read too."""
 
 Kind = Literal["tokenizer", "upscaler"]
+NAMED: Final = {"tokenizer": "a tokenizer", "upscaler": "an upscaler"}
 
 
 def _architecture(value: Any) -> Any:
@@ -196,7 +197,7 @@ def load_weights(folder: Path, kind: Kind, module: nn.Module, config: ModelConfi
     """Fills `module` with a model folder's weights. Raises `UserError` where they do not fit."""
     path = folder / WEIGHTS
     if config.kind != kind:
-        raise UserError(f"{folder}: holds a model of the kind {config.kind}, expected {kind}")
+        raise UserError(f"{folder}: holds {NAMED[config.kind]}, expected {NAMED[kind]}")
     state = {name: value.float() for name, value in read_state(folder).items()}
     try:
         module.load_state_dict(state)

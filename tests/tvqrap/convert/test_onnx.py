@@ -144,5 +144,5 @@ def test_wrong_use(hard: Path, tmp_path: Path) -> None:
     tokenizer = tmp_path / "tokenizer"
     save_model(tokenizer, "tokenizer", Tokenizer(ARCHITECTURE), ARCHITECTURE, {})
     result = export("-o", tmp_path / "a.onnx", "--model", tokenizer)
-    assert result.exit_code == 1 and "holds a tokenizer, expected a upscaler" in result.output
+    assert result.exit_code == 1 and "holds a tokenizer, expected an upscaler" in result.output
     assert not (tmp_path / "a.onnx").exists()
