@@ -137,6 +137,8 @@ def _dvc_problem(command: Command) -> str | None:
         if set(named) - set(stages):
             return f"no such stage: {set(named) - set(stages)}"
     given = [word for flag, word in pairwise(command.words) if flag == "-S"]
+    if given and command.words[1:3] != ("exp", "run"):
+        return "-S is an option of `dvc exp run` alone"
     unknown = {word.partition("=")[0] for word in given} - param_keys() - {"KEY"}
     unknown |= set(re.findall(r"(\w+):", " ".join(given))) - param_parts()
     return f"no such param: {unknown}" if unknown else None
@@ -291,9 +293,9 @@ SLOW = {
     "dvc metrics show": "a run",
     "dvc plots show": "a run",
     "tvqrap-cli upscale data/photos/chelsea.jpg -o large.png": "half a minute",
-    "dvc exp run -S data.photos=my-photos": "minutes",
+    "dvc exp run -S data.photos=my-photos -S data.licences=null": "minutes",
     "dvc exp run -S codebook=256": "minutes",
-    "dvc exp run -S rap.steps=600": "minutes",
+    "dvc exp run -S compute.device=cuda -S tokens.device=cuda": "a GPU",
     "dvc exp show --only-changed": "a run",
     "tvqrap-cli params plan paper": "half a minute",
     "dvc repro extract_tokens": "a cluster",

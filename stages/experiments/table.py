@@ -86,8 +86,8 @@ def _differences(collection: Collection) -> list[str]:
             lines.append([name, *([model] if many else []), *scores])
             name = ""
     sentence = (
-        f"Less `{baseline.name}` with the same seed (mean ± half of the 95 % t-interval of the "
-        "differences: where it is smaller than the mean, other seeds would hardly turn the sign):"
+        f"Difference from `{baseline.name}`, paired by seed (mean ± half of the 95 % t-interval; "
+        "significant where the interval excludes 0):"
     )
     return [sentence, _rows(lines)]
 

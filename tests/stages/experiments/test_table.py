@@ -61,7 +61,7 @@ def test_differences_from_the_baseline_are_taken_seed_by_seed(
         if run.seed != 3 or run.point == "wide":
             keep(keys.key(run), tmp_path, psnr_y=20.0 + 5 * run.seed + better)
     table = markdown_table(collect(recipe, runs), "small")
-    assert "Less `narrow` with the same seed" in table
+    assert "Difference from `narrow`, paired by seed" in table
     head, _, row = table.splitlines()[-3:]
     assert head == "| point | PSNR-Y ↑ | ST-LPIPS vgg ↓ |"
     # Of the seeds 1 and 2, which both points have: 1.1 and 1.2.
