@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.config import SetSettings
 from pipeline.pairs.crops import Crop, capacities, plan_crop
 from pipeline.rng import random_order
-from pipeline.shards.manifest import shard_name
+from pipeline.shards.manifest import MAX_SHARDS, shard_name
 from pipeline.sources.scanned import ScannedPhoto, ScannedPhotos, decoded
 from tvqrap.runtime.errors import UserError
 
@@ -156,7 +156,7 @@ def plan_set(
     Photographs are in a random order. Those of a large set are divided by it into groups of some
     shards each. So a new photograph changes the shards of its group, and those of the few
     photographs that lose a crop to it or change their split with it.
-    Raises UserError where the photographs do not give enough crops.
+    Raises UserError where the photographs do not give enough crops, and for too many shards.
     """
     ranks = random_order(seed, name, "photo", names=decoded(photos.keys, chosen))
     order = np.lexsort(ranks)
@@ -181,6 +181,11 @@ def plan_set(
     stored = np.lexsort((*random_order(seed, name, "mix", names=keys), block[place]))
     place, index, mirror = place[stored], index[stored], mirror[stored].astype(np.bool_)
     starts = np.flatnonzero(np.diff(_parts(groups[place], shard_size), prepend=-1))
+    if len(starts) > MAX_SHARDS:
+        raise UserError(
+            f"pairs.shard_size: found {shard_size}, which makes {len(starts)} shards of the set "
+            f"{name}, expected more: a set has at most {MAX_SHARDS}"
+        )
     return PlannedSet(photos, chosen[place], index, mirror, np.append(starts, len(place)), decisive)
 
 

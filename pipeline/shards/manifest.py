@@ -319,6 +319,10 @@ def sets_in(folder: Location) -> list[Location]:
     return found[:1] if found[:1] == [folder] else found
 
 
+MAX_SHARDS = 10**6
+"""Shards of a set, whose names have six digits."""
+
+
 def shard_name(index: int) -> str:
     """File name of a shard."""
     return f"{index:06d}.tar"

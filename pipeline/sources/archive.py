@@ -72,10 +72,13 @@ class _Listing:
                     tar.members = []  # it would keep all of them
                     self._members += 1
                     self._add(member)
-                # tarfile takes an archive that ends between two members for a whole one.
+                # tarfile takes a damaged header, and an end between two members, for the end mark.
                 file.seek(tar.offset)
-                if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+                rest = file.read(_MAX_HEADER)
+                if len(rest) < tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("no end mark")
+                if rest.strip(b"\0"):
+                    raise tarfile.ReadError("a damaged header, or another archive behind this one")
         except OSError:
             raise
         except Exception as error:  # tarfile raises many kinds for a damaged or hostile file

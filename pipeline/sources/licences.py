@@ -32,6 +32,7 @@ def read_licences(path: Path, names: Sequence[str], keys: Sequence[str]) -> Any:
             f"data.licences: {path}: found the columns {', '.join(table.column_names)}, expected "
             "licence, and photo or key"
         )
+    table = table.filter(pc.is_valid(table[given]))  # spreadsheets end with empty rows
     known = table[given].combine_chunks()
     if pc.count_distinct(known).as_py() != len(known):
         twice = next(
@@ -63,6 +64,9 @@ def _table(path: Path) -> Any:
         table = table.rename_columns(
             ["licence" if name == "license" else name for name in table.column_names]
         )
+        for name in (*_NAMES, *COLUMNS):
+            if table.column_names.count(name) > 1:
+                raise ValueError(f"found the column {name} twice")
         chosen = [name for name in (*_NAMES, *COLUMNS) if name in table.column_names]
         text = pa.schema([(name, pa.string()) for name in chosen])
         return table.select(chosen).cast(text) if chosen else table

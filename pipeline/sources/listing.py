@@ -21,7 +21,7 @@ from pipeline.sources.scan_table import FileState
 from pipeline.storage.content import MAX_BYTES
 from pipeline.storage.location import Location, Url, fixed_part, location
 from tvqrap.config.base import Settings
-from tvqrap.images.reading.folder import SUFFIXES, is_passed_over
+from tvqrap.images.reading.folder import BROKEN, SPECIAL, SUFFIXES, is_passed_over
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 
@@ -65,7 +65,7 @@ def _read_list(path: Path) -> list[PhotoSource]:
         entries = _ENTRIES.validate_python(document)
     except FileNotFoundError:
         raise UserError(f"{path}: not found, expected a list of sources of photographs") from None
-    except (OSError, ValueError, YAMLError) as error:
+    except (OSError, ValueError, RecursionError, YAMLError) as error:
         reason = first_line(error) if isinstance(error, ValueError) else str(error).split("\n")[0]
         raise UserError(f"{path}: not a list of sources of photographs ({reason})") from None
     return [PhotoSource(photos=each) if isinstance(each, str) else each for each in entries]
@@ -84,10 +84,14 @@ def _of_place(text: str) -> FoundPhotos:
         return _of_url(place)
     if glob.has_magic(text) and not place.exists():
         base = Path(fixed_part(str(place)) or place.anchor)
-        found = ((path, path.relative_to(base)) for path in base.glob(str(place.relative_to(base))))
+        try:
+            paths = sorted(base.glob(str(place.relative_to(base))))
+        except ValueError as error:
+            raise UserError(f"data.photos: {printable(text)}: {first_line(error)}") from None
+        names = ((path, path.relative_to(base)) for path in paths)
         matches = [
             _of_path(path, name.as_posix())
-            for path, name in sorted(found)
+            for path, name in names
             if not any(map(is_passed_over, name.parts))
         ]
         if not matches:
@@ -110,7 +114,10 @@ def _of_path(path: Path, name: str) -> FoundPhotos:
         return list_archive(path.resolve(), FileState.of(path))
     if path.is_file() and suffix in SUFFIXES:
         return _file(path.resolve(), name or path.name, None)
-    if path.is_file() and name and suffix not in _COMPRESSED:
+    if name and not path.is_file() and suffix in (*SUFFIXES, ".tar"):
+        reason = SPECIAL if path.exists() else BROKEN
+        return FoundPhotos([], [Skipped(printable(name), reason)], "")
+    if name and suffix not in _COMPRESSED:
         return FoundPhotos([], [], "")  # beside what a pattern means
     raise _unusable(path)
 

@@ -90,7 +90,9 @@ def input_digests(inputs: Sequence[Path]) -> dict[str, str]:
     for path in inputs:
         digest = hashlib.sha256()
         for file in _files(path):
-            digest.update(f"{file.as_posix()} {_digest(file)}\n".encode())
+            # Names that are not UTF-8 come as lone surrogates.
+            line = f"{file.as_posix()} {_digest(file)}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
         digests[path.as_posix()] = digest.hexdigest()
     return digests
 

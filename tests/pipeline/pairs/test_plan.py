@@ -12,6 +12,7 @@ from pipeline.shards.manifest import shard_name
 from pipeline.sources.photos import Photo, photo_key
 from pipeline.sources.scanned import ScannedPhoto, ScannedPhotos
 from tests.support.pairs import PAIRS
+from tvqrap.runtime.errors import UserError
 
 SEED, SHARD_SIZE = 3, 20
 
@@ -32,6 +33,13 @@ def settings(**changes: object) -> SetSettings:
 def plan(count: int, chosen: SetSettings) -> PlannedSet:
     of = photos(count)
     return plan_set("train", SEED, chosen, of, np.arange(count), SHARD_SIZE, "what decides all")
+
+
+def test_more_shards_than_names_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.pairs.plan.MAX_SHARDS", 4)
+    assert len(list(plan(16, settings(count=80)))) == 4
+    with pytest.raises(UserError, match="shard_size: found 20, which makes 5 shards of the set"):
+        plan(16, settings(count=81))
 
 
 def keys(planned: PlannedSet) -> list[list[str]]:

@@ -30,6 +30,7 @@ EXPECTED = [("a.png", "CC0", "here", None), ("b.png", None, None, None), ("c.png
 
 def test_csv_by_name_and_parquet_by_key(tmp_path: Path) -> None:
     text = "license,photo,more,source,author\n5,c.png,1,,x\nCC0,a.png,2,here,\nCC0,z.png,3,,\n"
+    text += ",,,,\n,,,,\n"  # as spreadsheets end
     (tmp_path / "by_name.csv").write_text(text)
     assert read(tmp_path / "by_name.csv") == EXPECTED
     table = pa.table(
@@ -52,6 +53,7 @@ def test_csv_by_name_and_parquet_by_key(tmp_path: Path) -> None:
         ("photo,author\na.png,x\n", "found the columns photo, author, expected licence"),
         ("licence\nCC0\n", "expected licence, and photo or key"),
         ("photo,licence\na.png,x\na.png,y\n", "found a.png twice"),
+        ("photo,licence,license\na.png,x,y\n", "found the column licence twice"),
     ],
 )
 def test_another_table_is_one_line(text: str, said: str, tmp_path: Path) -> None:

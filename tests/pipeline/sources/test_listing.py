@@ -286,6 +286,36 @@ def test_a_cut_or_foreign_archive_is_a_loss(data: DataSettings, tmp_path: Path) 
     assert find_photos(str(path)).skipped
 
 
+@pytest.mark.parametrize("damage", ["checksum", "zeros", "behind"])
+def test_a_damaged_header_and_another_archive_behind_are_a_loss(
+    damage: str, data: DataSettings, tmp_path: Path
+) -> None:
+    path = tar_of(photos_of(data), tmp_path / "x.tar")
+    content = path.read_bytes()
+    with tarfile.open(path) as tar:
+        third = tar.getmembers()[2].offset
+    header = {"checksum": b"x" * 512, "zeros": bytes(512), "behind": None}[damage]
+    rest = content if header is None else header + content[third + 512 :]
+    path.write_bytes((content if header is None else content[:third]) + rest)
+    found = find_photos(str(path))
+    assert len(found.photos) == 8 if damage == "behind" else 0 < len(found.photos) < 3
+    assert "damaged" in found.skipped[0].reason
+
+
+def test_a_pattern_names_what_it_cannot_read(data: DataSettings, tmp_path: Path) -> None:
+    folder = Path(data.photos)
+    (folder / "gone.png").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "pipe")
+    found = find_photos(listed(tmp_path, f"{folder}/*"))
+    assert len(found.photos) == 8
+    reasons = {entry.name: entry.reason for entry in found.skipped}
+    assert reasons == {
+        "gone.png": "a link that leads nowhere",
+        "pipe.png": "neither a file nor a folder",
+    }
+
+
 def test_what_is_gone_since_it_was_listed_is_a_loss(
     data: DataSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +371,8 @@ def test_an_lmdb_without_the_package_is_one_line(
         ("- {photos: x, name: a/b}", "not a list of sources"),
         ("- absent", "absent: not found, expected a folder"),
         ("- absent/*.tar", "absent/*.tar matches nothing"),
+        ("- absent/**.jpg", "absent/**.jpg: Invalid pattern"),
+        ("[" * 3000, "not a list of sources"),
         ("- memory://absent", "found no image and no tar archive"),
         ("- absurd://x", "cannot be used"),
         ("- x.tar.gz", "compressed, expected an uncompressed"),

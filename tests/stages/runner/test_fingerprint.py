@@ -76,6 +76,13 @@ def test_a_damaged_model_counts_with_its_bytes(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
+def test_names_that_are_not_utf8_count(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    before = input_digests([tmp_path])
+    (tmp_path / os.fsdecode(b"caf\xe8.jpg")).touch()
+    assert input_digests([tmp_path]) != before
+
+
 def test_a_missing_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent: not readable: No such file"):
         fingerprint(tmp_path / "absent")
