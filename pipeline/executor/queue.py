@@ -1,6 +1,7 @@
 """A queue of tasks with a limited number of attempts and a time limit each."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
@@ -30,7 +31,9 @@ class TaskQueue(Generic[R]):
         count: int,
         on_result: Callable[[int, R], None],
         on_attempt: Callable[[Attempt], None],
+        may_hang: bool = True,
     ) -> None:
+        self._may_hang = may_hang
         self.waiting = deque(range(count))
         self.failures: list[Failure] = []
         self._attempts = [0] * count
@@ -43,6 +46,8 @@ class TaskQueue(Generic[R]):
     @property
     def limit(self) -> float:
         """Seconds after which a task counts as hung."""
+        if not self._may_hang:
+            return math.inf
         if self._longest is None:
             return FIRST_HUNG_SECONDS
         return max(HUNG_SECONDS, HUNG_TIMES * self._longest)

@@ -28,6 +28,7 @@ def run_tasks(
     cpus: float = 1,
     gpus: float = 0,
     in_flight: int = 1,
+    may_hang: bool = True,
 ) -> list[Failure]:
     """Runs every task and calls `on_result(index, result)` as each result arrives, in any order.
 
@@ -39,6 +40,7 @@ def run_tasks(
     `on_result` raise `UnfitWorkerError`, is named in a warning and gets no more tasks. The first
     such error ends the run where no worker is left, and any other error of `on_result` at once.
     Returns the failures in the order of the tasks. `on_attempt` is called after every attempt.
+    Without `may_hang`, tasks take as long as they need: they watch themselves.
 
     Each worker has up to `in_flight` tasks at once, in threads: one can read while another
     computes. The serial executor has one.
@@ -52,7 +54,7 @@ def run_tasks(
     """
     if workers < 1:
         raise ValueError(f"found {workers} workers, expected at least 1")
-    queue: TaskQueue[R] = TaskQueue(len(tasks), on_result, on_attempt)
+    queue: TaskQueue[R] = TaskQueue(len(tasks), on_result, on_attempt, may_hang)
     if tasks:
         workers = min(workers, len(tasks))
         if executor == "serial":

@@ -222,6 +222,7 @@ def runs_of(
         if not photos.is_dir():
             raise UsageError(f"--photos: found {photos}, expected a folder of photographs")
         base["data"]["photos"] = str(photos)
+        base["data"]["licences"] = None  # a table of other photographs
     return [
         _run(name, seed, recipe.milestones, overrides, base, f"{origin}: points.{name}")
         for seed in recipe.seeds[:seeds]

@@ -70,6 +70,13 @@ class Keys:
         made = {path for path in paths if any(path.is_relative_to(out) for out in self.outs)}
         return tuple(sorted(paths - made))
 
+    def given(self, run: Run) -> tuple[Path, ...]:
+        """The run's inputs, and its table of licences where that is not in one of them."""
+        inputs, licences = self.inputs(run), run.params.data.licences
+        if licences is None or any(Path(licences).is_relative_to(path) for path in inputs):
+            return inputs
+        return (*inputs, Path(licences))
+
     def key(self, run: Run) -> Key:
         """The run's key. Raises `UserError` naming an input that cannot be read."""
         declared = {key for entry in self.entries for key in inputs_of(entry, run.values)[0]}

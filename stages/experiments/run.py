@@ -5,8 +5,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, chdir
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count, takewhile
 from pathlib import Path
@@ -17,7 +17,7 @@ from stages.evaluate import TOKENIZER
 from stages.experiments.milestones import export_milestones
 from stages.experiments.recipe import Recipe, Run, Target
 from stages.experiments.results import EXPERIMENTS, SCORES, Key, Keys, load_result, store_result
-from stages.experiments.unfinished import take_unfinished
+from stages.experiments.unfinished import gather_unfinished, take_unfinished
 from stages.experiments.working_copy import WorkingCopy
 from stages.runner.declared import inputs_of, read_pipeline
 from stages.runner.executor import EXECUTOR, Executor
@@ -54,7 +54,8 @@ class PointWorker:
     checkout: Path
     name: str
     recipe: Recipe
-    folders: frozenset[Path]
+    given: frozenset[Path]
+    """Files and folders that the runs read, and that no stage makes."""
     pairs_alone: bool = False
     """Whether the pairs of the runs are made, and nothing else."""
     several: bool = False
@@ -74,7 +75,7 @@ class PointWorker:
             ) from None
         held = ExitStack()
         copy = _claimed(self.checkout, self.name, held)
-        copy.refresh(self.checkout, self.folders)
+        copy.refresh(self.checkout, self.given)
 
         def run(task: Task, held: ExitStack = held) -> list[Done]:
             return [
@@ -94,9 +95,14 @@ class PointWorker:
                 copy.set_params(run.text)
                 copy.run("dvc", "repro", "make_pairs", **{EXECUTOR: "processes"})
             else:
-                others = [each.root for each in _copies(self.checkout, self.name) if each != copy]
-                take_unfinished(copy.root, others, run)
+                take_unfinished(copy.root, _pool(self.checkout, self.name), run)
                 files = run_point(copy, self.recipe.target, run, **environment)
+                with chdir(copy.root):
+                    if Keys(self.recipe.target).key(run) != key:
+                        raise UserError(
+                            "photographs, given weights or the code changed during the run, "
+                            "which is not kept; run the recipe again"
+                        )
                 about = {
                     "recipe": self.name,
                     "point": run.point,
@@ -120,10 +126,12 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run], executor: Executo
     """
     checkout = Path.cwd()
     with file_lock(checkout / EXPERIMENTS / f"{name}.lock", name):
-        for copy in _copies(checkout, name):
+        copies = list(takewhile(lambda copy: copy.root.is_dir(), _numbered(checkout, name)))
+        for copy in copies:
             copy.wait_for_stages()
+        gather_unfinished([copy.root for copy in copies], _pool(checkout, name))
         keys = Keys(recipe.target)
-        folders = frozenset(path for run in runs for path in keys.inputs(run) if path.is_dir())
+        given = frozenset(path for run in runs for path in keys.given(run))
         found = [(run, keys.key(run)) for run in runs]
         waiting = [(run, key) for run, key in found if load_result(key, run.milestone_rows) is None]
         print(
@@ -132,7 +140,7 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run], executor: Executo
             flush=True,
         )
         several = executor.kind != "serial"
-        worker = PointWorker(checkout, name, recipe, folders, several=several)
+        worker = PointWorker(checkout, name, recipe, given, several=several)
         if several:
             _make_pairs(worker, waiting, executor)
         progress = _Progress(name, len(runs), len(waiting))
@@ -143,11 +151,19 @@ def run_recipe(name: str, recipe: Recipe, runs: Sequence[Run], executor: Executo
             executor=executor.kind,
             workers=executor.count,
             on_result=lambda _, done: progress.add(done),
+            may_hang=False,
         )
         for failure in failures:  # its worker died
+            task = tasks[failure.index]
             progress.add(
-                [Done(_title(run), 0.0, failure.error) for run in tasks[failure.index].runs]
+                [
+                    Done(_title(run), 0.0, failure.error)
+                    for run, key in zip(task.runs, task.keys, strict=True)
+                    if load_result(key, run.milestone_rows) is None
+                ]
             )
+        if not progress.failed:
+            shutil.rmtree(_pool(checkout, name), ignore_errors=True)
     return progress.failed
 
 
@@ -219,11 +235,12 @@ def _make_pairs(
     """Makes the pairs of all runs first, each once; points that start together share them."""
     # A point without pairs fails with the same line later.
     run_tasks(
-        PointWorker(worker.checkout, worker.name, worker.recipe, worker.folders, pairs_alone=True),
+        replace(worker, pairs_alone=True, several=False),
         _tasks(waiting, ("make_pairs",)),
         executor=executor.kind,
         workers=executor.count,
         on_result=lambda _, done: None,
+        may_hang=False,
     )
 
 
@@ -245,9 +262,9 @@ def _tasks(waiting: Sequence[tuple[Run, Key]], shared: tuple[str, ...] | None) -
     ]
 
 
-def _copies(checkout: Path, name: str) -> list[WorkingCopy]:
-    """The recipe's working copies that are there."""
-    return list(takewhile(lambda copy: copy.root.is_dir(), _numbered(checkout, name)))
+def _pool(checkout: Path, name: str) -> Path:
+    """Folder for the recipe's unfinished trainings."""
+    return checkout / EXPERIMENTS / f"{name}.unfinished"
 
 
 def _claimed(checkout: Path, name: str, held: ExitStack) -> WorkingCopy:

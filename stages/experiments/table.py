@@ -127,10 +127,10 @@ def _note(collection: Collection, given: str) -> str:
     count = len(set(seeds))
     interval = "one training seed, no interval"
     if count > 1:
-        quantile = T_95[count - 2]
-        interval = (
-            f"mean ± half of the 95 % t-interval over training seeds (t = {quantile} for {count})"
-        )
+        used = f"t = {T_95[count - 2]} for {count}"
+        if any(point.missing for point in collection.points):
+            used = "those with a result; none for a single one"
+        interval = f"mean ± half of the 95 % t-interval over training seeds ({used})"
     sentences = [
         f"{recipe.paper} of the paper in the profile `{recipe.profile}`; the paper's own numbers "
         "are of another network, data set and schedule and are not repeated.",

@@ -42,24 +42,24 @@ class WorkingCopy:
         """Locks the copy for this process. Raises `UserError` where another process holds it."""
         return file_lock(self.root.with_suffix(".copy.lock"), self.root.name)
 
-    def refresh(self, checkout: Path, folders: Iterable[Path]) -> None:
-        """Updates the copy's code from the checkout, and links `folders` of the checkout.
+    def refresh(self, checkout: Path, given: Iterable[Path]) -> None:
+        """Updates the copy's code from the checkout, and links what else it is `given`.
 
-        Equal files are not written. `folders` (photographs, given weights) are relative to the
-        checkout; absolute paths and folders of the code need no link.
+        Equal files are not written. Photographs, weights and such are relative to the checkout;
+        absolute paths and those of the code need no link.
         """
         for part in COPIED:
-            given, present = _files(checkout / part), _files(self.root / part)
-            for name in present.keys() - given.keys():
+            wanted, present = _files(checkout / part), _files(self.root / part)
+            for name in present.keys() - wanted.keys():
                 present[name].unlink()
-            for name, path in given.items():
+            for name, path in wanted.items():
                 content = path.read_bytes()
                 if name not in present or present[name].read_bytes() != content:
                     write_atomic(self.root / part / name, content)
                     shutil.copymode(path, self.root / part / name)
-        for folder in folders:
-            if not folder.is_absolute() and folder.parts[0] not in COPIED:
-                _link(self.root / folder, (checkout / folder).resolve())
+        for path in given:
+            if not path.is_absolute() and path.parts[0] not in COPIED:
+                _link(self.root / path, (checkout / path).resolve())
         cache = _output([sys.executable, "-m", "dvc", "cache", "dir"], checkout)
         # With git, DVC would find the repository around the copy, the checkout's, and change its
         # index.
@@ -132,7 +132,7 @@ def _link(link: Path, target: Path) -> None:
             return
         link.unlink()
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(target, target_is_directory=True)
+    link.symlink_to(target)
 
 
 def _output(command: list[str], folder: Path) -> str:

@@ -1,6 +1,7 @@
 """One behaviour with three executors: results, retries, failures, dying workers."""
 
 import functools
+import math
 import os
 import re
 import signal
@@ -184,6 +185,7 @@ def test_a_task_that_hangs_is_tried_by_another_worker(tmp_path, monkeypatch, cap
 
 def test_the_time_limit_follows_the_longest_task(monkeypatch):
     tasks: TaskQueue[int] = TaskQueue(3, lambda index, result: None, lambda attempt: None)
+    assert TaskQueue(1, lambda *_: None, lambda _: None, may_hang=False).limit == math.inf
     assert tasks.limit == 4 * 3600
     tasks.settle(0, Outcome(result=1, seconds=30))
     assert tasks.limit == 600

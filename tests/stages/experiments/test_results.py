@@ -19,6 +19,15 @@ from tvqrap.architecture import Architecture
 from tvqrap.runtime.errors import UserError
 
 
+def test_other_photographs_come_with_no_table_of_licences(checkout: Path) -> None:
+    _, recipe = load_recipe("table5")
+    (checkout / "mine").mkdir()
+    run, *_ = runs_of(recipe, "table5", photos=Path("mine"))
+    given = Keys(recipe.target).given(run)
+    assert run.params.data.licences is None
+    assert Path("mine") in given and Path("data/photos") not in given
+
+
 def test_points_that_are_the_same_share_a_result(checkout: Path) -> None:
     """The three tables meet in one point, which is run once for all of them."""
     found = {}

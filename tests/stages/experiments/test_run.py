@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,33 @@ scores: [psnr_y, fsim]
 """
 
 
+def linked(copy: WorkingCopy, checkout: Path, given: Iterable[Path]) -> None:
+    """In place of `WorkingCopy.refresh`, which takes seconds."""
+    copy.root.mkdir(parents=True, exist_ok=True)
+    for part in ("dvc.yaml", "stages", "pipeline", "tvqrap", "data", "models"):
+        if not (copy.root / part).exists():
+            (copy.root / part).symlink_to(checkout / part)
+
+
+def test_a_result_of_photographs_that_changed_is_not_kept(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, runs = small()
+    photos = checkout / "data/photos"
+    photos.unlink()
+    photos.mkdir()
+
+    def made_up(copy: WorkingCopy, target: Target, run: Run) -> dict[str, Path]:
+        (photos / f"{run.seed}.jpg").touch()
+        return {SCORES: scores_file(checkout, {"psnr_y": 20.0})}
+
+    monkeypatch.setattr(WorkingCopy, "refresh", linked)
+    monkeypatch.setattr(running, "run_point", made_up)
+    assert running.run_recipe("small", recipe, runs[:1], SERIAL) == ["wide seed 1"]
+    assert "photographs, given weights or the code changed" in capsys.readouterr().out
+    assert running.run_recipe("small", recipe, runs[:1], SERIAL) == []
+
+
 def test_finished_runs_stay_and_failed_ones_are_named(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,7 +78,7 @@ def test_finished_runs_stay_and_failed_ones_are_named(
             raise UserError("train_tokenizer: no luck (see log)")
         return {SCORES: scores_file(checkout, {"psnr_y": 20.0})}
 
-    monkeypatch.setattr(WorkingCopy, "refresh", lambda *_: None)
+    monkeypatch.setattr(WorkingCopy, "refresh", linked)
     monkeypatch.setattr(running, "run_point", made_up)
     assert running.run_recipe("small", recipe, runs[:4], SERIAL) == ["narrow seed 2"]
     assert ran == ["wide 1", "narrow 1", "wide 2", "narrow 2"]

@@ -37,7 +37,9 @@ def test_a_working_copy_follows_the_checkout_and_keeps_its_own_work(
     shutil.copytree(ROOT / ".dvc", checkout / ".dvc", ignore=lambda *_: ["tmp", "cache"])
     shutil.copy(ROOT / ".dvcignore", checkout)
     copy = WorkingCopy(checkout / EXPERIMENTS / "small")
-    copy.refresh(checkout, [Path("data/photos")])
+    (checkout / "models/teacher.pth").touch()
+    copy.refresh(checkout, [Path("data/photos"), Path("models/teacher.pth"), Path("stages/run")])
+    assert (copy.root / "models/teacher.pth").resolve() == checkout / "models/teacher.pth"
     assert (copy.root / "stages/run").stat().st_mode & 0o100
     assert len(list((copy.root / "data/photos").glob("*.jpg"))) > 10
     assert str(checkout / ".dvc/cache") in (copy.root / ".dvc/config.local").read_text()
