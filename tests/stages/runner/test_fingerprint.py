@@ -77,9 +77,9 @@ def test_a_damaged_model_counts_with_its_bytes(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_count(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    (tmp_path / os.fsdecode(b"\xe9.jpg")).touch()
     before = input_digests([tmp_path])
-    (tmp_path / os.fsdecode(b"caf\xe8.jpg")).touch()
+    (tmp_path / os.fsdecode(b"\xe8.jpg")).touch()
     assert input_digests([tmp_path]) != before
 
 
