@@ -159,6 +159,10 @@ class Params(Settings):
         for section in ("tokenizer", "predictor", "rap"):
             training: Training = getattr(self, section)
             steps, workers = grad_accum_steps(training, self.compute), training.workers or 1
+            try:
+                self.compute.check_workers(workers)
+            except ValueError as error:
+                raise ValueError(f"{section}.workers: compute.{error}") from None
             if splits_into(training, parts := steps * workers):
                 continue
             for key, batch in batch_sizes(training).items():

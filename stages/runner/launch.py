@@ -25,7 +25,7 @@ from stages.runner.stage import Stage, run_stage
 from stages.runner.watchdog import exit_with_parent
 from stages.runner.worker import as_worker, fewer_workers_note, workers_of
 from tvqrap.runtime.errors import UserError
-from tvqrap.training.distributed import COUNT, LOCAL_RANK, RANK, Workers
+from tvqrap.training.distributed import COUNT, LOCAL_RANK, OTHERS_GONE, RANK, Workers
 
 FAILURE_SECONDS = 15.0
 """Time that workers have to notice that one of them failed."""
@@ -65,7 +65,8 @@ def run_training(name: str, body: Callable[[Stage, Workers], None]) -> NoReturn:
 def start(command: Sequence[str], count: int) -> int:
     """Runs a command as `count` workers; returns 0, or the exit code of the first that failed.
 
-    The output of worker 0 is shown at once. That of another worker is shown if it fails first.
+    The output of worker 0 is shown at once. That of another worker is shown if it fails first, or
+    tells more than that the others are gone.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -99,10 +100,14 @@ def start(command: Sequence[str], count: int) -> int:
         failed = _wait(workers)
         if failed is None:
             return 0
+        for rank, worker in enumerate(workers[1:], start=1):
+            code = worker.returncode
+            text = (Path(folder) / str(rank)).read_text(errors="replace").strip()
+            # Others can end before it is seen which of them was the first.
+            tells = code > 0 and code not in STOPPED and OTHERS_GONE not in text
+            if tells or (rank == failed and code not in STOPPED):
+                print(f"worker {rank}: {text or f'ended with code {code}'}", file=sys.stderr)
         code = workers[failed].returncode
-        if failed and code not in STOPPED:
-            text = (Path(folder) / str(failed)).read_text(errors="replace").strip()
-            print(f"worker {failed}: {text or f'ended with code {code}'}", file=sys.stderr)
         return code if code > 0 else 128 - code
 
 

@@ -171,6 +171,13 @@ def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
         assert word in message
 
 
+def test_a_stage_has_no_more_workers_than_the_device_serves() -> None:
+    text = TEXT.replace("  device: cpu", "  device: mps", 1)
+    text = text.replace("workers:\n", "workers: 2\n", 1)
+    with pytest.raises(UsageError, match=r"tokenizer\.workers: .*'mps' with 2 workers, expected"):
+        parse_params(text, "params.yaml")
+
+
 def test_a_mixture_of_sets_has_weights_and_one_size() -> None:
     mixed = TEXT.replace("  phases:\n  - set: train", "  phases:\n  - sets: {train: 3, val: 1}")
     params = parse_params(mixed, "params.yaml")

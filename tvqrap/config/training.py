@@ -62,11 +62,17 @@ class Compute(Settings):
 
     @model_validator(mode="after")
     def _devices(self) -> "Compute":
-        if self.workers not in (1, "auto") and self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(
-                f"device is {self.device!r} with {self.workers} workers, expected auto, cpu or cuda"
-            )
+        if self.workers != "auto":
+            self.check_workers(self.workers)
+        if self.precision == "float64" and self.device == "mps":
+            raise ValueError("precision is float64 with device mps, which has float32 alone")
         return self
+
+    def check_workers(self, count: int) -> None:
+        """Raises ValueError where the device serves a single worker."""
+        if count > 1 and self.device not in ("auto", "cpu", "cuda"):
+            found = f"device is {self.device!r} with {count} workers"
+            raise ValueError(f"{found}, expected auto, cpu or cuda")
 
 
 class Optimiser(Settings):
@@ -161,6 +167,17 @@ class ImageLosses(Settings):
     adversarial: Adversarial
     """The GAN term."""
 
+    @model_validator(mode="after")
+    def _adaptive(self) -> Self:
+        if self.adversarial.weight:  # it is relative to them
+            self.check_reconstruction()
+        return self
+
+    def check_reconstruction(self) -> None:
+        """Raises ValueError without a loss that is minimal where an image equals its target."""
+        if not (self.mse or self.l1 or self.perceptual.weight):
+            raise ValueError("image.mse, l1 and perceptual.weight are all 0; one must be positive")
+
 
 class TeacherShares(Settings):
     """Shares of the image losses that compare with the teacher's image instead of HR.
@@ -214,7 +231,7 @@ class CodebookLife(Settings):
     """First steps, which train without quantization; k-means on the texture then sets the entries.
     0: entries start uniform in +-1/codebook, and the first step quantizes."""
     revive_every: NotNegative
-    """Steps between revivals of the entries unused since the last revival; 0: never."""
+    """Steps between revivals of the entries unused since the last one, or k-means; 0: never."""
 
 
 class Monitoring(Settings):
@@ -378,9 +395,6 @@ class RapTraining(StageTraining):
 
     @model_validator(mode="after")
     def _some_image_loss(self) -> Self:
-        image = self.image
-        if self.steps and not (image.mse or image.l1 or image.perceptual.weight):
-            raise ValueError(
-                "image: mse, l1 and perceptual.weight are all 0; at least one must be positive"
-            )
+        if self.steps:
+            self.image.check_reconstruction()
         return self

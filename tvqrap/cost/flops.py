@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tvqrap.architecture import SCALE, Architecture
@@ -136,11 +135,10 @@ def rap_step(
 def measure(work: Callable[[], object]) -> tuple[int, int]:
     """Counts operations of forward and backward passes, and the peak of the bytes kept for these.
 
-    Values of tensors on the meta device, which `work` asks for, are made up.
+    Tensors are on the meta device; where `work` asks for their values, it raises.
     """
     saved = _SavedTensors()
     with (
-        _MadeUpValues(),
         FlopCounterMode(display=False) as counter,
         torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
     ):
@@ -266,26 +264,6 @@ def _perceptual(settings: Perceptual) -> PerceptualDistance | None:
         widths = [[m.out_channels for m in s if isinstance(m, nn.Conv2d)][-1] for s in stages]
         distance = PerceptualDistance(stages, [torch.empty(width) for width in widths])
         return distance.to(META)
-
-
-class _MadeUpValues(TorchDispatchMode):
-    """Answers what cannot be computed of tensors without content.
-
-    A number or truth value is 1. No element differs from 0, so that a search for ties finds none.
-    A histogram has its least length.
-    """
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return 1
-        if func is torch.ops.aten.nonzero.default and args[0].is_meta:
-            return args[0].new_empty((0, args[0].dim()), dtype=torch.int64)
-        if func is torch.ops.aten.bincount.default and args[0].is_meta:
-            return args[0].new_zeros((args[2] if len(args) > 2 else kwargs["minlength"],))
-        return func(*args, **kwargs)
 
 
 class _SavedTensors:

@@ -78,8 +78,10 @@ class RapTask:
         for microbatch, samples in self.learner.microbatches(batch):
             add_terms(terms, self._accumulate(samples, microbatch, step, adversary, counts))
         self.usage.add(counts, self.learner.workers)
-        terms = self.learner.finish(terms)
-        return terms if adversary is None else adversary.finish(terms)
+        terms = self.learner.finish(terms, {} if adversary is None else adversary.sum_gradients())
+        if adversary is not None:
+            adversary.apply_gradients()
+        return terms
 
     def _accumulate(
         self,

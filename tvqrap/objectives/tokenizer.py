@@ -101,9 +101,9 @@ class TokenizerTask:
                 codes.append(quantized.codes)
             textures.append(encoded.texture.detach())
             add_terms(terms, self._accumulate(hr, encoded, quantized, microbatch, step, adversary))
-        terms = learner.finish(terms)
+        terms = learner.finish(terms, {} if adversary is None else adversary.sum_gradients())
         if adversary is not None:
-            terms = adversary.finish(terms)
+            adversary.apply_gradients()
         if self.quantizes:
             self._keep_alive(codes, textures, step)
         elif step > self.vq_warmup_steps - KMEANS_BATCHES:
@@ -227,6 +227,8 @@ class TokenizerTask:
         self.used += counts
         every = self.settings.codebook_life.revive_every
         if not every or (step + 1) % every or step + 1 == self.settings.steps:
+            return
+        if step + 1 < self.vq_warmup_steps + every:  # k-means has just set the entries
             return
         dead = (self.used == 0) & applied
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)

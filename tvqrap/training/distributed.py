@@ -21,6 +21,8 @@ from tvqrap.training.batch import Microbatch, interleave
 
 RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 """Variables that torchrun, Ray Train and this project's own launcher set for a worker."""
+OTHERS_GONE = "the other workers are gone"
+"""What a worker says that failed because another one has."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def joined(device: str, expected: int) -> Iterator[Workers]:
     except RuntimeError as error:
         if not any(name in str(error) for name in ("gloo", "NCCL", "c10d", "Connection")):
             raise
-        raise UserError(f"the other workers are gone ({first_line(error)})") from None
+        raise UserError(f"{OTHERS_GONE} ({first_line(error)})") from None
     finally:
         if starts and dist.is_initialized():
             dist.destroy_process_group()

@@ -20,7 +20,7 @@ from tvqrap.training.batch import Batch, Microbatch, as_image
 from tvqrap.training.compile import compile_blocks
 from tvqrap.training.distributed import ALONE, Workers
 from tvqrap.training.ema import WeightsAverage
-from tvqrap.training.optimizer import adam, apply_gradients, scheduled
+from tvqrap.training.optimizer import adam, apply_gradients, scheduled, stacked, sum_gradients
 from tvqrap.training.recompute import recompute_blocks
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -104,17 +104,20 @@ class Learner(Generic[Module]):
         """Returns the learning rate of the last step."""
         return {"learning_rate": self.optimiser.param_groups[0]["lr"]}
 
-    def finish(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def finish(
+        self, terms: dict[str, Tensor], of_batch: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Applies the accumulated gradients and updates the average.
 
-        Takes this worker's contributions to the terms. Returns the terms of the whole batch with
-        `gradient_norm`, the norm before clipping. A term that is not finite skips the update: then
-        weights, optimiser and average stay as they are.
+        Takes this worker's contributions to the terms, and terms that are `of_batch` already.
+        Returns the terms of the whole batch with `gradient_norm`, the norm before clipping. A term
+        that is not finite skips the update: then weights, optimiser and average stay as they are.
         """
         terms = self.workers.reduce_terms(terms)
-        terms["gradient_norm"], self.applied = apply_gradients(
-            self.optimiser, self.settings.grad_clip_norm, self.workers, terms.values()
-        )
+        norm = sum_gradients(self.optimiser, self.workers)
+        terms = {**terms, "gradient_norm": norm, **(of_batch or {})}
+        self.applied = stacked(terms.values()).isfinite().all()
+        apply_gradients(self.optimiser, self.applied, self.settings.grad_clip_norm, norm)
         self.average.update(self.module, self.applied)
         return terms
 

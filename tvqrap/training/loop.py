@@ -139,10 +139,9 @@ class _Run:
     sink: CurveSink | None
     record: TrainingRecord
     history: History = field(default_factory=History)
-    window: dict[str, float] = field(default_factory=dict)
-    """Sum of each term over the steps since the last row."""
-    counted: int = 0
-    """Steps in the window, without those whose update was skipped."""
+    window: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Sum of each term over the steps since the last row that had it and were not skipped, and
+    their number."""
     skipped: int = 0
     """Skipped updates since the last row."""
     in_a_row: int = 0
@@ -182,7 +181,8 @@ class _Run:
             try:
                 self.task.load_state(saved["task"])
                 self.history = History(**saved["history"])
-                self.window, self.counted = saved["window"], saved["counted"]
+                # Earlier checkpoints have a number of steps for all terms.
+                self.window = {} if "counted" in saved else saved["window"]
                 self.skipped, self.in_a_row = saved["skipped"], saved["in_a_row"]
                 self.record.follow(TrainingRecord(**saved["record"]), first)
             except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -209,7 +209,6 @@ class _Run:
                 "task": task,
                 "history": asdict(self.history),
                 "window": self.window,
-                "counted": self.counted,
                 "skipped": self.skipped,
                 "in_a_row": self.in_a_row,
                 "record": self.record.state(),
@@ -249,8 +248,8 @@ class _Run:
                 self._skip(step, wrong, terms[wrong])
                 continue
             for name, value in terms.items():
-                self.window[name] = self.window.get(name, 0.0) + value
-            self.counted += 1
+                total, count = self.window.get(name, (0.0, 0))
+                self.window[name] = (total + value, count + 1)
             self.in_a_row = 0
 
     def _skip(self, step: int, term: str, value: float) -> None:
@@ -269,7 +268,7 @@ class _Run:
         """Completes the curves of a training that has all of its steps, or more."""
         if done > self.steps:
             self.say(f"step {done}: ends here, as {self.steps} steps were asked for")
-        if self.counted or self.skipped:
+        if self.window or self.skipped:
             self.record_steps(done)
         if self.history.validation[-1]["step"] != done:
             self.validate(done)
@@ -281,10 +280,10 @@ class _Run:
     def record_steps(self, done: int) -> None:
         """Records the mean terms, health and speed of the steps since the last row."""
         self.read()
-        means = {name: total / self.counted for name, total in self.window.items()}
+        means = {name: total / count for name, (total, count) in self.window.items()}
         health, warning = self.task.health()
         self._record("steps", {"step": done, **means, **health, "skipped_updates": self.skipped})
-        self.window, self.counted, self.skipped = {}, 0, 0
+        self.window, self.skipped = {}, 0
         if self.samples:
             rate = self.samples / (time.monotonic() - self.started)
             self._record("speed", {"step": done, "samples_per_second": rate})

@@ -35,37 +35,41 @@ def adam(groups: Sequence[Iterable[nn.Parameter]], settings: Optimiser) -> torch
     return torch.optim.Adam(trained, settings.learning_rate, settings.betas, fused=True)
 
 
+def sum_gradients(optimiser: torch.optim.Optimizer, workers: Workers) -> Tensor:
+    """Sums the gradients of all workers in place; returns the norm of the sum."""
+    gradients = [each.grad for each in _with_gradient(optimiser) if each.grad is not None]
+    workers.all_reduce(gradients)
+    return torch.nn.utils.get_total_norm(gradients)
+
+
 def apply_gradients(
     optimiser: torch.optim.Optimizer,
-    clip: float | None,
-    workers: Workers,
-    terms: Iterable[Tensor] = (),
-) -> tuple[Tensor, Tensor]:
-    """Sums the workers' gradients, clips and applies them.
+    wanted: Tensor,
+    clip: float | None = None,
+    norm: Tensor | None = None,
+) -> None:
+    """Applies the gradients where `wanted` (bool, a scalar), and drops them.
 
-    Returns the norm before clipping, and whether they were applied (bool, a scalar). They are
-    dropped where the norm or one of `terms`, scalars that are equal on all workers, is not finite.
-    The device decides this without a synchronisation, except on MPS. `optimiser` is a fused Adam.
+    With `clip`, those of a larger `norm` are clipped first. The device decides without a
+    synchronisation, except on MPS. `optimiser` is a fused Adam.
     """
-    parameters = [
+    if clip is not None and norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(_with_gradient(optimiser), clip, norm)
+    # Where this is 1, a fused Adam leaves weights, moments and its count of steps as they are; it
+    # is how torch.amp.GradScaler skips an update.
+    optimiser.found_inf = wanted.logical_not().float()  # type: ignore[attr-defined]
+    if wanted.device.type != "mps" or wanted:  # the fused Adam of MPS does not read it
+        optimiser.step()
+    optimiser.zero_grad()
+
+
+def _with_gradient(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [
         parameter
         for group in optimiser.param_groups
         for parameter in group["params"]
         if parameter.grad is not None
     ]
-    gradients = [parameter.grad for parameter in parameters]
-    workers.all_reduce(gradients)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if clip is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-    finite = stacked([norm, *terms]).isfinite().all()
-    # Where this is 1, a fused Adam leaves weights, moments and its count of steps as they are; it
-    # is how torch.amp.GradScaler skips an update.
-    optimiser.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
-    if finite.device.type != "mps" or finite:  # the fused Adam of MPS does not read it
-        optimiser.step()
-    optimiser.zero_grad()
-    return norm, finite
 
 
 def stacked(scalars: Iterable[Tensor]) -> Tensor:

@@ -45,6 +45,10 @@ def test_one_that_fails_ends_all_and_is_quoted(
     monkeypatch.setattr(launch, "FAILURE_SECONDS", 0.2)
     assert start("if rank == 1: sys.exit('no luck')\ntime.sleep(60)") == 1
     assert capfd.readouterr().err == "worker 1: no luck\n"
+    told = "if rank == 2: sys.exit('the cause')\nsys.exit('the other workers are gone (x)')"
+    assert start("time.sleep(0.5)\n" + told, 3) == 1
+    said = capfd.readouterr().err
+    assert "worker 2: the cause" in said and "worker 1" not in said
     assert start("if rank == 1: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)") == 137
     assert "worker 1: ended with code -9" in capfd.readouterr().err
 

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.support.profile import smoke
-from tvqrap.config.training import Compute
+from tests.support.training import image_losses
+from tvqrap.config.training import Compute, ImageLosses
 
 
 def compute(**values: object) -> Compute:
@@ -21,3 +22,14 @@ def test_other_devices_are_refused() -> None:
         compute(device="tpu")
     with pytest.raises(ValidationError, match="'cuda:1' with 2 workers, expected auto, cpu or"):
         compute(device="cuda:1", workers=2)
+    with pytest.raises(ValidationError, match="float64 with device mps"):
+        compute(device="mps", precision="float64")
+
+
+def test_a_gan_term_alone_is_refused() -> None:
+    """Its weight is relative to the other losses."""
+    nothing = image_losses(perceptual=0.0) | {"mse": 0.0, "l1": 0.0}
+    with pytest.raises(ValidationError, match=r"image\.mse, .* are all 0; one must be"):
+        ImageLosses.model_validate(nothing)
+    nothing["adversarial"] |= {"weight": 0.0}
+    assert ImageLosses.model_validate(nothing)

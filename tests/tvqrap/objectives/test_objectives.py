@@ -289,6 +289,18 @@ def test_kmeans_and_revival_put_the_codebook_where_the_texture_is() -> None:
     assert task.used.sum() == 0
 
 
+def test_entries_have_a_whole_window_before_they_are_revived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    revived: list[int] = []
+    life = {"vq_warmup_steps": 2, "revive_every": 3}
+    task = tokenizer_task(image=image_losses(0.0, 0.0), codebook_life=life, steps=20)
+    monkeypatch.setattr(task.tokenizer.codebook, "revive_", lambda *_: revived.append(step))
+    for step in range(9):
+        task.update(batch(step), step)
+    assert revived == [5, 8], "not in step 2, as k-means"
+
+
 def test_a_given_tokenizer_keeps_its_codebook() -> None:
     task = tokenizer_task(trained_before=True)
     start = task.tokenizer.codebook.embedding.weight.detach().clone()

@@ -96,6 +96,7 @@ def worker(rank: int, port: str, folder: str) -> None:
             found = run(kind, Path(folder) / kind, workers)
             torch.save(found, Path(folder) / f"{kind}-{rank}.pt")
         torch.save(norms(workers), Path(folder) / f"norms-{rank}.pt")
+        torch.save(in_bfloat16(workers), Path(folder) / f"bfloat16-{rank}.pt")
         try:
             workers.check_equal("code", "aa" if rank == 0 else "bb")
         except UserError as error:
@@ -129,6 +130,13 @@ def apart(workers: Workers, folder: Path) -> str:
     except UserError as error:
         return str(error)
     return "none"
+
+
+def in_bfloat16(workers: Workers) -> dict[str, torch.Tensor]:
+    """Terms of a step with the paper's discriminator."""
+    compute = COMPUTE.model_copy(update={"precision": "bfloat16"})
+    task = rap_task(compute=compute, workers=workers, **SETTINGS["rap"])
+    return task.update(batch_of(BATCH, 1).dealt(workers.rank, workers.count), 1)
 
 
 def norms(workers: Workers) -> Any:
@@ -202,6 +210,13 @@ def test_batch_statistics_are_those_of_all_parts(two: Path) -> None:
             torch.testing.assert_close(part[index], value[rank::2], rtol=0, atol=1e-12)
     for found in parts:
         torch.testing.assert_close(found[2:], whole[2:], rtol=0, atol=1e-12)
+
+
+def test_two_workers_in_bfloat16_are_near_to_one(two: Path) -> None:
+    alone = in_bfloat16(ALONE)
+    for rank in range(2):
+        for name, value in torch.load(two / f"bfloat16-{rank}.pt").items():
+            assert value.item() == pytest.approx(alone[name].item(), rel=0.05, abs=0.01), name
 
 
 def test_workers_that_see_other_code_are_named(two: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tests.support.training import OPTIMISER
 from tvqrap.config.training import Optimiser
 from tvqrap.training.distributed import ALONE
-from tvqrap.training.optimizer import adam, apply_gradients, scheduled
+from tvqrap.training.optimizer import adam, apply_gradients, scheduled, sum_gradients
 
 
 def settings(**changes: Any) -> Optimiser:
@@ -61,21 +61,19 @@ def test_a_long_gradient_is_clipped_and_its_own_length_reported() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     optimiser = torch.optim.SGD([parameter], lr=1.0, fused=True)
     parameter.grad = torch.tensor([3.0, 4.0])
-    norm, applied = apply_gradients(optimiser, 1.0, ALONE)
-    assert norm.item() == pytest.approx(5) and applied
+    norm = sum_gradients(optimiser, ALONE)
+    assert norm.item() == pytest.approx(5)
+    apply_gradients(optimiser, torch.tensor(True), 1.0, norm)
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.6, -0.8]))
     assert parameter.grad is None
 
 
-@pytest.mark.parametrize(("gradient", "term"), [(float("inf"), 1.0), (1.0, float("nan"))])
-def test_a_gradient_or_term_that_is_not_finite_changes_nothing(
-    gradient: float, term: float
-) -> None:
+def test_gradients_that_are_not_wanted_change_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     optimiser = torch.optim.SGD([parameter], lr=1.0, fused=True)
-    parameter.grad = torch.tensor([gradient, 1.0])
-    _, applied = apply_gradients(optimiser, 1.0, ALONE, [torch.tensor(term)])
-    assert not applied and parameter.grad is None
+    parameter.grad = torch.tensor([float("inf"), 1.0])
+    apply_gradients(optimiser, torch.tensor(False), 1.0, sum_gradients(optimiser, ALONE))
+    assert parameter.grad is None
     assert parameter.tolist() == [1, 1]
 
 

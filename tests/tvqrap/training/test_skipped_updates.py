@@ -81,15 +81,21 @@ def test_skipped_updates_survive_an_interruption(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "rap"])
-def test_a_discriminator_is_not_poisoned_either(kind: str, tmp_path: Path) -> None:
-    """Its own gradient is infinite at one step, that of the network is not."""
+def test_the_gradient_of_a_discriminator_skips_the_whole_update(kind: str, tmp_path: Path) -> None:
+    """It is infinite at one step, that of the network is not."""
     task: Any = TASKS[kind]()
-    gradients = iter([1.0] * 4 + [float("inf")] + [1.0] * STEPS)
-    weight = next(task.adversary.discriminator.parameters())
-    weight.register_hook(lambda gradient: gradient * next(gradients))
+    factors = iter([1.0] * 4 + [float("inf")] + [1.0] * STEPS)
+    parameter = next(task.adversary.discriminator.parameters())
+    parameter.register_hook(lambda gradient: gradient * next(factors))
     history = run(task, tmp_path)
     assert sum(row["skipped_updates"] for row in history.steps) == 1
     assert task.learner.average.updates == STEPS
+
+    def taken(optimiser: torch.optim.Optimizer) -> set[float]:
+        return {state["step"].item() for state in optimiser.state_dict()["state"].values()}
+
+    assert max(taken(task.learner.optimiser)) == STEPS - 1
+    assert max(taken(task.adversary.optimiser)) < STEPS
     for value in task.adversary.discriminator.parameters():
         assert value.isfinite().all()
 
@@ -126,7 +132,8 @@ class Scripted:
     def update(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         if step not in self.poisoned:
             self.sum += step
-        return {"loss": torch.tensor(float("nan") if step in self.poisoned else float(step))}
+        terms = {"loss": torch.tensor(float("nan") if step in self.poisoned else float(step))}
+        return terms if step < LATE else {**terms, "late": torch.tensor(float(step))}
 
     def health(self) -> tuple[dict[str, float], None]:
         return {}, None
@@ -141,6 +148,8 @@ class Scripted:
         self.sum = state["sum"]
 
 
+LATE = 802
+"""Step from which on there is a second loss."""
 LENGTH = 1600
 """Steps of a training whose curves have a row every eight: less often than the terms are read."""
 
@@ -177,6 +186,7 @@ def test_skipped_updates_are_counted_where_terms_are_read_late(tmp_path: Path) -
     rows = {row["step"]: row for row in whole.steps}
     assert [rows[step]["skipped_updates"] for step in (8, 16, 64, 104)] == [2, 1, 3, 3]
     assert rows[8]["loss"] == sum(range(6)) / 6
+    assert rows[808]["late"] == sum(range(LATE, 808)) / 6, "a mean of the steps that have it"
     with pytest.raises(Interrupted):
         train_scripted(poisoned, tmp_path / "parts", stop=98)
     assert torch.load(tmp_path / "parts/step-000000099.pt")["in_a_row"] == 1

@@ -15,7 +15,7 @@ from tvqrap.runtime.device import on_device, to_float32
 from tvqrap.training.batch import Microbatch
 from tvqrap.training.distributed import Workers
 from tvqrap.training.learner import Learner
-from tvqrap.training.optimizer import apply_gradients
+from tvqrap.training.optimizer import apply_gradients, sum_gradients
 
 
 class Adversary:
@@ -99,13 +99,13 @@ class Adversary:
             "judged_fake": fake_output.detach().mean() * weight,
         }
 
-    def finish(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Applies the accumulated gradients, unless one of the step's terms is not finite.
+    def sum_gradients(self) -> dict[str, Tensor]:
+        """Sums the workers' gradients; returns the term `discriminator_gradient_norm`."""
+        return {"discriminator_gradient_norm": sum_gradients(self.optimiser, self.workers)}
 
-        Returns the terms with `discriminator_gradient_norm`.
-        """
-        norm, _ = apply_gradients(self.optimiser, None, self.workers, terms.values())
-        return {**terms, "discriminator_gradient_norm": norm}
+    def apply_gradients(self) -> None:
+        """Applies the gradients where the learner has applied those of the network."""
+        apply_gradients(self.optimiser, self.learner.applied)
 
     def state(self) -> dict[str, Any]:
         """Returns weights and optimiser."""
