@@ -171,7 +171,7 @@ def imagenet_test(
     `evaluate --gt DIR/gt --lq DIR/lq` takes it. Photographs that cannot be used are named at the
     end.
     """
-    from pipeline.imagenet_test import ABOUT, make_test_set
+    from pipeline.imagenet import ABOUT, make_test_set
     from stages.params import load_params
     from stages.runner.executor import worker_count
     from tvqrap.architecture import SCALE
