@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from tvqrap.architecture import SCALE
 from tvqrap.config.evaluation import MetricName
 from tvqrap.evaluation.metrics.registry import METRICS
@@ -139,7 +141,7 @@ large = Upscaler.from_pretrained({model!r})(Image.open("photo.jpg"))
 def _scores(file: Path) -> str:
     """A table of the means that `evaluate` has written: a row for each method."""
     try:
-        means = json.loads(read_regular(file))
+        means = from_json(read_regular(file))
         shown = [name for name in METRICS if any(name in scores for scores in means.values())]
         rows = [
             [_cell(model), *(_score(scores.get(name), name) for name in shown)]

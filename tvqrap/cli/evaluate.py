@@ -1,6 +1,5 @@
 """`tvqrap-cli evaluate`: scores of upscalers and of finished images."""
 
-import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,7 +63,7 @@ def evaluate(
         raise UsageError("no models given, expected model folders, bicubic, ... or --compare")
     if output is None:
         raise UsageError("--output is missing: a folder for the results")
-    check_folder_overwrite(output, ("metrics.json",), "an evaluation", overwrite)
+    _check_output(output, overwrite)
     if sum(source is not None for source in (gt or lq, pairs, realsr)) != 1:
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
@@ -79,6 +78,18 @@ def evaluate(
         names = _without_hr(names, metrics != DEFAULT_METRICS)
     source = printable(str(pairs or realsr or gt or lq))
     _run(tests, chosen, names, weights, output, source, workers, overwrite)
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Raises UserError where the folder holds results, or other files with their names."""
+    from tvqrap.evaluation.run import RESULTS
+    from tvqrap.evaluation.summary import METRICS_FILE
+    from tvqrap.evaluation.unfinished import REQUEST, UNFINISHED
+
+    # A run that was killed between two results left both.
+    stopped = (output / UNFINISHED / REQUEST).is_file()
+    names = (METRICS_FILE,) if stopped else RESULTS
+    check_folder_overwrite(output, names, "results of an evaluation", overwrite)
 
 
 def _check_extra() -> None:
@@ -116,7 +127,7 @@ def _run(
     from tvqrap.evaluation.report.page import Page
     from tvqrap.evaluation.results import check_complete
     from tvqrap.evaluation.run import Evaluation, Report, write_results
-    from tvqrap.evaluation.unfinished import UNFINISHED
+    from tvqrap.evaluation.unfinished import UNFINISHED, remove_unfinished
 
     scorer = Scorer(names, weights)
     for name, reason in scorer.missing.items():
@@ -136,7 +147,7 @@ def _run(
         data=tests.data,
         models=models.protocol(results.tiled),
     )
-    shutil.rmtree(unfinished)
+    remove_unfinished(unfinished)
     typer.echo(f"{output / 'report.html'}: the report", err=True)
     _list_problems(summary, results.notes, output / "scores.json")
     check_complete(summary, output)
@@ -228,6 +239,7 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
     from tvqrap.comparison.methods import baseline, model_folder
     from tvqrap.comparison.spandrel import other_upscaler
     from tvqrap.pretrained.other import SUFFIXES
+    from tvqrap.pretrained.single_file import is_single_file
     from tvqrap.runtime.device import select_device
 
     chosen = select_device(device, "--device")
@@ -238,7 +250,7 @@ def _methods(upscalers: Mapping[str, str], device: str, tile: int) -> "dict[str,
             found[name] = baseline("bicubic")
         elif given == "lanczos":
             found[name] = baseline("lanczos")
-        elif path.is_dir():
+        elif path.is_dir() or is_single_file(path):
             try:
                 found[name] = model_folder(path, chosen, tile)
             except ValueError as error:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tvqrap.architecture import SCALE
 from tvqrap.evaluation.baselines import Baseline, enlarge
 from tvqrap.evaluation.summary import padding
-from tvqrap.pretrained.folder import read_config
 from tvqrap.runtime.errors import one_line
 from tvqrap.runtime.hardware import device_name
 from tvqrap.upscaling.tiles import LARGEST_TILE
@@ -62,7 +61,7 @@ def baseline(kind: Baseline) -> Method:
 def model_folder(
     folder: Path, device: str | torch.device = "cpu", tile: int = LARGEST_TILE
 ) -> Method:
-    """An upscaler's model folder. Raises UserError where it does not hold one.
+    """An upscaler's model folder, or single file of ours. Raises UserError where it holds none.
 
     The tile is fixed instead of chosen by the free memory, because pixels depend on it.
     """
@@ -71,7 +70,7 @@ def model_folder(
         upscaler,
         {
             "kind": "tvqrap",
-            "fingerprint": read_config(folder).fingerprint,
+            "fingerprint": upscaler.fingerprint,
             "device": device_name(device),
             "padding": padding(upscaler.pad_multiple),
         },

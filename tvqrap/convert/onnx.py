@@ -19,7 +19,7 @@ from tvqrap.architecture import SCALE
 from tvqrap.images.padding import PAD_MULTIPLE, crop_upscaled, mirrored_positions
 from tvqrap.networks.blocks import Up
 from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import read_config, read_readme
+from tvqrap.pretrained.folder import read_config, read_readme, state_as
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.errors import UserError
@@ -83,7 +83,8 @@ def export_onnx(
     the graph's documentation.
 
     Raises:
-        UserError: The folder holds no upscaler, or onnx is not installed.
+        UserError: The folder holds no upscaler, a weight is not finite in `dtype`, or onnx is not
+            installed.
     """
     try:
         import onnx
@@ -92,6 +93,7 @@ def export_onnx(
             "export needs onnx, which is not installed: pip install 'tvqrap[export]'"
         ) from None
     config = read_config(folder)
+    state_as(folder, getattr(torch, dtype))  # checks the values
     network = AnySize(load_upscaler(folder), signed=signed, dtype=dtype).eval()
     example = torch.zeros(1, 3, network.multiple, 2 * network.multiple, dtype=getattr(torch, dtype))
     values = "-1 to 1" if signed else "0 to 1"

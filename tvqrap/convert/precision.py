@@ -10,12 +10,11 @@ from tvqrap.pretrained.folder import (
     ModelConfig,
     read_config,
     read_readme,
-    read_state,
+    state_as,
     state_fingerprint,
     write_model,
 )
 from tvqrap.runtime.atomic import write_atomic
-from tvqrap.runtime.errors import UserError
 
 StoredDtype = Literal["float16", "float32"]
 
@@ -28,11 +27,7 @@ def convert_model(folder: Path, output: Path, dtype: StoredDtype) -> ModelConfig
     for float16.
     """
     config = read_config(folder)
-    stored = getattr(torch, dtype)
-    state = {name: value.to(stored) for name, value in read_state(folder).items()}
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(f"{folder}: {name} has values beyond {dtype}")
+    state = state_as(folder, getattr(torch, dtype))
     fingerprint = state_fingerprint({name: value.float() for name, value in state.items()})
     about = {**config.about, "converted_from": config.fingerprint}
     config = config.model_copy(update={"fingerprint": fingerprint, "about": about})

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tvqrap.architecture import SCALE, Architecture
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.other import SUFFIXES, load_other
+from tvqrap.pretrained.single_file import is_single_file, load_single_file
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.errors import UserError
 from tvqrap.upscaling.upscaler import Upscaler
@@ -76,8 +77,8 @@ def build(given: str, device: str) -> Timed:
     """
     torch.manual_seed(0)
     path = Path(given)
-    if given == PAPER or path.is_dir():
-        own = UpscalerNetwork(Architecture()) if given == PAPER else load_upscaler(path)
+    if given == PAPER or path.is_dir() or is_single_file(path):
+        own = UpscalerNetwork(Architecture()) if given == PAPER else _ours(path)
         upscaler = Upscaler(own, device=device, tile=1024)
         return Timed(lambda lr: upscaler(lr * 2 - 1), own)
     if given in REFERENCES:
@@ -94,3 +95,7 @@ def build(given: str, device: str) -> Timed:
     raise UserError(
         f"{given}: expected {PAPER}, {', '.join(REFERENCES)}, a model folder or a file of weights"
     )
+
+
+def _ours(path: Path) -> UpscalerNetwork:
+    return load_upscaler(path) if path.is_dir() else load_single_file(path)

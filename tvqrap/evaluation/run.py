@@ -14,12 +14,14 @@ from tvqrap.evaluation.report.contact_sheet import SheetRow, contact_sheet
 from tvqrap.evaluation.report.page import REPORT, Page, write_report
 from tvqrap.evaluation.report.table import score_table
 from tvqrap.evaluation.results import Results
-from tvqrap.evaluation.summary import Summary, protocol
-from tvqrap.evaluation.unfinished import ScoredImage, Unfinished
+from tvqrap.evaluation.summary import METRICS_FILE, PER_IMAGE, SCORES, Summary, protocol
+from tvqrap.evaluation.unfinished import IMAGES, ScoredImage, Unfinished
 from tvqrap.images.save import save_png
 from tvqrap.runtime.progress import progress
 
 SHEET = Path("pictures/sheet.png")
+RESULTS = (METRICS_FILE, SCORES, PER_IMAGE, REPORT, str(SHEET))
+"""The files of an evaluation's folder."""
 """The contact sheet, in the folder of the results."""
 SHEET_SIDE = 1024
 """Images up to this side are on the contact sheet; the page shows parts of larger ones."""
@@ -71,7 +73,7 @@ class Evaluation:
             for name, entry in log.scored.items()
             if not entry.failed(self.scorer.missing)
         }
-        store = ImageStore(unfinished / "images", list(self.models))
+        store = ImageStore(unfinished / IMAGES, list(self.models))
         numbers: dict[str, int] = {}
 
         def pending() -> Iterator[PendingCase]:

@@ -3,6 +3,7 @@
 `request.json` holds the protocol of the evaluation, `scored.jsonl` one line per scored image.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from tvqrap.runtime.errors import UserError
 
 UNFINISHED = "unfinished"
 """Name of such a folder beside the results."""
-REQUEST, SCORED = "request.json", "scored.jsonl"
+REQUEST, SCORED, IMAGES = "request.json", "scored.jsonl", "images"
 
 
 class ScoredImage(Document):
@@ -95,6 +96,15 @@ class ScoredImage(Document):
         )
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes the files of an evaluation, and the folder if it then is empty."""
+    shutil.rmtree(folder / IMAGES, ignore_errors=True)
+    for name in (SCORED, REQUEST):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 class Unfinished:
     """The scores so far, on disk."""
 
@@ -113,7 +123,9 @@ class Unfinished:
                     f"{folder}: holds an unfinished evaluation of other models, images, metrics or "
                     "versions; expected the same, or --overwrite to begin anew"
                 )
-            shutil.rmtree(folder)
+            remove_unfinished(folder)
+        elif self._requested() is None and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder}: holds other files, expected an unfinished evaluation")
         write_atomic(folder / REQUEST, text)
         # Drops a last line that a kill cut short.
         lines = [entry.model_dump_json() + "\n" for entry in self.scored.values()]

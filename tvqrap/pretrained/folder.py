@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tvqrap.architecture import Architecture, Assignment
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.runtime.atomic import atomic_path
-from tvqrap.runtime.documents import Document, read_document
+from tvqrap.runtime.documents import Document, check_regular, read_document, read_regular
 from tvqrap.runtime.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -117,14 +117,19 @@ def save_model(
 def read_readme(folder: Path) -> str | None:
     """The README.md of a model folder, None where there is none.
 
-    Raises `UserError` where it is not text.
+    Raises `UserError` where it is not text, or a link to another place: it is copied and published.
     """
     path = folder / README
+    own = [folder.resolve()]
+    if own[0].parent.name == "snapshots":  # the hub's cache keeps files in blobs/, under links
+        own.append(own[0].parents[1] / "blobs")
+    if path.resolve().parent not in own:
+        raise UserError(f"{path}: is a link out of the folder, expected a file in it")
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path).decode()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not readable as text ({error})") from None
 
 
@@ -170,11 +175,24 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     """The weights of a model folder by name. Raises `UserError` where they cannot be read."""
     path = folder / WEIGHTS
     try:
+        check_regular(path)
         return load_file(path)
     except FileNotFoundError:
         raise UserError(f"{folder}: {WEIGHTS} is missing") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not readable as safetensors: {error}") from None
+
+
+def state_as(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights of a model folder in another number format.
+
+    Raises `UserError` where they cannot be read, or a value is not finite in that format.
+    """
+    state = {name: value.to(dtype) for name, value in read_state(folder).items()}
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise UserError(f"{folder}: {name} has values beyond {str(dtype)[len('torch.') :]}")
+    return state
 
 
 def holds_model(folder: Path) -> bool:
@@ -187,6 +205,8 @@ def read_config(folder: Path) -> ModelConfig:
 
     Raises `UserError` where the file is missing, or a key of it has another value than expected.
     """
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file, expected a model folder")
     try:
         return read_document(folder / CONFIG, ModelConfig)
     except FileNotFoundError:
@@ -198,9 +218,9 @@ def load_weights(folder: Path, kind: Kind, module: nn.Module, config: ModelConfi
     path = folder / WEIGHTS
     if config.kind != kind:
         raise UserError(f"{folder}: holds {NAMED[config.kind]}, expected {NAMED[kind]}")
-    state = {name: value.float() for name, value in read_state(folder).items()}
+    state = read_state(folder)
     try:
-        module.load_state_dict(state)
+        module.load_state_dict({name: value.float() for name, value in state.items()})
     except RuntimeError as error:
         problem = str(error).splitlines()[1:2] or [str(error)]
         raise UserError(

@@ -1,5 +1,6 @@
 """Upscalers of other projects, which `spandrel` recognises by their tensors."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 from tvqrap.architecture import SCALE
 from tvqrap.runtime.errors import UserError, first_line
 from tvqrap.runtime.state_dict import read_state_dict
+from tvqrap.runtime.text import printable
 
 SUFFIXES = (".pth", ".safetensors")
 """Endings, in lower case, of the files that are tried."""
+_NUMBERS = 64
+"""Layer number that a file of any number of tensors may have."""
 
 
 class OtherNetwork(nn.Module):
@@ -51,6 +55,7 @@ def load_other(path: Path, device: str | torch.device = "cpu") -> Any:
             f"{path}: spandrel is not installed; `pip install spandrel` brings it"
         ) from None
     state = read_state_dict(path)
+    _check_numbers(path, state)
     try:
         found = spandrel.ModelLoader(device=device).load_from_state_dict(
             spandrel.canonicalize_state_dict(state)
@@ -66,3 +71,18 @@ def load_other(path: Path, device: str | torch.device = "cpu") -> Any:
     if found.scale != SCALE:
         raise UserError(f"{path}: {found.architecture.name} of scale {found.scale}, expected 4")
     return found.eval()
+
+
+def _check_numbers(path: Path, state: Mapping[str, object]) -> None:
+    """Raises UserError for a layer number that no file of so few tensors has.
+
+    spandrel builds as many layers as the largest number says, before it looks at the tensors.
+    """
+    allowed = max(_NUMBERS, len(state))
+    for name in state:
+        largest = max((int(part) for part in name.split(".") if part.isdecimal()), default=0)
+        if largest > allowed:
+            raise UserError(
+                f"{path}: {printable(name)} numbers a layer {largest}, expected at most {allowed} "
+                f"of {len(state)} tensors"
+            )

@@ -19,6 +19,7 @@ from tvqrap.pretrained.folder import (
     config_document,
     read_config,
     read_state,
+    state_as,
     write_safetensors,
 )
 from tvqrap.pretrained.folder import fingerprint as fingerprint_of
@@ -34,12 +35,12 @@ CONFIG_TENSOR = "tvqrap_config"
 def write_single_file(folder: Path, file: Path, dtype: torch.dtype) -> None:
     """Writes the upscaler of a model folder as one file, whole or not at all.
 
-    Raises UserError where the folder holds no upscaler.
+    Raises UserError where the folder holds no upscaler, or a weight is not finite in `dtype`.
     """
     config = read_config(folder)
     if config.kind != "upscaler":
         raise UserError(f"{folder}: holds a {config.kind}, expected an upscaler")
-    stored = {name: value.to(dtype) for name, value in read_state(folder).items()}
+    stored = state_as(folder, dtype)
     network = _network(config)
     network.load_state_dict({name: value.float() for name, value in stored.items()})
     document = json.dumps(

@@ -38,13 +38,18 @@ def read_regular(path: Path) -> bytes:
     Raises UserError where it is none or cannot be read, FileNotFoundError where it is missing.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: is not a regular file")
+        check_regular(path)
         return path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_regular(path: Path) -> None:
+    """Raises UserError for a pipe, device or folder, and OSError where there is nothing."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{path}: is not a regular file")
 
 
 def parse_document(content: bytes, model: type[DocumentType], name: str) -> DocumentType:

@@ -16,10 +16,13 @@ from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import (
     CONFIG,
+    README,
     WEIGHTS,
     fingerprint,
     load_tokenizer,
     read_config,
+    read_readme,
+    read_state,
     save_model,
 )
 from tvqrap.pretrained.upscaler import load_upscaler
@@ -141,6 +144,38 @@ def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / CONFIG)
     with pytest.raises(UserError, match="not a regular file"):
         read_config(folder)
+    for name, read in ((WEIGHTS, read_state), (README, read_readme)):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        with pytest.raises(UserError, match="not a regular file"):
+            read(folder)
+
+
+def test_a_readme_is_a_file_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    """It is copied and published. The hub's cache has links into its own folder blobs."""
+    (tmp_path / "secret").write_text("key")
+    (folder / README).symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match=r"README\.md: is a link out of the folder"):
+        read_readme(folder)
+    (tmp_path / "hub/blobs").mkdir(parents=True)
+    (tmp_path / "hub/blobs/12ab").write_text("card")
+    snapshot = tmp_path / "hub/snapshots/1"
+    snapshot.mkdir(parents=True)
+    (snapshot / README).symlink_to("../../blobs/12ab")
+    assert read_readme(snapshot) == "card"
+
+
+def test_weights_of_a_format_that_cannot_be_converted(folder: Path) -> None:
+    """float4 is a format of safetensors that torch cannot make float32 of."""
+    header = json.dumps({"x": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode()
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(UserError, match=r"weights do not fit|not readable as safetensors"):
+        load_tokenizer(folder)
+
+
+def test_a_file_in_place_of_a_folder(folder: Path) -> None:
+    with pytest.raises(UserError, match="is a file, expected a model folder"):
+        read_config(folder / WEIGHTS)
 
 
 @pytest.mark.parametrize("half", [False, True])
