@@ -50,7 +50,7 @@ class Photo:
     name: str
     """As the browser calls it, with the folders of a folder that was chosen."""
     folder: Path
-    """Holds its file, and later its output and what the page compares."""
+    """Holds a folder with its file, and later its output and what the page compares."""
     choice: Choice
     files: FileUpscaler
     task: Task
@@ -154,9 +154,9 @@ class Work:
 
     @contextmanager
     def receiving(self, name: str, size: int) -> Iterator[Path]:
-        """Yields the path to write a photograph's file of `size` bytes to, in a new folder.
+        """Yields the path to write a photograph's file of `size` bytes to, alone in a new folder.
 
-        The folder is removed if anything is raised. Raises UserError where there is no room.
+        The folders are removed if anything is raised. Raises UserError where there is no room.
         """
         with self._changed:
             if len(self._photos) >= MOST_PHOTOS:
@@ -164,9 +164,12 @@ class Work:
             self._check_room(name, size)
             self._reserved += size
         folder = self.folder / secrets.token_hex(8)
+        # The file's name is the user's, and may be that of an output or of a picture to compare.
+        own = folder / "photograph"
         try:
             folder.mkdir()
-            yield folder / _file_name(name)
+            own.mkdir()
+            yield own / _file_name(name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -180,8 +183,8 @@ class Work:
         Raises UserError where it is no photograph, or its output is impossible; ValueError where a
         setting has no meaning for the output's format.
         """
-        settings = choice.settings
-        output = Output(source.parent / "output", True, settings.suffix, settings.form)
+        settings, folder = choice.settings, source.parent.parent
+        output = Output(folder / "output", True, settings.suffix, settings.form)
         job = output.job(source, Path(source.name))
         settings.check_used({job.form})
         files = FileUpscaler(
@@ -190,7 +193,7 @@ class Work:
         checked = files.check(job)
         if isinstance(checked, Outcome):
             raise UserError(_said(checked.message, source, name))
-        photo = Photo(source.parent.name, name, source.parent, choice, files, checked)
+        photo = Photo(folder.name, name, folder, choice, files, checked)
         with self._changed:
             self._photos[photo.id] = photo
             self._changed.notify_all()
@@ -291,4 +294,5 @@ def _cut(text: str, size: int) -> str:
 
 def _said(message: str, source: Path, name: str) -> str:
     """A message with the name that the user knows."""
-    return message.replace(printable(source), name).replace(f"{source.parent}{os.sep}", "")
+    folder = source.parent.parent
+    return message.replace(printable(source), name).replace(f"{folder}{os.sep}", "")
