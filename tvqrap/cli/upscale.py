@@ -122,7 +122,7 @@ def _check_watch(inputs: list[Path], output: Output, dry_run: bool) -> None:
     for path in inputs:
         if not path.is_dir():
             raise ValueError(f"watch: {path} is no folder, expected folders to watch")
-        if output.path is None or output.path.resolve() == path.resolve():
+        if output.path is None or os.path.realpath(output.path) == os.path.realpath(path):
             raise ValueError("watch: expected -o with another folder for the outputs")
 
 

@@ -68,6 +68,32 @@ def test_a_file_that_fails_raises(upscaler: Upscaler) -> None:
         upscale_file(photo, photo, upscaler, overwrite=True)
 
 
+def test_one_photograph_is_no_folder_and_no_glob(upscaler: Upscaler) -> None:
+    for name in ("two/a.png", "two/b.png", "two/c[1].png"):
+        image(name)
+    for source, kind in (("two", "folder"), ("two/*.png", "glob"), ("two/a*", "glob")):
+        with pytest.raises(UsageError) as raised:
+            upscale_file(source, "out/", upscaler)
+        expected = f"is a {kind}, expected one photograph (upscale_files takes it)"
+        assert str(raised.value) == f"{source}: {expected}"
+    assert not Path("out").exists()
+    assert upscale_file("two/c[1].png", "c.png", upscaler).status == "upscaled"
+
+
+def test_closed_standard_input_and_output_are_one_line(
+    upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = image("b.png")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError) as raised:
+        upscale_file("-", "a.png", upscaler)
+    assert str(raised.value) == "standard input: is closed, expected a photograph"
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(UserError) as raised:
+        upscale_file(photo, "-", upscaler)
+    assert str(raised.value) == "standard output: is closed, expected a pipe or a file"
+
+
 def test_files_and_folders(upscaler: Upscaler, caplog: pytest.LogCaptureFixture) -> None:
     image("in/a.png")
     image("in/deep/b.jpg")
