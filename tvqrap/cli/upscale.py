@@ -81,9 +81,10 @@ def upscale(
         raise UsageError(f"--{error}") from None
     chosen = _model(model, device, tile)
 
-    from tvqrap.upscaling.files import FileUpscaler, made_by
+    from tvqrap.upscaling.files import FileUpscaler
+    from tvqrap.upscaling.record import made_by
 
-    made = made_by(chosen.fingerprint, colour, precision)
+    made = made_by(chosen.fingerprint, colour, precision, tile=tile)
     run = _Run(found, FileUpscaler(settings, made, overwrite))
     load = partial(_upscaler, chosen, device, precision, colour, tile)
     if watch:

@@ -16,8 +16,9 @@ from tvqrap.pretrained.models import Model
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 from tvqrap.ui.comparison import COMPARED, write_comparison
-from tvqrap.upscaling.files import FileUpscaler, Outcome, Task, made_by
+from tvqrap.upscaling.files import FileUpscaler, Outcome, Task
 from tvqrap.upscaling.jobs import Output
+from tvqrap.upscaling.record import made_by
 from tvqrap.upscaling.settings import Colour, OutputSettings
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -105,12 +106,17 @@ class Work:
         self,
         folder: Path,
         load: Callable[[Model, Colour], Upscaler],
+        tile: int | None = None,
         largest_total: int = LARGEST_TOTAL,
     ) -> None:
-        """Takes a folder for temporary files, and the function that loads an upscaler."""
+        """Takes a folder for temporary files, and the function that loads an upscaler.
+
+        `tile` is what the function gives the upscaler; outputs record it.
+        """
         self.folder = folder
         self.largest_total = min(largest_total, shutil.disk_usage(folder).free // 2)
         self._load = load
+        self._tile = tile
         self._loaded: tuple[Model, Colour, Upscaler] | None = None
         self._photos: dict[str, Photo] = {}
         self._reserved = 0
@@ -187,9 +193,8 @@ class Work:
         output = Output(folder / "output", True, settings.suffix, settings.form)
         job = output.job(source, Path(source.name))
         settings.check_used({job.form})
-        files = FileUpscaler(
-            settings, made_by(choice.model.fingerprint, choice.colour, "float32"), overwrite=True
-        )
+        made = made_by(choice.model.fingerprint, choice.colour, "float32", tile=self._tile)
+        files = FileUpscaler(settings, made, overwrite=True)
         checked = files.check(job)
         if isinstance(checked, Outcome):
             raise UserError(_said(checked.message, source, name))

@@ -31,6 +31,7 @@ from tvqrap.upscaling.record import (
     FRAMES,
     SOURCE,
     difference,
+    made_by,
     read_record,
     record_line,
     source_digest,
@@ -84,7 +85,7 @@ class FileUpscaler:
 
     settings: OutputSettings
     made_by: Mapping[str, str]
-    """Choices of the upscaler that outputs depend on, see `made_by`."""
+    """Choices of the upscaler that outputs depend on, see `record.made_by`."""
     overwrite: bool = False
     _piped: bytes | None = field(default=None, repr=False)
 
@@ -262,11 +263,6 @@ class FileUpscaler:
             raise UserError(f"{task.job.source}: {error}") from None
 
 
-def made_by(fingerprint: str, colour: str, precision: str) -> dict[str, str]:
-    """The part of a record that is the same for all outputs of an upscaler."""
-    return {"colour": colour, "precision": precision, "model": fingerprint[:12]}
-
-
 def upscale_file(
     source: str | Path,
     target: str | Path,
@@ -359,9 +355,8 @@ def _outcomes(
     for line in (*found.notes, *found.faults):
         _log.warning("%s", line)
     upscaler = upscaler or Upscaler()
-    files = FileUpscaler(
-        settings, made_by(upscaler.fingerprint, upscaler.colour, upscaler.precision), overwrite
-    )
+    made = made_by(upscaler.fingerprint, upscaler.colour, upscaler.precision, **upscaler.given)
+    files = FileUpscaler(settings, made, overwrite)
 
     def run(checked: Task | Outcome) -> Outcome | None:
         return checked if isinstance(checked, Outcome) else files.run_shared(checked, upscaler)

@@ -79,6 +79,21 @@ def test_the_output_is_that_of_the_command(
     assert ui.output(found["id"]) == expected and found["bytes"] == len(expected)
 
 
+def test_a_tile_is_recorded_as_by_the_command(
+    tmp_path: Path, tiny_model: Path, quick: None
+) -> None:
+    (tmp_path / "files").mkdir()
+    ui = Ui(tmp_path / "files", tiny_model, tile=64)
+    (tmp_path / "a.png").write_bytes(content())
+    photo_id = ui.added(content())
+    ui.wait(photo_id)
+    command = ["upscale", str(tmp_path / "a.png"), "--model", str(tiny_model), "--tile", "64"]
+    result = CliRunner().invoke(cli, [*command, "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert ui.output(photo_id) == (tmp_path / "a_x4.png").read_bytes()
+    ui.close()
+
+
 def test_progress_and_notes(ui: Ui, held: Held) -> None:
     gif = io.BytesIO()
     frames = [picture(8, 8), picture(8, 8).rotate(90)]
