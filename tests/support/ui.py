@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from tvqrap.upscaling.upscaler import Upscaler
 HOST = "localhost:8000"
 
 
-def load(model: Model, colour: Colour) -> Upscaler:
-    return Upscaler.from_pretrained(model, "cpu", colour=colour)
+def load(model: Model, colour: Colour, tile: int | None = None) -> Upscaler:
+    return Upscaler.from_pretrained(model, "cpu", colour=colour, tile=tile)
 
 
 class Ui:
@@ -28,7 +29,8 @@ class Ui:
 
     def __init__(self, folder: Path, model: Path, **options: Any) -> None:
         self.folder = folder
-        self.work = Work(folder, load, options.pop("largest_total", LARGEST_TOTAL))
+        tile, largest_total = options.pop("tile", None), options.pop("largest_total", LARGEST_TOTAL)
+        self.work = Work(folder, partial(load, tile=tile), tile, largest_total)
         models = [("tiny", find_model(model))]
         self.app = make_app(self.work, models, [HOST], **options)
         self.client = TestClient(self.app, base_url=f"http://{HOST}", follow_redirects=False)

@@ -122,7 +122,7 @@ def _serve(
     hosts = [f"{name}:{port}" for name in (_LOOPBACK, "localhost")]
     url = f"http://{_url_name(host)}:{port}/" + (f"?token={token}" if token else "")
     with temporary_folder() as folder:
-        work = Work(folder, load)
+        work = Work(folder, load, tile)
         app = make_app(work, found, hosts, token, max_pixels)
         config = uvicorn.Config(
             app,

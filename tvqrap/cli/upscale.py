@@ -81,9 +81,10 @@ def upscale(
         raise UsageError(f"--{error}") from None
     chosen = _model(model, device, tile)
 
-    from tvqrap.upscaling.files import FileUpscaler, made_by
+    from tvqrap.upscaling.files import FileUpscaler
+    from tvqrap.upscaling.record import made_by
 
-    made = made_by(chosen.fingerprint, colour, precision)
+    made = made_by(chosen.fingerprint, colour, precision, tile=tile)
     run = _Run(found, FileUpscaler(settings, made, overwrite))
     load = partial(_upscaler, chosen, device, precision, colour, tile)
     if watch:
@@ -122,7 +123,7 @@ def _check_watch(inputs: list[Path], output: Output, dry_run: bool) -> None:
     for path in inputs:
         if not path.is_dir():
             raise ValueError(f"watch: {path} is no folder, expected folders to watch")
-        if output.path is None or output.path.resolve() == path.resolve():
+        if output.path is None or os.path.realpath(output.path) == os.path.realpath(path):
             raise ValueError("watch: expected -o with another folder for the outputs")
 
 

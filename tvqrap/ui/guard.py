@@ -33,7 +33,7 @@ class Guard:
     def __init__(self, app: ASGIApp, hosts: Iterable[str], token: str | None) -> None:
         """Takes names with ports, as `localhost:8000`."""
         self.app = app
-        self.hosts = frozenset(hosts)
+        self.hosts = frozenset(map(_as_asked, hosts))
         self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +56,7 @@ class Guard:
         """The answer to a request that goes no further; None for others."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self.token is None and host.lower() not in self.hosts:
+        if self.token is None and _as_asked(host) not in self.hosts:
             return PlainTextResponse(f"{host[:80]!r} is no name of this page", 403)
         if scope["method"] not in ("GET", "HEAD"):
             origin = headers.get("origin")
@@ -79,3 +79,8 @@ class Guard:
 
     def _is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
+
+
+def _as_asked(host: str) -> str:
+    """A name with a port as browsers ask for it: they leave out port 80, which is that of HTTP."""
+    return host.lower().removesuffix(":80")

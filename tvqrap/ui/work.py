@@ -16,8 +16,9 @@ from tvqrap.pretrained.models import Model
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 from tvqrap.ui.comparison import COMPARED, write_comparison
-from tvqrap.upscaling.files import FileUpscaler, Outcome, Task, made_by
+from tvqrap.upscaling.files import FileUpscaler, Outcome, Task
 from tvqrap.upscaling.jobs import Output
+from tvqrap.upscaling.record import made_by
 from tvqrap.upscaling.settings import Colour, OutputSettings
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -50,7 +51,7 @@ class Photo:
     name: str
     """As the browser calls it, with the folders of a folder that was chosen."""
     folder: Path
-    """Holds its file, and later its output and what the page compares."""
+    """Holds a folder with its file, and later its output and what the page compares."""
     choice: Choice
     files: FileUpscaler
     task: Task
@@ -105,12 +106,17 @@ class Work:
         self,
         folder: Path,
         load: Callable[[Model, Colour], Upscaler],
+        tile: int | None = None,
         largest_total: int = LARGEST_TOTAL,
     ) -> None:
-        """Takes a folder for temporary files, and the function that loads an upscaler."""
+        """Takes a folder for temporary files, and the function that loads an upscaler.
+
+        `tile` is what the function gives the upscaler; outputs record it.
+        """
         self.folder = folder
         self.largest_total = min(largest_total, shutil.disk_usage(folder).free // 2)
         self._load = load
+        self._tile = tile
         self._loaded: tuple[Model, Colour, Upscaler] | None = None
         self._photos: dict[str, Photo] = {}
         self._reserved = 0
@@ -154,9 +160,9 @@ class Work:
 
     @contextmanager
     def receiving(self, name: str, size: int) -> Iterator[Path]:
-        """Yields the path to write a photograph's file of `size` bytes to, in a new folder.
+        """Yields the path to write a photograph's file of `size` bytes to, alone in a new folder.
 
-        The folder is removed if anything is raised. Raises UserError where there is no room.
+        The folders are removed if anything is raised. Raises UserError where there is no room.
         """
         with self._changed:
             if len(self._photos) >= MOST_PHOTOS:
@@ -164,9 +170,12 @@ class Work:
             self._check_room(name, size)
             self._reserved += size
         folder = self.folder / secrets.token_hex(8)
+        # The file's name is the user's, and may be that of an output or of a picture to compare.
+        own = folder / "photograph"
         try:
             folder.mkdir()
-            yield folder / _file_name(name)
+            own.mkdir()
+            yield own / _file_name(name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -180,17 +189,16 @@ class Work:
         Raises UserError where it is no photograph, or its output is impossible; ValueError where a
         setting has no meaning for the output's format.
         """
-        settings = choice.settings
-        output = Output(source.parent / "output", True, settings.suffix, settings.form)
+        settings, folder = choice.settings, source.parent.parent
+        output = Output(folder / "output", True, settings.suffix, settings.form)
         job = output.job(source, Path(source.name))
         settings.check_used({job.form})
-        files = FileUpscaler(
-            settings, made_by(choice.model.fingerprint, choice.colour, "float32"), overwrite=True
-        )
+        made = made_by(choice.model.fingerprint, choice.colour, "float32", tile=self._tile)
+        files = FileUpscaler(settings, made, overwrite=True)
         checked = files.check(job)
         if isinstance(checked, Outcome):
             raise UserError(_said(checked.message, source, name))
-        photo = Photo(source.parent.name, name, source.parent, choice, files, checked)
+        photo = Photo(folder.name, name, folder, choice, files, checked)
         with self._changed:
             self._photos[photo.id] = photo
             self._changed.notify_all()
@@ -291,4 +299,5 @@ def _cut(text: str, size: int) -> str:
 
 def _said(message: str, source: Path, name: str) -> str:
     """A message with the name that the user knows."""
-    return message.replace(printable(source), name).replace(f"{source.parent}{os.sep}", "")
+    folder = source.parent.parent
+    return message.replace(printable(source), name).replace(f"{folder}{os.sep}", "")

@@ -23,14 +23,15 @@ from tvqrap.photo_io.reader import (
 from tvqrap.photo_io.writer import write_photo
 from tvqrap.runtime.atomic import atomic_path
 from tvqrap.runtime.device_memory import is_out_of_memory
-from tvqrap.runtime.errors import UserError, one_line
+from tvqrap.runtime.errors import UsageError, UserError, one_line
 from tvqrap.upscaling.claims import claim, in_turn
 from tvqrap.upscaling.frames import write_several
-from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_there
+from tvqrap.upscaling.jobs import STREAM, Job, Output, find_jobs, is_folder, is_glob, is_there
 from tvqrap.upscaling.record import (
     FRAMES,
     SOURCE,
     difference,
+    made_by,
     read_record,
     record_line,
     source_digest,
@@ -84,7 +85,7 @@ class FileUpscaler:
 
     settings: OutputSettings
     made_by: Mapping[str, str]
-    """Choices of the upscaler that outputs depend on, see `made_by`."""
+    """Choices of the upscaler that outputs depend on, see `record.made_by`."""
     overwrite: bool = False
     _piped: bytes | None = field(default=None, repr=False)
 
@@ -164,6 +165,8 @@ class FileUpscaler:
             return Outcome(task.job.source, target, "failed", message)
 
     def _task(self, job: Job) -> Task:
+        if job.target == STREAM and sys.stdout is None:
+            raise UserError("standard output: is closed, expected a pipe or a file")
         content = self._content(job)
         header = read_header(content, self.settings.max_pixels)
         lr_size = header.width, header.height
@@ -200,6 +203,8 @@ class FileUpscaler:
         """A job's file, or the content of standard input."""
         if job.source != STREAM:
             return job.source
+        if sys.stdin is None:
+            raise UserError("standard input: is closed, expected a photograph")
         if self._piped is None:
             self._piped = sys.stdin.buffer.read(LARGEST_INPUT + 1)
         if len(self._piped) > LARGEST_INPUT:
@@ -258,11 +263,6 @@ class FileUpscaler:
             raise UserError(f"{task.job.source}: {error}") from None
 
 
-def made_by(fingerprint: str, colour: str, precision: str) -> dict[str, str]:
-    """The part of a record that is the same for all outputs of an upscaler."""
-    return {"colour": colour, "precision": precision, "model": fingerprint[:12]}
-
-
 def upscale_file(
     source: str | Path,
     target: str | Path,
@@ -286,11 +286,14 @@ def upscale_file(
     'twice.webp'
 
     Raises UserError where the photograph cannot be read or upscaled, the target cannot be written,
-    or other settings made it and `overwrite` is false; ValueError where a setting has no meaning
-    for the format.
+    or other settings made it and `overwrite` is false. Raises UsageError for a folder or a glob,
+    ValueError where a setting has no meaning for the format.
     """
-    output = Output(Path(target), form=settings.form)
-    outcomes = _outcomes([Path(source)], output, upscaler, settings, overwrite=overwrite)
+    photo, output = Path(source), Output(Path(target), form=settings.form)
+    if is_folder(photo) or is_glob(photo):
+        kind = "folder" if is_folder(photo) else "glob"
+        raise UsageError(f"{photo}: is a {kind}, expected one photograph (upscale_files takes it)")
+    outcomes = _outcomes([photo], output, upscaler, settings, overwrite=overwrite)
     (outcome,) = outcomes
     if outcome.status == "failed":
         raise UserError(outcome.message)
@@ -352,9 +355,8 @@ def _outcomes(
     for line in (*found.notes, *found.faults):
         _log.warning("%s", line)
     upscaler = upscaler or Upscaler()
-    files = FileUpscaler(
-        settings, made_by(upscaler.fingerprint, upscaler.colour, upscaler.precision), overwrite
-    )
+    made = made_by(upscaler.fingerprint, upscaler.colour, upscaler.precision, **upscaler.given)
+    files = FileUpscaler(settings, made, overwrite)
 
     def run(checked: Task | Outcome) -> Outcome | None:
         return checked if isinstance(checked, Outcome) else files.run_shared(checked, upscaler)

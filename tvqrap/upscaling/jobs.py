@@ -9,14 +9,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tvqrap.images.reading.folder import ANYWHERE, LEADS_OUT, scan_folder
+from tvqrap.images.reading.folder import ANYWHERE, LEADS_OUT, SUFFIXES, scan_folder
 from tvqrap.photo_io.formats import FORMATS, Format, format_like, format_of_name
 from tvqrap.runtime.errors import UsageError, UserError
 
 STREAM = Path("-")
 """Standard input or output."""
-_AUTOMATIC = r"_(x[0-9.]+|[0-9]+x[0-9]+)$"
-"""Suffixes that `upscale` gives if the user gives none."""
+_ENDINGS = "|".join(map(re.escape, sorted(SUFFIXES)))
+_AUTOMATIC = re.compile(rf"_(x[0-9.]+|[0-9]+x[0-9]+)({_ENDINGS})?(\.[0-9]+)?$")
+"""Ends the stem of an output whose suffix is not the user's; `_with_distinct_names` adds the rest:
+the photograph's ending and a number."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,8 @@ def _jobs(
     """The jobs of one input, a file or a folder; what is wrong with it goes to `found`."""
     if not is_folder(path):
         return [output.job(path, Path(path.name))]
-    made = None if output.path is None else Path(os.path.realpath(output.path))
-    if made == path.resolve():
+    made = None if output.path is None else _resolved(output.path)
+    if made == _resolved(path):
         if not output.suffix:
             raise UsageError(
                 f"{output.path}: is the folder of the photographs, expected another, or a suffix"
@@ -179,9 +181,7 @@ def _jobs(
         made = None
     scan = scan_folder(path, ANYWHERE if follow_links else (), recursive=recursive)
     images = [
-        image
-        for image in scan.images
-        if made is None or not Path(os.path.realpath(image)).is_relative_to(made)
+        image for image in scan.images if made is None or not _resolved(image).is_relative_to(made)
     ]
     found.faults += scan.fault_lines()
     if scan.passed_over:
@@ -202,8 +202,9 @@ def _without_outputs(jobs: list[Job], output: Output, found: FoundJobs) -> list[
 
     def is_output(source: Path) -> bool:
         stem = _name(_real(source).with_suffix(""))
-        # Outputs of another size count too: a_x2.jpg beside a.jpg.
-        return _name(_real(source)) in targets or re.sub(_AUTOMATIC, "", stem) in stems - {stem}
+        # Outputs of another size count too: a_x2.jpg and a_x2.gif.png beside a.jpg.
+        origin = _AUTOMATIC.sub("", stem)
+        return _name(_real(source)) in targets or (origin != stem and origin in stems)
 
     kept = [job for job in jobs if not is_output(job.source)]
     if len(kept) < len(jobs):
@@ -216,7 +217,12 @@ def _without_outputs(jobs: list[Job], output: Output, found: FoundJobs) -> list[
 
 def _real(path: Path) -> Path:
     """A path whose folder is resolved, and its name as it is."""
-    return path.parent.resolve() / path.name
+    return _resolved(path.parent) / path.name
+
+
+def _resolved(path: Path) -> Path:
+    """As `Path.resolve`, which raises an error of its own for links in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def is_there(path: Path) -> bool:
@@ -229,9 +235,14 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def is_glob(path: Path) -> bool:
+    """Whether a path is a pattern of names, and not itself the name of a file or folder."""
+    return glob.has_magic(str(path)) and not is_there(path)
+
+
 def _expanded(pattern: Path, faults: list[str]) -> list[Path]:
     """A glob's files, for shells that leave it as it is; anything else unchanged."""
-    if is_there(pattern) or not glob.has_magic(str(pattern)):
+    if not is_glob(pattern):
         return [pattern]
     found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207 (absolute too)
     if not found:
@@ -288,7 +299,7 @@ def _check_collisions(jobs: list[Job]) -> None:
         other = sources.setdefault(_name(job.target), job.source)
         if other != job.source:
             raise UsageError(f"{job.target}: both {other} and {job.source} would be written there")
-    inputs = {job.source.resolve() for job in jobs if job.source != STREAM}
+    inputs = {_resolved(job.source) for job in jobs if job.source != STREAM}
     for job in jobs:
-        if job.target != STREAM and job.target.resolve() in inputs:
+        if job.target != STREAM and _resolved(job.target) in inputs:
             raise UsageError(f"{job.target}: is an input, expected another name")

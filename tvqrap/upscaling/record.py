@@ -2,7 +2,6 @@
 work."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,13 +10,13 @@ from tvqrap.photo_io.metadata import signature
 from tvqrap.runtime.errors import UserError
 
 _NAME = "tvqrap"
-_COMPARED = 2**16
-"""Bytes at either end of a photograph's file that tell it from others of its size."""
 
-SOURCE = "source"
+SOURCE = "sha256"
 """Key of a record: digest of the photograph's file."""
 FRAMES = "frames"
 """Key of a record: `all` where a file holds all frames or pages of its photograph."""
+_NOT_GIVEN = {FRAMES: "first", "tile": "auto", "overlap": "auto", "pad_multiple": "auto"}
+"""Values of keys that a record lacks where they are not given."""
 
 
 def record_line(record: Mapping[str, str]) -> str:
@@ -37,17 +36,21 @@ def read_record(path: Path) -> dict[str, str] | None:
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
+def made_by(fingerprint: str, colour: str, precision: str, **given: int | None) -> dict[str, str]:
+    """The part of a record that is the same for all outputs of an upscaler.
+
+    `given` are limits of its tiles, None where the machine's memory decides.
+    """
+    limits = {name: str(value) for name, value in given.items() if value is not None}
+    return {"colour": colour, "precision": precision, **limits, "model": fingerprint[:12]}
+
+
 def source_digest(source: Path | bytes) -> str:
-    """Digest of a photograph's size in bytes and of both ends of its file."""
+    """Digest of a photograph's file."""
     if isinstance(source, bytes):
-        size, ends = len(source), source[:_COMPARED] + source[-_COMPARED:]
-    else:
-        with source.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            ends = file.read(_COMPARED)
-            file.seek(max(0, size - _COMPARED))
-            ends += file.read(_COMPARED)
-    return hashlib.sha256(f"{size} ".encode() + ends).hexdigest()[:12]
+        return hashlib.sha256(source).hexdigest()[:12]
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
@@ -57,7 +60,7 @@ def difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     """
     if found.get(SOURCE, wanted[SOURCE]) != wanted[SOURCE]:
         return "made of another photograph, or of an earlier version"
-    found, wanted = {FRAMES: "first", **found}, {FRAMES: "first", **wanted}
+    found, wanted = {**_NOT_GIVEN, **found}, {**_NOT_GIVEN, **wanted}
     other = [
         f"{key} {found[key]} (now {value})"
         for key, value in wanted.items()

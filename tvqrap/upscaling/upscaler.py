@@ -102,6 +102,8 @@ class Upscaler:
         multiples of what the network needs, or the tiles could not cover an image; UsageError for a
         device that is not there.
         """
+        # For records of outputs: the limits themselves depend on the machine, and shrink.
+        self.given = {"tile": tile, "overlap": overlap, "pad_multiple": pad_multiple}
         if network is None:
             network = find_model(UPSCALER).load()
         ours = None if isinstance(network, OtherNetwork) else network.architecture
@@ -318,9 +320,8 @@ class Upscaler:
 
     def _tiles(self, side: int) -> Tiles:
         # Shared statistics leave out the padding, which can be as small as the network allows.
-        return tiles_along(
-            side + -side % self._needed, self.limits.tile, self.limits.overlap, self._needed
-        )
+        side += -side % self._needed
+        return tiles_along(side, self.limits.tile, self.limits.overlap, self._needed)
 
     def _parts(self, batch: Tensor) -> Iterator[Tensor]:
         """A batch (N, 3, H, W) that fits tiles, in parts that take the memory of a tile."""
@@ -395,6 +396,5 @@ class Upscaler:
         return lr.to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
-        )
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)

@@ -200,6 +200,14 @@ class TestFiles:
         assert run("in", "-o", "all", "--follow-links").exit_code == 0
         assert opened("all/b.png").size == opened("all/c/b.png").size == (20, 12)
 
+    def test_links_in_a_circle_end_one_photograph(self, run: Any) -> None:
+        image("a.png")
+        Path("l.png").symlink_to("l.png")
+        result = run("l.png", "a.png", "-o", "out/")
+        assert result.exit_code == 1 and opened("out/a.png").size == (20, 12)
+        assert "error: l.png: cannot be read as an image (" in result.output
+        assert result.output.endswith("\n1 upscaled, 1 failed\n")
+
     def test_globs_that_the_shell_left(self, run: Any) -> None:
         for name in ("a.png", "b.png", "c.jpg"):
             image(name)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.support.upscaling import TINY, image, opened, repeated
@@ -31,6 +32,7 @@ class TestReruns:
         for option, value, said in (
             ("--scale", "2", "size 20x12 (now 10x6)"),
             ("--colour", "match", "colour keep (now match)"),
+            ("--tile", "64", "tile auto (now 64)"),
         ):
             result = run(photo, "-o", output, option, value)
             assert result.exit_code == 1
@@ -56,6 +58,17 @@ class TestReruns:
         assert result.exit_code == 1
         assert "out/x.png: made of another photograph" in result.output
         assert opened("out/x.png").size == (20, 12)
+
+    def test_a_photograph_that_differs_in_its_middle_is_another(self, run: Any) -> None:
+        for name, middle in (("r1/x.bmp", 0), ("r2/x.bmp", 1)):
+            Path(name).parent.mkdir()
+            pixels = np.zeros((200, 300, 3), np.uint8)
+            pixels[100, 150] = middle
+            Image.fromarray(pixels).save(name)
+        assert run("r1", "-o", "out").exit_code == 0
+        result = run("r2", "-o", "out")
+        assert result.exit_code == 1
+        assert "out/x.png: made of another photograph" in result.output
 
     def test_an_interruption_loses_no_line(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(self: Upscaler, lr: np.ndarray, seen: Any) -> Iterator[np.ndarray]:

@@ -151,6 +151,23 @@ class TestWatch:
         assert lines.count("error: in/bad.png: not an image of a known format") == 1
         assert "out/a.png: upscaled" in lines
 
+    def test_an_output_that_is_a_link_in_a_circle(
+        self, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def sleep(seconds: float) -> None:
+            if seconds == watch.SECONDS_BETWEEN_LOOKS:
+                looks.append(seconds)
+                if len(looks) == 2:
+                    raise KeyboardInterrupt
+
+        looks: list[float] = []
+        monkeypatch.setattr("time.sleep", sleep)
+        image("in/a.png")
+        Path("round").symlink_to("round")
+        result = run("in", "-o", "round", "--watch")
+        assert result.exit_code == 0, result.output
+        assert "error: round/a.png: cannot be written (" in result.output
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from tests.support.image_files import png
@@ -17,6 +18,7 @@ from tests.support.upscaling import picture, repeated
 from tvqrap.cli.main import app as cli
 from tvqrap.ui import app as app_module
 from tvqrap.ui import comparison
+from tvqrap.ui.app import make_app
 from tvqrap.upscaling.upscaler import Upscaler
 
 
@@ -75,6 +77,21 @@ def test_the_output_is_that_of_the_command(
     assert result.exit_code == 0, result.output
     expected = (tmp_path / name).read_bytes()
     assert ui.output(found["id"]) == expected and found["bytes"] == len(expected)
+
+
+def test_a_tile_is_recorded_as_by_the_command(
+    tmp_path: Path, tiny_model: Path, quick: None
+) -> None:
+    (tmp_path / "files").mkdir()
+    ui = Ui(tmp_path / "files", tiny_model, tile=64)
+    (tmp_path / "a.png").write_bytes(content())
+    photo_id = ui.added(content())
+    ui.wait(photo_id)
+    command = ["upscale", str(tmp_path / "a.png"), "--model", str(tiny_model), "--tile", "64"]
+    result = CliRunner().invoke(cli, [*command, "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert ui.output(photo_id) == (tmp_path / "a_x4.png").read_bytes()
+    ui.close()
 
 
 def test_progress_and_notes(ui: Ui, held: Held) -> None:
@@ -183,6 +200,29 @@ def test_again_with_other_choices(ui: Ui, quick: None) -> None:
     assert ui.client.post(f"/api/photos/{first}/again").status_code == 404
 
 
+@pytest.mark.parametrize("name", ["before.png", "after.png", "after.npy", "output", "photograph"])
+def test_a_name_of_our_own_files(ui: Ui, quick: None, name: str) -> None:
+    first = ui.added(content(), name)
+    assert ui.wait(first)["status"] == "done" and ui.photo(first)["compared"]
+    answer = ui.client.post(f"/api/photos/{first}/again", params={"format": "png"})
+    assert answer.status_code == 201, answer.text
+    second = ui.wait(answer.json()["id"])
+    small = np.asarray(picture(20, 12))
+    large = np.asarray(Image.open(io.BytesIO(ui.output(second["id"]))))
+    np.testing.assert_array_equal(large, small.repeat(4, 0).repeat(4, 1))
+
+
+def test_a_message_of_the_output_names_no_folder_of_ours(
+    ui: Ui, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("tvqrap.photo_io.png.PngWriter.finish", fail)
+    found = ui.wait(ui.added(content()))
+    assert found["message"] == "output/a_x4.png: cannot be written (disk full)"
+
+
 def test_pictures_to_compare(ui: Ui, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "LARGEST_SIDE", 64)
     photo_id = ui.added(content(30, 20))
@@ -248,6 +288,13 @@ class TestGuard:
             answer = ui.client.get("/api/state", headers={"host": host})
             assert answer.status_code == 403, host
         assert ui.client.get("/", headers={"host": HOST.upper()}).status_code == 200
+
+    def test_port_80_which_browsers_leave_out(self, ui: Ui) -> None:
+        client = TestClient(make_app(ui.work, [], ["localhost:80", "127.0.0.1:80"]))
+        for host in ("localhost", "LOCALHOST:80", "127.0.0.1"):
+            assert client.get("/", headers={"host": host}).status_code == 200, host
+        for host in ("evil.example", "localhost:8080", "localhost:80:80", ""):
+            assert client.get("/", headers={"host": host}).status_code == 403, host
 
     @pytest.mark.parametrize(
         "headers",

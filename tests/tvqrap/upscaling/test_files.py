@@ -16,7 +16,7 @@ from tvqrap.runtime.errors import UsageError, UserError
 from tvqrap.upscaling import files
 from tvqrap.upscaling.claims import claim
 from tvqrap.upscaling.jobs import Job
-from tvqrap.upscaling.record import read_record
+from tvqrap.upscaling.record import made_by, read_record
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,47 @@ def test_a_file_that_fails_raises(upscaler: Upscaler) -> None:
         upscale_file(photo, photo, upscaler, overwrite=True)
 
 
+def test_one_photograph_is_no_folder_and_no_glob(upscaler: Upscaler) -> None:
+    for name in ("two/a.png", "two/b.png", "two/c[1].png"):
+        image(name)
+    for source, kind in (("two", "folder"), ("two/*.png", "glob"), ("two/a*", "glob")):
+        with pytest.raises(UsageError) as raised:
+            upscale_file(source, "out/", upscaler)
+        expected = f"is a {kind}, expected one photograph (upscale_files takes it)"
+        assert str(raised.value) == f"{source}: {expected}"
+    assert not Path("out").exists()
+    assert upscale_file("two/c[1].png", "c.png", upscaler).status == "upscaled"
+
+
+def test_closed_standard_input_and_output_are_one_line(
+    upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = image("b.png")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError) as raised:
+        upscale_file("-", "a.png", upscaler)
+    assert str(raised.value) == "standard input: is closed, expected a photograph"
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(UserError) as raised:
+        upscale_file(photo, "-", upscaler)
+    assert str(raised.value) == "standard output: is closed, expected a pipe or a file"
+
+
+@pytest.mark.parametrize("given", [{"tile": 64}, {"overlap": 8}, {"pad_multiple": 128}])
+def test_limits_of_tiles_are_recorded_where_they_are_given(
+    upscaler: Upscaler, given: dict[str, int]
+) -> None:
+    photo = image("a.png")
+    other = Upscaler(upscaler.network, device="cpu", **given)  # type: ignore[arg-type]
+    ((name, value),) = given.items()
+    assert upscale_file(photo, "b.png", upscaler).status == "upscaled"
+    with pytest.raises(UserError, match=rf"b.png: made with {name} auto \(now {value}\)"):
+        upscale_file(photo, "b.png", other)
+    assert upscale_file(photo, "c.png", other).status == "upscaled"
+    with pytest.raises(UserError, match=rf"c.png: made with {name} {value} \(now auto\)"):
+        upscale_file(photo, "c.png", upscaler)
+
+
 def test_files_and_folders(upscaler: Upscaler, caplog: pytest.LogCaptureFixture) -> None:
     image("in/a.png")
     image("in/deep/b.jpg")
@@ -107,7 +148,7 @@ def test_what_another_process_wrote_since_the_check_stays(
     photo = image("a.png")
     if overwrite:
         image("b.png", 7)
-    made = files.made_by(upscaler.fingerprint, "keep", "float32")
+    made = made_by(upscaler.fingerprint, "keep", "float32")
     mine, other = (files.FileUpscaler(OutputSettings(), made, overwrite) for _ in range(2))
     job = Job(photo, Path("b.png"), FORMATS["png"])
     tasks = [each.check(job) for each in (mine, other)]
