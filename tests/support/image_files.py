@@ -9,14 +9,38 @@ import numpy as np
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of these chunks and its end."""
-    packed = [
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in (*chunks, (b"IEND", b""))
-    ]
+    packed = [_chunk(name, content) for name, content in (*chunks, (b"IEND", b""))]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def png_with(content: bytes, name: bytes, text: bytes, *, before: bytes) -> bytes:
+    """A PNG with one more chunk, before the first one of the name `before`."""
+    place = content.index(before) - 4
+    return content[:place] + _chunk(name, text) + content[place:]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def raw_profile(kind: str, content: bytes) -> bytes:
+    """The content of a tEXt chunk of a PNG in which ImageMagick keeps other metadata."""
+    text = f"Raw profile type {kind}\0\n{kind}\n{len(content):8}\n{content.hex()}\n"
+    return text.encode()
+
+
+def tiff_of_pages(count: int) -> bytes:
+    """Pages of one gray pixel, all the same."""
+    short, long = 3, 4
+    tags = [(256, short, 1), (257, short, 1), (258, short, 8), (259, short, 1), (262, short, 1)]
+    tags += [(273, long, 8), (277, short, 1), (278, short, 1), (279, long, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries
+    first, size = 12, len(directory) + 4
+    following = [*(first + size * number for number in range(1, count)), 0]
+    head = b"II*\0" + struct.pack("<I", first) + b"\x80\0\0\0"
+    return head + b"".join(directory + struct.pack("<I", place) for place in following)
 
 
 def tiff_of_16_bits(path: Path, pixels: np.ndarray, photometric: int, planes: int = 1) -> Path:

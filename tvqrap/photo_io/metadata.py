@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from tvqrap.photo_io.photo import profile_after
+from tvqrap.runtime.text import printable
 
 _EXIF_FOLDER, _GPS_FOLDER = 0x8769, 0x8825
 _PROCESSING_SOFTWARE = 0x000B
@@ -30,14 +31,19 @@ _SIZES_IN_FOLDER = {0xA002: 0, 0xA003: 1}
 _DROPPED_IN_FOLDER = (0x927C, 0xA005)
 """The maker's note and the interoperability folder: they hold places in the old file."""
 _X_RESOLUTION, _IPTC_OF_TIFF, _IPTC_OF_PHOTOSHOP = 282, 33723, 0x0404
+_RESOURCE_OF_IPTC = b"8BIM\x04\x04\0\0"
+"""What stands before the length of IPTC among the resources of Photoshop."""
 _LARGEST_DPI = 65535
-_XMP_ORIENTATIONS = (
-    rb"""tiff:Orientation\s*=\s*("[^"]*"|'[^']*')""",
-    rb"<tiff:Orientation\b[^>]*>[^<]*</tiff:Orientation\s*>",
+_XMP_TURN_AND_SIZES = rb"tiff:(?:Orientation|ImageWidth|ImageLength)|exif:Pixel[XY]Dimension"
+_XMP_DROPPED = (
+    rb"""(?:%b)\s*=\s*("[^"]*"|'[^']*')""" % _XMP_TURN_AND_SIZES,
+    rb"<(%b)\b[^<>]*>[^<]*</\1\s*>" % _XMP_TURN_AND_SIZES,
+    # Looking no further than the next beginning keeps the time linear.
+    rb"(?s)<((?:xmp|xap):Thumbnails)\b(?:(?!<\1\b).)*?</\1\s*>",
 )
-"""Orientation as an attribute and as an element; both go, since the enlarged image is upright."""
-_OTHER_TEXTS = ("XML:com.adobe.xmp", "Raw profile type ")
-"""Beginnings of PNG keywords whose text is other metadata, which Pillow has read already."""
+"""Orientation and sizes as attributes and as elements, and thumbnails: they are the old file's."""
+_XMP_OF_PNG, _RAW_PROFILE = "XML:com.adobe.xmp", "Raw profile type "
+"""Keywords of PNG texts that are other metadata; a raw profile's keyword goes on with its kind."""
 
 
 class _Entry(NamedTuple):
@@ -93,19 +99,19 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         left_out.append(name)
         return None
 
+    text, profiles = _texts(image, left_out)
     profile = info.get("icc_profile")
     kept_profile = profile_after(image, gray)
     held("colour profile", profile, kept_profile is not None or image.mode == "CMYK")
-    xmp = info.get("xmp")
+    xmp = info.get("xmp", profiles.get("xmp"))
     if isinstance(xmp, str):
         xmp = xmp.encode(errors="replace")
     xmp = held("XMP", xmp, isinstance(xmp, bytes))
     if xmp is not None:
-        for pattern in _XMP_ORIENTATIONS:
+        for pattern in _XMP_DROPPED:
             xmp = re.sub(pattern, b"", xmp)
     dpi = None if _without_resolution(image) else info.get("dpi")
     comment = info.get("comment")
-    text = getattr(image, "text", {}) if image.format == "PNG" else {}
     cicp = info.get("cicp")
     gamma, chromaticity, srgb = info.get("gamma"), info.get("chromaticity"), info.get("srgb")
     metadata = Metadata(
@@ -114,8 +120,8 @@ def metadata_of(image: Image.Image, gray: bool) -> tuple[Metadata, list[str]]:
         xmp=xmp,
         dpi=held("resolution", _numbers(dpi), _are_within(dpi, 2, _LARGEST_DPI)),
         comment=comment if isinstance(comment, bytes) else None,
-        text={key: str(value) for key, value in text.items() if not key.startswith(_OTHER_TEXTS)},
-        iptc=_iptc(image, left_out),
+        text=text,
+        iptc=_iptc(image, profiles.get("iptc"), left_out),
         gamma=gamma if _are_within((gamma,), 1, 20000) else None,
         chromaticity=_numbers(chromaticity) if _are_within(chromaticity, 8, 20000) else None,
         srgb=srgb if isinstance(srgb, int) and 0 <= srgb <= 3 else None,
@@ -241,7 +247,31 @@ def _without_resolution(image: Image.Image) -> bool:
     return tags is not None and _X_RESOLUTION not in tags
 
 
-def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
+def _texts(image: Image.Image, left_out: list[str]) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Texts of a PNG by keyword, and by kind the profiles in texts that ImageMagick writes."""
+    text: dict[str, str] = {}
+    profiles: dict[str, bytes] = {}
+    for key, value in getattr(image, "text", {}).items() if image.format == "PNG" else ():
+        kind = key.removeprefix(_RAW_PROFILE)
+        if kind == key:
+            if key != _XMP_OF_PNG:
+                text[key] = str(value)
+        elif kind in ("iptc", "xmp") and (profile := _raw_profile(value)) is not None:
+            profiles[kind] = profile
+        elif kind != "exif":  # that one is found where EXIF is read
+            left_out.append(printable(key))
+    return text, profiles
+
+
+def _raw_profile(text: str) -> bytes | None:
+    """The bytes that hexadecimal digits give, which stand below the kind and a length."""
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return None
+
+
+def _iptc(image: Image.Image, raw: bytes | None, left_out: list[str]) -> bytes | None:
     resources = image.info.get("photoshop")
     found = resources.get(_IPTC_OF_PHOTOSHOP) if isinstance(resources, dict) else None
     tags = getattr(image, "tag_v2", None)
@@ -253,6 +283,10 @@ def _iptc(image: Image.Image, left_out: list[str]) -> bytes | None:
                 found = struct.pack(f"{order}{len(found)}I", *found)
         except struct.error:
             pass
+    if raw is not None:
+        place = raw.find(_RESOURCE_OF_IPTC) + len(_RESOURCE_OF_IPTC)
+        length = int.from_bytes(raw[place : place + 4])
+        found = raw[place + 4 : place + 4 + length] if _RESOURCE_OF_IPTC in raw else raw
     # Each record of IPTC begins with this byte.
     if found and not (isinstance(found, bytes) and found[:1] == b"\x1c"):
         left_out.append("IPTC")

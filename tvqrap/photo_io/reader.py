@@ -1,5 +1,6 @@
 """Reads a photograph: its pixels, its transparency and its metadata."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +19,7 @@ from tvqrap.images.reading.high_bit_depth import (
     stated_bits,
 )
 from tvqrap.images.reading.open import MAX_PIXELS, open_image
-from tvqrap.images.reading.orientation import orientation_of, swaps_sides, upright
+from tvqrap.images.reading.orientation import orientation_of, upright, upright_size
 from tvqrap.photo_io.metadata import Metadata, metadata_of
 from tvqrap.photo_io.photo import Photo, alike, photo_of, photo_of_array
 from tvqrap.photo_io.png import png_chunk
@@ -34,6 +35,8 @@ _SEVERAL: dict[str, Literal["frames", "pages"]] = {
 }
 """Content of a file of several images, by Pillow's name of its format. Files of other formats hold
 previews or bursts."""
+_MOST, _MOST_COUNTED = 10_000, 1000
+"""Frames or pages that are read, and that are counted for a note where the first one is read."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,8 @@ class SeveralHeader(NamedTuple):
 def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Reads size and depth; raises UserError as `read_photo` does, but for faults in the pixels."""
     with open_image(source, max_pixels) as image:
-        width, height = image.size
         deep = image.mode.startswith("I") or has_deep_colours(image)
-        if image.format == "PNG" and "exif" not in image.info:
-            exif = png_chunk(source, b"eXIf")
-            if exif is not None:
-                image.info["exif"] = b"Exif\0\0" + exif
-        sideways = swaps_sides(orientation_of(image))
-        return Header(height, width, deep) if sideways else Header(width, height, deep)
+        return Header(*upright_size(image), deep)
 
 
 def read_several_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralHeader | None:
@@ -106,17 +103,16 @@ def read_several_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> S
     Raises UserError as `read_photo` does, but for faults in the pixels, and where all images
     together have more than `max_pixels`.
     """
-    header = read_header(source, max_pixels)
     with open_image(source, max_pixels) as image:
-        kind, numbers = _SEVERAL.get(image.format or ""), _numbers(image)
-        if kind is None or len(numbers) < 2:
+        kind = _SEVERAL.get(image.format or "")
+        sizes = _sizes(image, _MOST)
+        if kind is None or len(sizes) < 2:
             return None
-        sizes = [(header.width, header.height)] * len(numbers)
-        if kind == "pages":
-            sizes = [_size_of_page(image, number) for number in numbers]
+        name = printable(source) if isinstance(source, Path) else "standard input"
+        if len(sizes) > _MOST:
+            raise UserError(f"{name}: holds more than {_MOST} {kind}, at most {_MOST} are read")
         pixels = sum(width * height for width, height in sizes)
         if pixels > max_pixels:
-            name = printable(source) if isinstance(source, Path) else "standard input"
             raise UserError(
                 f"{name}: {len(sizes)} {kind} are {pixels} pixels, at most {max_pixels} are read"
             )
@@ -132,12 +128,14 @@ def read_photo(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> PhotoFile:
     `max_pixels`, before its pixels are decoded.
     """
     with open_image(source, max_pixels) as image:
-        frames = getattr(image, "n_frames", 1)
+        sizes = _sizes(image, _MOST_COUNTED)
         hint = "; --frames all takes every one" if image.format in _SEVERAL else ""
-        read = _read(source, image, 0, max_pixels, has_deep_colours(image))
-    if frames == 1:
+        read = _read(source, image, 0, sizes[0], max_pixels, has_deep_colours(image))
+        count = _first(image) + len(sizes)
+    if count == 1:
         return read
-    return replace(read, notes=(f"holds {frames} images, the first is read{hint}", *read.notes))
+    images = f"more than {_MOST_COUNTED}" if len(sizes) > _MOST_COUNTED else f"{count}"
+    return replace(read, notes=(f"holds {images} images, the first is read{hint}", *read.notes))
 
 
 def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralPhotos:
@@ -152,17 +150,12 @@ def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralP
     durations: list[float] = []
     with open_image(source, max_pixels) as image:
         plays = _plays(image)
-        numbers = _numbers(image)
-        for number in numbers:
+        for number in range(_first(image), _first(image) + len(header.sizes)):
             image.seek(number)
             check_readable(image)
             # Frames are drawn over each other, which does not work with lower bytes alone.
             deep = header.pages and has_deep_colours(image)
-            read = _read(source, image, number, max_pixels, deep)
-            found, stated = read.photo.pixels.shape[1::-1], header.sizes[len(files)]
-            if found != stated:
-                sizes = [f"{width}x{height}" for width, height in (found, stated)]
-                raise ValueError(f"image {number + 1} is {sizes[0]}, expected {sizes[1]}")
+            read = _read(source, image, number, header.sizes[len(files)], max_pixels, deep)
             files.append(read)
             durations.append(float(image.info.get("duration", 0)))
     if header.pages:
@@ -173,13 +166,18 @@ def read_several(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> SeveralP
 
 
 def _read(
-    source: Path | bytes, image: Image.Image, number: int, max_pixels: int, deep: bool
+    source: Path | bytes,
+    image: Image.Image,
+    number: int,
+    size: tuple[int, int],
+    max_pixels: int,
+    deep: bool,
 ) -> PhotoFile:
-    """The frame or page of a number, to which the image has been set."""
+    """The frame or page of a number, to which the image has been set; `size` is by its header."""
     gray = has_deep_gray_and_alpha(image)
     bits = stated_bits(image, _head(source))
-    image.load()
     orientation = orientation_of(image)
+    image.load()
     turned = upright(as_meant(image), orientation)
     if deep:
         with open_image(source, max_pixels) as lower:
@@ -188,6 +186,10 @@ def _read(
             photo = photo_of_array(deep_colours(turned, upright(lower, orientation)))
     else:
         photo = photo_of(turned, gray)
+    found = photo.pixels.shape[1::-1]
+    if found != size:
+        sizes = [f"{width}x{height}" for width, height in (found, size)]
+        raise ValueError(f"image {number + 1} is {sizes[0]}, expected {sizes[1]}")
     if image.format == "PNG":
         image.info["cicp"] = png_chunk(source, b"cICP")
     metadata, left_out = metadata_of(image, photo.gray)
@@ -196,15 +198,23 @@ def _read(
     return PhotoFile(photo, metadata, notes, tuple(left_out))
 
 
-def _numbers(image: Image.Image) -> range:
-    """Numbers of the frames or pages, without a PNG's picture for programs that show no frames."""
-    first = 1 if getattr(image, "default_image", False) else 0
-    return range(first, getattr(image, "n_frames", 1))
+def _first(image: Image.Image) -> int:
+    """Number of the first frame: behind a PNG's picture for programs that show no frames."""
+    return 1 if getattr(image, "default_image", False) else 0
 
 
-def _size_of_page(image: Image.Image, number: int) -> tuple[int, int]:
-    image.seek(number)
-    return image.size
+def _sizes(image: Image.Image, most: int) -> list[tuple[int, int]]:
+    """Sizes of all frames or pages, or of one more than `most` where there are more."""
+    sizes = [upright_size(image)]
+    if image.format != "TIFF":
+        return sizes * min(getattr(image, "n_frames", 1) - _first(image), most + 1)
+    # Pillow's own count takes a time that grows with the square of the pages.
+    with suppress(EOFError):
+        while len(sizes) <= most:
+            image.seek(len(sizes))
+            sizes.append(upright_size(image))
+    image.seek(0)
+    return sizes
 
 
 def _plays(image: Image.Image) -> int:

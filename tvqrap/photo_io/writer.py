@@ -56,8 +56,8 @@ def write_photo(
     `quality` (1 to 100, else 95) and `lossless` are for formats that have them. `compression` (0 to
     9) is the effort of PNG (else 6) and TIFF (else 0, uncompressed).
 
-    Metadata that is too large for the format is left out, before the first band is asked for; its
-    names are returned.
+    Metadata that the format cannot hold is left out, and its names are returned. What is too large
+    goes before the first band is asked for.
     """
     left_out: list[str] = []
     with warnings.catch_warnings():
@@ -82,7 +82,8 @@ def write_photo(
         png.finish()
     else:
         image = _whole_image(bands, size, form)
-        options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
+        metadata = _of_colours(form, image.mode, metadata, left_out)
+        options = _encoder_options(form, metadata, exif, quality, lossless)
         file.write(encoded(image, form.name, **options))
     return left_out
 
@@ -121,7 +122,8 @@ def write_frames(
             eight = ((eight_bits(band) for band in bands) for bands in frames)
             write_pages(file_of_frames, (Page(bands, size, Metadata()) for bands in eight))
         with open_image(waiting, max_pixels=size[0] * size[1]) as image:
-            options = _encoder_options(form, image.mode, metadata, exif, quality, lossless)
+            metadata = _of_colours(form, image.mode, metadata, left_out)
+            options = _encoder_options(form, metadata, exif, quality, lossless)
             options["duration"] = _whole_milliseconds(animation.durations)
             if form.name == "webp":
                 options["loop"] = min(animation.plays, _MOST_PLAYS)
@@ -228,14 +230,9 @@ def _whole_image(bands: Iterable[Pixels], size: tuple[int, int], form: Format) -
 
 
 def _encoder_options(
-    form: Format,
-    mode: str,
-    metadata: Metadata,
-    exif: bytes | None,
-    quality: int | None,
-    lossless: bool,
+    form: Format, metadata: Metadata, exif: bytes | None, quality: int | None, lossless: bool
 ) -> dict[str, Any]:
-    """Arguments of Pillow's encoder of JPEG, WebP or AVIF, for an image of a mode."""
+    """Arguments of Pillow's encoder of JPEG, WebP or AVIF."""
     quality = 95 if quality is None else quality
     options: dict[str, Any] = {
         "quality": quality,
@@ -254,10 +251,16 @@ def _encoder_options(
     if lossless and form.lossless:
         # In lossless WebP quality is the effort; exact keeps the colours of hidden pixels.
         options |= {"lossless": True, "exact": True, "quality": 80}
-    # Pillow converts these to RGB, which a gray profile does not describe.
-    if (mode in ("L", "LA") and not form.gray) or (form.name == "avif" and mode == "LA"):
-        del options["icc_profile"]
     return options
+
+
+def _of_colours(form: Format, mode: str, metadata: Metadata, left_out: list[str]) -> Metadata:
+    """Drops the profile of a gray image that the encoder of WebP or AVIF makes an RGB one."""
+    becomes_rgb = mode in ("L", "LA") and (not form.gray or (form.name == "avif" and mode == "LA"))
+    if metadata.icc_profile is None or not becomes_rgb:
+        return metadata
+    left_out.append("colour profile")
+    return replace(metadata, icc_profile=None)
 
 
 def _that_fits_jpeg(metadata: Metadata, left_out: list[str]) -> Metadata:

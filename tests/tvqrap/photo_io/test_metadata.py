@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
+from tests.support.image_files import png_with, raw_profile
 from tvqrap.photo_io.formats import FORMATS
 from tvqrap.photo_io.photo import enlarged_rows
 from tvqrap.photo_io.png import PngWriter
 from tvqrap.photo_io.reader import read_header, read_photo
 from tvqrap.photo_io.writer import write_photo
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.text import printable
 
 PLAIN = Image.new("RGB", (5, 3), "red")
 IPTC = b"\x1c\x02\x50\0\x01A"
@@ -150,6 +152,52 @@ def test_a_jpegs_comment_and_iptc() -> None:
     again = BytesIO()
     image.save(again, "tiff", tiffinfo={33723: IPTC})
     assert enlarged(again.getvalue(), "jpeg")[0].info["photoshop"][0x0404] == IPTC
+
+
+@pytest.mark.parametrize("content", [IPTC, b"8BIM\x04\x04\0\0\0\0\0\6" + IPTC + b"8BIM"])
+def test_iptc_in_a_raw_profile_of_a_png(content: bytes) -> None:
+    photo = png_with(saved("png"), b"tEXt", raw_profile("iptc", content), before=b"IEND")
+    image, left_out = enlarged(photo, "jpeg")
+    assert image.info["photoshop"][0x0404] == IPTC and left_out == []
+
+
+def test_xmp_in_a_raw_profile_of_a_png() -> None:
+    photo = png_with(saved("png"), b"tEXt", raw_profile("xmp", b"<x/>"), before=b"IDAT")
+    image, left_out = enlarged(photo, "png")
+    assert image.info["xmp"] == b"<x/>" and left_out == []
+
+
+@pytest.mark.parametrize("kind", ["iptc", "xmp", "8bim", "\x1b[1m"])
+def test_a_raw_profile_that_cannot_be_taken_is_named(kind: str) -> None:
+    text = raw_profile(kind, b"a") if len(kind) > 4 else b"Raw profile type " + kind.encode()
+    photo = png_with(saved("png"), b"tEXt", text + b"\0\n\n\nno digits", before=b"IDAT")
+    assert enlarged(photo, "jpeg")[1] == [printable(f"Raw profile type {kind}")]
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        b"tiff:Orientation='6'",
+        b'tiff:Orientation = "6"',
+        b"/><tiff:Orientation>6</tiff:Orientation >",
+        b"tiff:ImageWidth='5' tiff:ImageLength=\"3\"",
+        b"/><exif:PixelXDimension>5</exif:PixelXDimension><exif:PixelYDimension a='b'>"
+        b"3</exif:PixelYDimension>",
+        b"/><xmp:Thumbnails><rdf:Alt><rdf:li xmpGImg:width='5'>\n/9j/4A</rdf:li></rdf:Alt>"
+        b"</xmp:Thumbnails>",
+    ],
+)
+def test_what_xmp_says_of_the_old_file_goes(stale: bytes) -> None:
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description " + stale + b" dc:format='a'/>"
+    kept = read_photo(saved("jpeg", xmp=xmp)).metadata.xmp
+    assert kept is not None and b"<rdf:Description " in kept and kept.endswith(b" dc:format='a'/>")
+    for word in (b"Orientation", b"Image", b"Dimension", b"Thumbnail", b"9j"):
+        assert word not in kept
+
+
+def test_hostile_xmp_takes_no_time() -> None:
+    for start in (b"<xmp:Thumbnails ", b"<tiff:Orientation ", b"tiff:ImageWidth='"):
+        assert read_photo(saved("webp", xmp=start * 100_000)).metadata.xmp is not None
 
 
 def test_a_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,11 @@ _READ = (
 _TGA = TgaImagePlugin.TgaImageFile
 """Only for files with its ending: the format has no signature."""
 
+_SIGNATURE, _CHECKSUM = 8, 4
+"""Bytes of a PNG before its first chunk, and after the content of each."""
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
+"""Chunks of a PNG that may follow its pixels, and say how to turn it."""
+
 
 class _Extra(NamedTuple):
     """A format that an extra of the package reads."""
@@ -107,6 +112,8 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[I
             with Image.open(stream, formats=formats) as image:
                 _check_pixels(name, image, max_pixels)
                 check_readable(image)
+                if isinstance(image, PngImagePlugin.PngImageFile):
+                    _read_texts(image, stream)
                 yield image
     except (UserError, MemoryError):
         raise
@@ -135,6 +142,24 @@ def open_stream(source: Path | bytes) -> Iterator[BinaryIO]:
         raise UserError(f"{printable(source)}: is not a regular file, expected an image")
     with BoundedFile(source) as file:
         yield file
+
+
+def _read_texts(image: PngImagePlugin.PngImageFile, stream: BinaryIO) -> None:
+    """Adds texts and EXIF that lie behind a PNG's pixels, which Pillow finds as it decodes them.
+
+    So the orientation is known, and is the same, before and after the pixels are decoded.
+    """
+    pixels = stream.tell()
+    stream.seek(_SIGNATURE)
+    chunks = PngImagePlugin.PngStream(stream)
+    with suppress(Exception):  # decoding ends at the same fault, and names it
+        while (chunk := chunks.read())[0] != b"IEND":
+            name, start, length = chunk
+            if name in _TEXTS:
+                chunks.call(name, start, length)
+            stream.seek(start + length + _CHECKSUM)
+    image.info.update(chunks.im_info)
+    stream.seek(pixels)
 
 
 def _check_pixels(name: str, image: Image.Image, max_pixels: int) -> None:
@@ -201,11 +226,11 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
     Raises UserError as `open_image` does, and for pixels without a meaning as RGB.
     """
     with open_image(source, max_pixels) as image:
-        deep = has_deep_colours(image)
+        deep, orientation = has_deep_colours(image), orientation_of(image)
         image.load()
         if deep:
             with open_image(source, max_pixels) as lower:
                 keep_lower_bytes(lower)
                 pixels = Image.fromarray(eight_bits(deep_colours(image, lower)))
-            return to_rgb(upright(pixels, orientation_of(image)))
-        return to_rgb(upright(as_meant(image), orientation_of(image)))
+            return to_rgb(upright(pixels, orientation))
+        return to_rgb(upright(as_meant(image), orientation))

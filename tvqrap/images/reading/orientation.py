@@ -1,4 +1,4 @@
-"""The orientation of a photograph by its EXIF."""
+"""The orientation of a photograph by its EXIF, else its XMP."""
 
 from PIL import Image
 
@@ -17,27 +17,35 @@ _TURNS = {
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation (1 to 8) of an opened image; 1 where none can be read.
+    """The orientation (1 to 8) that is to be applied to an opened image; 1 where none can be read.
 
-    A PNG that is not loaded is not decoded for it. It is 1 for formats whose readers apply the
+    An image that is not loaded is not decoded for it. It is 1 for formats whose readers apply the
     orientation, to the size before an image is loaded and to the pixels: HEIF, JPEG XL and TIFF.
     """
-    if image.format in _APPLIED_BY_READERS:
-        return 1
-    try:
-        # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # Pillow fails in any way at all on broken EXIF
-        return 1
-    return orientation if orientation in _TURNS else 1
+    return 1 if image.format in _APPLIED_BY_READERS else _stated(image)
 
 
-def swaps_sides(orientation: int) -> bool:
-    """Whether making an image of that EXIF orientation upright swaps its width and height."""
-    return orientation >= 5
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of the upright picture of an opened image, which need not be loaded."""
+    width, height = image.size
+    orientation = orientation_of(image)
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and _ORIENTATION not in tags:
+        # Pillow's TIFF reader turns pixels by XMP too, but the size by the tag alone.
+        orientation = _stated(image)
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The image made upright, by its EXIF orientation (1 to 8)."""
     # Not Pillow's exif_transpose: that writes the whole EXIF anew, and fails where a tag does.
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _stated(image: Image.Image) -> int:
+    try:
+        # The PNG reader's own getexif decodes all pixels where no EXIF lies in front of them.
+        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # Pillow fails in any way at all on broken EXIF
+        return 1
+    return orientation if orientation in _TURNS else 1
