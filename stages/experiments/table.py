@@ -9,6 +9,8 @@ from tvqrap.runtime.errors import UserError
 
 MISSING = "missing"
 NO_SCORE = "–"
+_MOST_KEYS = 4
+"""Params that have a column each; more of them leave no room for the scores."""
 
 
 def markdown_table(collection: Collection, given: str) -> str:
@@ -20,14 +22,15 @@ def markdown_table(collection: Collection, given: str) -> str:
     recipe = collection.recipe
     many = len(recipe.models) > 1
     all_stages = recipe.target == "evaluate"
-    head = ["point", *(f"`{key}`" for key in recipe.varied)]
+    keys = recipe.varied if len(recipe.varied) <= _MOST_KEYS else ()
+    head = ["point", *(f"`{key}`" for key in keys)]
     head += ["codes, bytes (stored)", "structure, bytes", "tokenizer, parameters"]
     head += ["upscaler, parameters"] if all_stages else []
     head += ["image of"] if many else []
     head += [_title(column) for column in recipe.scores]
     lines = [head, ["---"] * len(head)]
     for point in collection.points:
-        first = [point.name, *(str(point.values[key]) for key in recipe.varied)]
+        first = [point.name, *(str(point.values[key]) for key in keys)]
         first += [
             f"{point.latent.packed_bytes} ({point.latent.code_bytes})",
             str(point.latent.structure_bytes),
@@ -138,6 +141,9 @@ def _note(collection: Collection, given: str) -> str:
         f"{collection.side} pixels; the interval says nothing of other photographs.",
         "Bytes are of one such image: codes at log2 of the codebook, rounded up to whole bits (in "
         "brackets: as stored, two bytes each); structure in float16.",
+        ""
+        if len(recipe.varied) <= _MOST_KEYS
+        else f"The points differ in {len(recipe.varied)} params, which the recipe lists.",
         _missing(collection),
         f"Made by `python -m stages.experiments collect {given}` from runs with the inputs "
         f"`{collection.inputs}`.",

@@ -70,6 +70,13 @@ def test_differences_from_the_baseline_are_taken_seed_by_seed(
     assert row == "| wide | +1.15 ± 0.64 | – |"
 
 
+def test_many_params_of_points_have_no_columns(checkout: Path, tmp_path: Path) -> None:
+    name, recipe = load_recipe("table5")
+    table = markdown_table(collect(recipe, runs_of(recipe, name)), "table5")
+    assert table.startswith("| point | codes, bytes (stored) |")
+    assert f"The points differ in {len(recipe.varied)} params, which the recipe lists." in table
+
+
 def test_scores_on_the_way_have_a_table_and_panels(checkout: Path, tmp_path: Path) -> None:
     (checkout / "small.yaml").write_text(SMALL.replace("title", "milestones: 2\ntitle", 1))
     recipe, runs = small()
