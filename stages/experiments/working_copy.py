@@ -57,9 +57,9 @@ class WorkingCopy:
                 if name not in present or present[name].read_bytes() != content:
                     write_atomic(self.root / part / name, content)
                     shutil.copymode(path, self.root / part / name)
-        for path in given:
+        for path in sorted(given):  # folders before what lies in them
             if not path.is_absolute() and path.parts[0] not in COPIED:
-                _link(self.root / path, (checkout / path).resolve())
+                _link(self.root, path, (checkout / path).resolve())
         cache = _output([sys.executable, "-m", "dvc", "cache", "dir"], checkout)
         # With git, DVC would find the repository around the copy, the checkout's, and change its
         # index.
@@ -126,11 +126,16 @@ def _files(part: Path) -> dict[str, Path]:
     }
 
 
-def _link(link: Path, target: Path) -> None:
-    if link.is_symlink():
-        if link.readlink() == target:
-            return
-        link.unlink()
+def _link(root: Path, path: Path, target: Path) -> None:
+    """Links `path` in the folder `root`, in place of links that earlier runs left on its way."""
+    link = root / path
+    if link.resolve() == target:  # by itself, or by a folder above it
+        return
+    for place in (link, *(root / above for above in path.parents[:-1])):
+        if place.is_symlink():
+            place.unlink()
+    if link.is_dir():
+        shutil.rmtree(link)
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
 

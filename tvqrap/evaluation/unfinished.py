@@ -105,6 +105,11 @@ def remove_unfinished(folder: Path) -> None:
         folder.rmdir()
 
 
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder has entries, but for those that a killed write left."""
+    return folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+
+
 class Unfinished:
     """The scores so far, on disk."""
 
@@ -124,7 +129,7 @@ class Unfinished:
                     "versions; expected the same, or --overwrite to begin anew"
                 )
             remove_unfinished(folder)
-        elif self._requested() is None and folder.is_dir() and any(folder.iterdir()):
+        elif self._requested() is None and _holds_files(folder):
             raise UserError(f"{folder}: holds other files, expected an unfinished evaluation")
         write_atomic(folder / REQUEST, text)
         # Drops a last line that a kill cut short.

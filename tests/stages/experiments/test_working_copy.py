@@ -55,6 +55,26 @@ def test_a_working_copy_follows_the_checkout_and_keeps_its_own_work(
     assert (copy.root / "models/tokenizer").is_dir()
 
 
+def test_links_of_earlier_runs_give_way(checkout: Path) -> None:
+    """A table of licences alone, then the folder that it lies in, then both, then the table."""
+    shutil.copytree(ROOT / ".dvc", checkout / ".dvc", ignore=lambda *_: ["tmp", "cache"])
+    shutil.copy(ROOT / ".dvcignore", checkout)
+    copy = WorkingCopy(checkout / EXPERIMENTS / "small")
+    folder, table = Path("data/photos"), Path("data/photos/licences.csv")
+    for given in ([table], [folder], [table, folder], [table]):
+        copy.refresh(checkout, given)
+        for path in given:
+            assert (copy.root / path).resolve() == (checkout / path).resolve()
+    assert (ROOT / table).is_file() and not (ROOT / table).is_symlink()
+    other = checkout / "other"
+    other.mkdir()
+    (copy.root / folder).unlink()
+    (copy.root / folder).symlink_to(other)  # a folder that is given no more
+    copy.refresh(checkout, [table])
+    assert (copy.root / table).resolve() == (checkout / table).resolve()
+    assert not list(other.iterdir())
+
+
 def test_what_it_runs_ends_with_it(tmp_path: Path) -> None:
     """The runner is killed; the process that it waits for gets SIGTERM."""
     (tmp_path / "sleeper.py").write_text(

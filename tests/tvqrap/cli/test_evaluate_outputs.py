@@ -50,6 +50,8 @@ def test_a_folder_with_the_name_of_the_unfinished_scores_stays(images: Path) -> 
         result = evaluate(images, "bicubic", *overwrite)
         assert result.exit_code == 1 and "holds other files" in result.output
     assert chapter.read_text() == "mine"
+    chapter.rename(chapter.with_name(".request.json.1.partial"))  # as a killed write leaves it
+    assert evaluate(images, "bicubic").exit_code == 0
 
 
 def test_a_single_file_is_scored_as_its_folder(images: Path, model: Path) -> None:
