@@ -48,7 +48,7 @@ class _Headers:
         self.tell = file.tell
 
     def read(self, size: int) -> bytes:
-        if size > _MAX_HEADER:
+        if not 0 <= size <= _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self._file.read(size)
 
@@ -67,11 +67,16 @@ class _Listing:
     def read(self, file: BinaryIO) -> None:
         """Reads all headers. Errors of the storage pass."""
         try:
-            with tarfile.open(fileobj=_Headers(file), mode="r:") as tar:  # type: ignore[call-overload]
+            with tarfile.open(  # type: ignore[call-overload]
+                fileobj=_Headers(file), mode="r:", encoding="utf-8"
+            ) as tar:
                 for member in tar:
                     tar.members = []  # it would keep all of them
                     self._members += 1
                     self._add(member)
+                    # A size below zero would lead back, and list the same members for ever.
+                    if not member.offset < tar.offset <= self._size:
+                        raise tarfile.ReadError("unexpected end of data")
                 # tarfile takes a damaged header, and an end between two members, for the end mark.
                 file.seek(tar.offset)
                 rest = file.read(_MAX_HEADER)
@@ -126,7 +131,7 @@ class _Listing:
             return "its name is there twice"
         if member.size > MAX_BYTES:
             return f"{member.size} bytes, at most {MAX_BYTES} are read"
-        if member.offset_data + member.size > self._size:
+        if not 0 <= member.size <= self._size - member.offset_data:
             return "the archive is cut before its end"
         return ""
 
