@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from pipeline.shards.manifest import Skipped
-from pipeline.sources.photos import FoundPhotos, Photo, is_text, photo_key
+from pipeline.sources.photos import FoundPhotos, Photo, photo_key
 from pipeline.sources.scan_table import FileState
 from pipeline.storage.content import MAX_BYTES, part_locator
 from pipeline.storage.location import Location
@@ -123,8 +123,6 @@ class _Listing:
         """Why an image of the archive cannot be used; empty for one that can."""
         if not member.isreg() or member.issparse():
             return "a link or another special member of an archive"
-        if not is_text(name):
-            return "its name is not UTF-8"
         if name.startswith("/") or ".." in name.split("/"):
             return "its name leads out of the archive"
         if name in self._photos:

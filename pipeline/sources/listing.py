@@ -55,6 +55,7 @@ def find_photos(photos: str) -> FoundPhotos:
         found = discover(place.resolve())  # without locators, which take memory
     else:
         found = _of_place(photos)
+    found = _in_text(found)
     _check_keys(photos, found.photos)
     return found
 
@@ -140,8 +141,6 @@ def _of_url(url: Url) -> FoundPhotos:
 
 def _file(place: Location, name: str, state: FileState | None) -> FoundPhotos:
     """A listing of one image."""
-    if not is_text(name):
-        return FoundPhotos([], [Skipped(printable(name), "its name is not UTF-8")], "")
     if state is not None and state.size > MAX_BYTES:
         reason = f"{state.size} bytes, at most {MAX_BYTES} are read"
         return FoundPhotos([], [Skipped(printable(name), reason)], "")
@@ -172,8 +171,23 @@ def _prefixed(found: FoundPhotos, prefix: str) -> FoundPhotos:
         Photo(photo_key(prefix + photo.name), prefix + photo.name, photo.locator)
         for photo in found.photos
     ]
-    skipped = [Skipped(prefix + entry.name, entry.reason) for entry in found.skipped]
+    skipped = [Skipped(printable(prefix + entry.name), entry.reason) for entry in found.skipped]
     return replace(found, photos=photos, skipped=skipped)
+
+
+def _in_text(found: FoundPhotos) -> FoundPhotos:
+    """The photographs whose names and locators are text, as the tables hold them."""
+    odd = [photo for photo in found.photos if not is_text(photo.name + photo.locator)]
+    if not odd:
+        return found
+    skipped = [
+        Skipped(
+            printable(photo.name), f"its {'path' if is_text(photo.name) else 'name'} is not UTF-8"
+        )
+        for photo in odd
+    ]
+    photos = [photo for photo in found.photos if is_text(photo.name + photo.locator)]
+    return replace(found, photos=photos, skipped=[*found.skipped, *skipped])
 
 
 def _merged(parts: Sequence[FoundPhotos]) -> FoundPhotos:

@@ -29,8 +29,9 @@ def list_lmdb(folder: Path) -> FoundPhotos:
     photos: dict[str, Photo] = {}
     skipped = []
     for name in listed_names(folder / _META_INFO):
-        if name in photos:
-            skipped.append(Skipped(printable(name), "its name is there twice"))
+        if name in photos or not PurePosixPath(name).name:
+            reason = "its name is there twice" if name in photos else "no name of a photograph"
+            skipped.append(Skipped(printable(name), reason))
             continue
         key = str(PurePosixPath(name).with_suffix(""))
         photos[name] = Photo(photo_key(name), name, lmdb_locator(folder, key))

@@ -257,46 +257,6 @@ def test_a_hostile_archive_loses_what_is_no_plain_image(data: DataSettings, tmp_
     assert list(folder.iterdir()) == [archive]
 
 
-@pytest.mark.parametrize("kind", [b"x", b"g", b"L"])
-def test_a_header_that_claims_a_gigabyte_ends_the_archive(kind: bytes, tmp_path: Path) -> None:
-    header = tarfile.TarInfo("a.png")
-    header.type, header.size = kind, 2**30
-    path = tmp_path / "x.tar"
-    with path.open("wb") as file:
-        file.write(header.tobuf(tarfile.GNU_FORMAT))
-        file.truncate(2**31)  # sparse: takes no disk
-    found = find_photos(str(path))
-    assert not found.photos
-    assert [entry.reason for entry in found.skipped] == [
-        "the archive is damaged after 0 members (a header of 1073741824 bytes)"
-    ]
-
-
-@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, b"L", b"S", b"?"])
-@pytest.mark.parametrize("size", [-1, -512, -1024, -100_000, 2**62, 2**80])
-def test_no_size_leads_out_of_the_archive(kind: bytes, size: int, tmp_path: Path) -> None:
-    """Headers can say sizes below zero, which lead back, and sizes that no file has."""
-    first, odd = tarfile.TarInfo("a.png"), tarfile.TarInfo("b.png")
-    odd.type, odd.size = kind, size
-    path = tmp_path / "x.tar"
-    blocks = [each.tobuf(tarfile.GNU_FORMAT) for each in (first, odd)]
-    path.write_bytes(b"".join(blocks) + bytes(tarfile.RECORDSIZE))
-    found = find_photos(str(path))
-    assert [photo.name for photo in found.photos] == ["a.png"]
-    assert found.skipped or kind == tarfile.DIRTYPE
-
-
-def test_names_in_an_archive_are_utf_8_in_any_locale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as tar:
-        tar.addfile(tarfile.TarInfo("\xe9t\xe9.png"))
-    monkeypatch.setattr(tarfile.TarFile, "encoding", "iso8859-1")
-    assert [photo.name for photo in find_photos(str(tmp_path / "x.tar")).photos] == [
-        "\xe9t\xe9.png"
-    ]
-
-
 def test_a_cut_or_foreign_archive_is_a_loss(data: DataSettings, tmp_path: Path) -> None:
     path = tar_of(photos_of(data), tmp_path / "x.tar")
     whole = path.read_bytes().rstrip(b"\0")  # without the end mark
@@ -341,6 +301,22 @@ def test_a_pattern_names_what_it_cannot_read(data: DataSettings, tmp_path: Path)
     }
 
 
+@pytest.mark.parametrize("entry", ["*", "link", "link/x.tar", "link/p0.png", "*/*.tar", "*/*.png"])
+def test_paths_that_are_not_utf_8_are_losses(
+    entry: str, data: DataSettings, tmp_path: Path
+) -> None:
+    folder = moved(photos_of(data), tmp_path / "in" / os.fsdecode(b"\xf6"))
+    (tmp_path / "in/link").symlink_to(folder)
+    moved(photos_of(data)[:1], tmp_path / "in/good")
+    tar_of(photos_of(data), folder / "x.tar")
+    sources = listed(tmp_path, f"{tmp_path}/in/{entry}", f"{tmp_path}/in/good/p0.png")
+    scan = scan_photos(
+        elsewhere(data, sources), executor="serial", workers=1, kept=tmp_path / "kept"
+    )
+    assert {found.photo.name for found in scan.usable} <= {"p0.png", "good/p0.png"}
+    assert scan.skipped and all("is not UTF-8" in each.reason for each in scan.skipped)
+
+
 def test_what_is_gone_since_it_was_listed_is_a_loss(
     data: DataSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +350,15 @@ def test_a_value_that_an_lmdb_lacks_is_a_loss(data: DataSettings, tmp_path: Path
     assert len(found) == 8
     with pytest.raises(UnusableError, match="no such file"):
         content_of(tmp_path, last)
+
+
+def test_a_line_of_an_lmdb_without_a_name_is_a_loss(data: DataSettings, tmp_path: Path) -> None:
+    folder = lmdb_of(photos_of(data), tmp_path / "x.lmdb")
+    with (folder / "meta_info.txt").open("a") as file:
+        file.write(". 1\n,\n/\n")
+    found = find_photos(str(folder))
+    assert len(found.photos) == 8
+    assert [each.reason for each in found.skipped] == ["no name of a photograph"] * 3
 
 
 def test_an_lmdb_without_the_package_is_one_line(
