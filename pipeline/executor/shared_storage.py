@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.content import is_locator, read_content
-from pipeline.storage.location import Location, file_sha256, write_text
+from pipeline.storage.location import Location, write_text
 from tvqrap.runtime.errors import UserError
 
 SPOT_CHECKS = 3
@@ -99,8 +99,7 @@ class ManifestProof:
 
 def _sha256(folder: Path, name: str) -> str:
     try:
-        if is_locator(name):
-            return hashlib.sha256(read_content(name)).hexdigest()
-        return file_sha256(folder / name)
+        content = read_content(name if is_locator(name) else str(folder / name))
+        return hashlib.sha256(content).hexdigest()
     except (OSError, ValueError):
         return ""

@@ -22,7 +22,7 @@ from pipeline.shards.codec import encode_png
 from pipeline.shards.index import write_indexed
 from pipeline.shards.manifest import SCHEMA, STRICT, ShardRow
 from pipeline.shards.tar import Sample
-from pipeline.sources.photos import Photo, content_of, content_sha256, decode
+from pipeline.sources.photos import Photo, UnusableError, content_of, content_sha256, decode
 from pipeline.storage.location import Location
 from pipeline.teacher import Teach, Teacher
 from tvqrap.runtime.errors import UserError
@@ -140,14 +140,18 @@ class _Photographs:
     _decoded: OrderedDict[Photo, np.ndarray] = field(default_factory=OrderedDict)
 
     def pixels(self, photo: Photo, sha256: str) -> np.ndarray:
-        """uint8 (H, W, 3). UserError where the file has another SHA-256."""
+        """uint8 (H, W, 3). UserError where it is gone, or has another SHA-256."""
         decoded = self._decoded
         if photo not in decoded:
-            content = content_of(self.folder, photo)
+            place = photo.locator or self.folder / photo.name
+            try:
+                content = content_of(self.folder, photo)
+            except UnusableError as error:
+                raise UserError(f"{place}: {error}") from None
             if (found := content_sha256(content)) != sha256:
                 raise UserError(
-                    f"{photo.locator or self.folder / photo.name}: found SHA-256 {found[:12]}, "
-                    f"expected {sha256[:12]}, which it had when the photographs were scanned"
+                    f"{place}: found SHA-256 {found[:12]}, expected {sha256[:12]}, which it had "
+                    "when the photographs were scanned"
                 )
             image = decode(content, self.settings)
             kept = sum(image.nbytes for image in decoded.values())

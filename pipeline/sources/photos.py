@@ -12,7 +12,7 @@ from pipeline.config import DataSettings
 from pipeline.shards.manifest import Skipped
 from pipeline.sources.dvc_cache import dvc_caches
 from pipeline.sources.scan_table import FileState
-from pipeline.storage.content import plain_path, read_content
+from pipeline.storage.content import check_size, plain_path, read_content
 from pipeline.storage.location import file_sha256
 from tvqrap.images.reading.folder import LEADS_OUT, SPECIAL, FolderScan, PassedOver, scan_folder
 from tvqrap.images.reading.open import read_image
@@ -110,14 +110,14 @@ def photo_key(name: str) -> str:
 def content_of(folder: Path, photo: Photo) -> Path | bytes:
     """The file of a photograph, or its content where it is no file on disk.
 
-    Raises UnusableError where it cannot be read.
+    Raises UnusableError where it cannot be read, and where it has more than `MAX_BYTES`.
     """
-    if not photo.locator:
-        return folder / photo.name
-    if (path := plain_path(photo.locator)) is not None:
-        return path
+    path = plain_path(photo.locator) if photo.locator else folder / photo.name
     try:
-        return read_content(photo.locator)
+        if path is None:
+            return read_content(photo.locator)
+        check_size(path.stat().st_size)
+        return path
     except FileNotFoundError:
         raise UnusableError("no such file") from None
     except (OSError, ValueError) as error:

@@ -55,6 +55,9 @@ def read_content(locator: str) -> bytes:
         content = read_range(location(part["file"]), int(part["offset"]), size)
         if len(content) != size:
             raise ValueError(f"{len(content)} bytes, expected {size}: the archive was cut")
+    elif path := plain_path(locator):
+        check_size(path.stat().st_size)
+        content = path.read_bytes()
     else:
         content = location(locator).read_bytes()
     check_size(len(content))

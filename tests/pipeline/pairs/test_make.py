@@ -268,6 +268,16 @@ def test_a_failing_shard_ends_the_set_by_name(pairs, data, tmp_path):
     assert not (tmp_path / "train/manifest.json").exists()
 
 
+def test_a_photograph_that_is_gone_is_named(pairs, data, tmp_path):
+    scan = scan_photos(data, executor="serial", workers=1)
+    for path in Path(data.photos).iterdir():
+        path.unlink()
+    with pytest.raises(
+        UserError, match=r"shards failed: 000000\.tar: UserError: /.*/p\d\.png: no such file;"
+    ):
+        make_set("train", pairs, data, scan, tmp_path, executor="serial", workers=1)
+
+
 @pytest.mark.parametrize("executor", ["serial", "processes"])
 def test_a_worker_with_other_photographs_or_another_folder_is_refused(
     executor, pairs, data, tmp_path, monkeypatch

@@ -115,6 +115,20 @@ def test_every_skipped_photograph_has_a_reason(tmp_path):
     assert scan.passed_over == "passed over: 1 hidden (.hidden.png), 1 not named as images (.md)"
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_file_over_a_gigabyte_is_not_read(listed, tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    Image.fromarray(IMAGE).save(tmp_path / "huge.png")
+    os.truncate(tmp_path / "huge.png", 2**43)  # sparse: takes no disk, and hours to read
+    (tmp_path / "sources.yaml").write_text(f"- {tmp_path}\n")
+    photos = tmp_path / "sources.yaml" if listed else tmp_path
+    settings = data_settings(photos, min_side=16, max_skipped_fraction=1.0)
+    scan = scan_photos(settings, executor="serial", workers=1)
+    assert [entry.photo.name for entry in scan.usable] == ["a.png"]
+    (skipped,) = scan.skipped
+    assert skipped.name == "huge.png" and f"{2**43} bytes, at most {2**30}" in skipped.reason
+
+
 def test_any_cut_of_a_file_is_skipped_or_read(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     Image.fromarray(IMAGE).save(tmp_path / "a.tif")
