@@ -3,13 +3,11 @@
 import struct
 import zlib
 from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvqrap.images.reading.open import open_stream
 from tvqrap.photo_io.metadata import Metadata
 
 _COLOUR_TYPES = {1: 0, 3: 2, 2: 4, 4: 6}
@@ -136,24 +134,7 @@ def _delay(duration: float) -> Fraction:
     return Fraction(seconds).limit_denominator(max(1, most))
 
 
-_SIGNATURE = 8
-"""Bytes before the first chunk."""
 _LONGEST_KEYWORD = 79
-
-
-def png_chunk(source: Path | bytes, wanted: bytes) -> bytes | None:
-    """The content of a PNG's first chunk of a name, found without decoding; None if there is none.
-
-    `source` is the file or its content.
-    """
-    with open_stream(source) as file:
-        file.seek(_SIGNATURE)
-        while len(head := file.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if name == wanted:
-                return file.read(length)
-            file.seek(length + 4, 1)  # the checksum, too
-    return None
 
 
 def write_png_metadata(png: PngWriter, metadata: Metadata, exif: bytes | None) -> None:

@@ -22,7 +22,6 @@ from tvqrap.images.reading.open import MAX_PIXELS, open_image
 from tvqrap.images.reading.orientation import orientation_of, upright, upright_size
 from tvqrap.photo_io.metadata import Metadata, metadata_of
 from tvqrap.photo_io.photo import Photo, alike, photo_of, photo_of_array
-from tvqrap.photo_io.png import png_chunk
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 
@@ -190,8 +189,6 @@ def _read(
     if found != size:
         sizes = [f"{width}x{height}" for width, height in (found, size)]
         raise ValueError(f"image {number + 1} is {sizes[0]}, expected {sizes[1]}")
-    if image.format == "PNG":
-        image.info["cicp"] = png_chunk(source, b"cICP")
     metadata, left_out = metadata_of(image, photo.gray)
     reduced = bits > 8 and photo.pixels.dtype == np.uint8
     notes = (f"{bits} bits reduced to 8",) if reduced else ()

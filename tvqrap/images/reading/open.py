@@ -147,7 +147,8 @@ def open_stream(source: Path | bytes) -> Iterator[BinaryIO]:
 def _read_texts(image: PngImagePlugin.PngImageFile, stream: BinaryIO) -> None:
     """Adds texts and EXIF that lie behind a PNG's pixels, which Pillow finds as it decodes them.
 
-    So the orientation is known, and is the same, before and after the pixels are decoded.
+    So the orientation is known, and is the same, before and after the pixels are decoded. The
+    colour space (cICP), which Pillow passes over, is added as `cicp`.
     """
     pixels = stream.tell()
     stream.seek(_SIGNATURE)
@@ -157,6 +158,8 @@ def _read_texts(image: PngImagePlugin.PngImageFile, stream: BinaryIO) -> None:
             name, start, length = chunk
             if name in _TEXTS:
                 chunks.call(name, start, length)
+            elif name == b"cICP":
+                chunks.im_info.setdefault("cicp", stream.read(length))
             stream.seek(start + length + _CHECKSUM)
     image.info.update(chunks.im_info)
     stream.seek(pixels)
