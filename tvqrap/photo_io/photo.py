@@ -6,12 +6,11 @@ Uses neither torch nor files.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from tvqrap.architecture import SCALE
 from tvqrap.images.reading.high_bit_depth import keyed_alpha
@@ -42,36 +41,17 @@ def photo_of(image: Image.Image, gray: bool = False) -> Photo:
 
     `gray` is whether it counts as gray although its mode has colours.
 
-    CMYK becomes RGB by way of the profile in the image's info, where it has one. A gray image of
-    integers gives 16 bits, all others 8; for 16-bit colours see `deep_colours`.
+    A gray image of integers gives 16 bits, all others 8; for 16-bit colours see `deep_colours`.
     """
     if image.mode.startswith("I"):
         values = deep_gray(image)
         alpha = keyed_alpha(values[..., None], image.info.get("transparency"))
         return _photo(values[..., None].repeat(3, axis=2), alpha, gray=True)
-    if image.mode == "CMYK":
-        image = _cmyk_to_rgb(image)
     gray = gray or image.mode in _GRAY_MODES
     if image.has_transparency_data:
         with_alpha = np.array(image.convert("RGBA"))
         return _photo(with_alpha[..., :3], with_alpha[..., 3], gray)
     return _photo(np.array(to_rgb(image)), None, gray)
-
-
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes):
-        return image.convert("RGB")
-    try:
-        converted = ImageCms.profileToProfile(
-            image,
-            ImageCms.ImageCmsProfile(BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space
-        converted = None
-    return image.convert("RGB") if converted is None else converted
 
 
 def profile_after(image: Image.Image, gray: bool) -> bytes | None:

@@ -17,6 +17,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageCms,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -34,6 +35,7 @@ from tvqrap.images.reading.high_bit_depth import (
     eight_bits,
     has_deep_colours,
     keep_lower_bytes,
+    keyed_alpha,
 )
 from tvqrap.images.reading.orientation import orientation_of, upright
 from tvqrap.runtime.bounded_file import BoundedFile
@@ -196,20 +198,41 @@ def _failure(error: Exception) -> str:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as 8-bit RGB.
 
-    Transparency is laid over white; 16 bits are rounded to 8. Raises ValueError for pixels without
-    a certain meaning as RGB (floating-point numbers, 32-bit integers beyond 16 bits).
+    Transparency is laid over white; 16 bits are rounded to 8; CMYK goes by way of its profile where
+    the image's info has one. Raises ValueError for pixels without a certain meaning as RGB
+    (floating-point numbers, 32-bit integers beyond 16 bits).
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):
-        return Image.fromarray(eight_bits(deep_gray(image))).convert("RGB")
+        levels = deep_gray(image)
+        alpha = keyed_alpha(levels[..., None], image.info.get("transparency"))
+        image = Image.fromarray(eight_bits(levels))
+        if alpha is not None:
+            image.putalpha(Image.fromarray(eight_bits(alpha)))
     if image.mode == "F":
         raise ValueError("floating-point pixels")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return _cmyk_to_rgb(image) if image.mode == "CMYK" else image.convert("RGB")
+
+
+def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes):
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another colour space
+        converted = None
+    return image.convert("RGB") if converted is None else converted
 
 
 def deep_gray(image: Image.Image) -> NDArray[np.uint16]:

@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 import zlib
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.support.image_files import png
 from tvqrap.images.reading.open import read_image, to_rgb
 from tvqrap.images.tensors import to_tensor, to_uint8
+from tvqrap.photo_io.reader import read_photo
 from tvqrap.runtime.errors import UserError
 
 
@@ -76,6 +78,25 @@ def test_what_is_transparent_becomes_white() -> None:
     pixels = np.zeros((1, 2, 4), dtype=np.uint8)
     pixels[0, 1, 3] = 255
     assert np.asarray(to_rgb(Image.fromarray(pixels))).tolist() == [[[255] * 3, [0] * 3]]
+
+
+def test_the_transparent_level_of_a_deep_gray_png_becomes_white() -> None:
+    head = struct.pack(">IIBBBBB", 3, 1, 16, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" + struct.pack(">HHH", 0, 1000, 65535))
+    content = png((b"IHDR", head), (b"tRNS", struct.pack(">H", 1000)), (b"IDAT", rows))
+    assert np.asarray(read_image(content))[0, :, 1].tolist() == [0, 255, 255]
+
+
+def test_cmyk_goes_by_way_of_its_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("CMYK", (2, 2), (0, 255, 255, 0)).save(stream, "JPEG", icc_profile=profile)
+    naive = np.asarray(read_image(stream.getvalue()))
+    assert naive[0, 0].tolist() == [255, 0, 0], "a profile of another colour space"
+    by_profile = Image.new("RGB", (2, 2), (237, 28, 36))
+    monkeypatch.setattr(ImageCms, "profileToProfile", lambda *_, **__: by_profile)
+    assert np.asarray(read_image(stream.getvalue()))[0, 0].tolist() == [237, 28, 36]
+    assert read_photo(stream.getvalue()).photo.pixels[0, 0].tolist() == [237, 28, 36]
 
 
 def test_orientation_is_applied(tmp_path: Path) -> None:
