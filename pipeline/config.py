@@ -95,7 +95,7 @@ KernelSize = Annotated[int, AfterValidator(_odd)]
 KernelSizes = Annotated[tuple[KernelSize, KernelSize], Strict(False), AfterValidator(_ordered)]
 """Smallest and largest kernel side in pixels; odd sizes between are equally probable."""
 
-Cutoff = Annotated[float, Field(gt=0, le=1)]
+Cutoff = Annotated[float, Field(ge=1e-4, le=1)]  # as `Drawn`: a cutoff of 0 is no filter
 CutoffRange = Annotated[tuple[Cutoff, Cutoff], Strict(False), AfterValidator(_ordered)]
 """Range of cutoff frequencies in parts of pi radians per pixel; 1.0 passes all frequencies."""
 

@@ -37,6 +37,7 @@ def test_settings_refuse_what_cannot_be():
         (("first", "blur", "kinds"), {"round": 1.0}, "iso"),
         (("first", "blur", "beta_plateau"), [1.5, 2.0], "range that holds 1"),
         (("first", "blur", "sigma"), [0.0, 2.0], "greater than or equal to 0.0001"),
+        (("final", "cutoff"), [1e-5, 0.5], "greater than or equal to 0.0001"),
         (("first", "resize", "scale"), [0.2, 0.8], "range that holds 1"),
         (("first", "resize", "up"), 0.9, "expected a sum of 1"),
         (("first", "resize", "filters"), ["lanczos"], "bilinear"),
