@@ -306,13 +306,12 @@ def test_paths_that_are_not_utf_8_are_losses(
     entry: str, data: DataSettings, tmp_path: Path
 ) -> None:
     folder = moved(photos_of(data), tmp_path / "in" / os.fsdecode(b"\xf6"))
+    tar_of(photos_of(data), folder / "x.tar")
     (tmp_path / "in/link").symlink_to(folder)
     moved(photos_of(data)[:1], tmp_path / "in/good")
-    tar_of(photos_of(data), folder / "x.tar")
     sources = listed(tmp_path, f"{tmp_path}/in/{entry}", f"{tmp_path}/in/good/p0.png")
-    scan = scan_photos(
-        elsewhere(data, sources), executor="serial", workers=1, kept=tmp_path / "kept"
-    )
+    photos = elsewhere(data, sources)
+    scan = scan_photos(photos, executor="serial", workers=1, kept=tmp_path / "kept")
     assert {found.photo.name for found in scan.usable} <= {"p0.png", "good/p0.png"}
     assert scan.skipped and all("is not UTF-8" in each.reason for each in scan.skipped)
 
@@ -354,10 +353,9 @@ def test_a_value_that_an_lmdb_lacks_is_a_loss(data: DataSettings, tmp_path: Path
 
 def test_a_line_of_an_lmdb_without_a_name_is_a_loss(data: DataSettings, tmp_path: Path) -> None:
     folder = lmdb_of(photos_of(data), tmp_path / "x.lmdb")
-    with (folder / "meta_info.txt").open("a") as file:
-        file.write(". 1\n,\n/\n")
+    (folder / "meta_info.txt").write_text("p1.png\n. 1\n,\n/\n")
     found = find_photos(str(folder))
-    assert len(found.photos) == 8
+    assert [each.name for each in found.photos] == ["p1.png"]
     assert [each.reason for each in found.skipped] == ["no name of a photograph"] * 3
 
 
