@@ -63,7 +63,7 @@ def _cut(
     The last picture is that of HR or of a model; those that do not show the same place are left
     out.
     """
-    last = next(reversed(pictures.values()))
+    last = list(pictures.values())[-1]
     height, width = last.shape[:2]
     whole = {name: p for name, p in pictures.items() if p.shape[:2] == (height, width)}
     quarter = {
