@@ -113,32 +113,6 @@ class TestEvaluate:
         result = run("evaluate", "bicubic", *arguments, "--overwrite")
         assert result.exit_code == 1 and "000000.tar: found SHA-256" in result.output
 
-    def test_pair_shards_of_another_program(self, tmp_path: Path) -> None:
-        """Photographs of any name, sizes that do not fit, and a key that is there twice."""
-
-        def sample(key: str, photo: str, height: int = 64, width: int = 64) -> Sample:
-            members = {
-                "hr.png": encode_png(texture(1, height, width)),
-                "lr0.png": encode_png(texture(2, 16, 16)),
-                "json": json.dumps({"photo": photo}).encode(),
-            }
-            return Sample(key, members)
-
-        folder, out = tmp_path / "pairs", tmp_path / "out"
-        folder.mkdir()
-        samples = [sample("a", "\ud800\n"), sample("b", "b", 40, 600)]
-        shard = write_shard(folder / "000000.tar", samples)
-        Manifest("pairs", "test", {}, (shard,)).save(folder)
-        arguments = ["evaluate", "bicubic", "--pairs", folder, "--metrics", "psnr_y", "-o"]
-        result = run(*arguments, out)
-        assert result.exit_code == 1 and "64x64 image against 600x40 HR" in result.output
-        with (out / "per_image.csv").open() as file:
-            assert [line["photo"] for line in csv.DictReader(file)] == ["\\ud800\\x0a", "b"]
-        again = write_shard(folder / "000001.tar", [sample("a", "other")])
-        Manifest("pairs", "test", {}, (shard, again)).save(folder)
-        result = run(*arguments, tmp_path / "twice")
-        assert result.exit_code == 1 and "a: is there twice" in result.output
-
     def test_tiling_of_large_images_is_recorded(self, folders: Path, model: Path) -> None:
         hr = texture(7, 64, 4 * 80)
         save(folders / "gt" / "wide.png", hr)
