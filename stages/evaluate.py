@@ -181,6 +181,12 @@ class Models:
             known[name] = {"code_accuracy": float((codes[name] == image.codes).mean())}
         return Case(image.key, image.photo, image.hr, image.lr, made, known, codes)
 
+    def pixels(self, name: str, image: TokenizedPair) -> NDArray[np.uint8] | str:
+        """The image in a network's row, or the reason why there is none."""
+        if name == ROW:
+            return _pixels(self.decode(image.codes, image.structure))
+        return _pixels(self.upscale(name, image.lr)[0])
+
     @torch.inference_mode()
     def decode(self, codes: NDArray[np.uint16], structure: NDArray[np.float16] | None) -> Tensor:
         """The tokenizer's reconstruction (1, 3, 4H, 4W), from tokens as they are stored."""
@@ -214,13 +220,15 @@ def _pixels(image: Tensor) -> NDArray[np.uint8] | str:
 
 
 def _timing(models: Models, image: TokenizedPair) -> dict[str, dict[str, float]]:
-    """Parameters, and the median time to make one image after a first one, alone on the machine."""
+    """Parameters, and the median time to make one image after a first one, alone on the machine.
+
+    An image is made when its pixels are: a GPU still computes when a network's call returns.
+    """
     runs: dict[str, tuple[torch.nn.Module | None, Callable[[], object]]] = {
         "bicubic": (None, lambda: enlarge(image.lr, "bicubic")),
-        "tokenizer": (models.tokenizer, lambda: models.decode(image.codes, image.structure)),
     }
-    for name, network in models.upscalers.items():
-        runs[name] = (network, partial(models.upscale, name, image.lr))
+    for name, network in {ROW: models.tokenizer, **models.upscalers}.items():
+        runs[name] = (network, partial(models.pixels, name, image))
     timing = {}
     for name, (module, make) in runs.items():
         seconds = []

@@ -59,14 +59,19 @@ class Collection:
 
     recipe: Recipe
     points: tuple[Point, ...]
-    inputs: str
-    """Digest of the code, photographs and given weights that the results were made with."""
+    inputs: tuple[str, ...]
+    """Digests of the code, photographs and given weights that the results were made with: one,
+    unless the points differ in the files that they read."""
     others: tuple[str, ...]
     """Digests of other inputs with which some of the points were run."""
     side: int
     """Side of an image of the test set, in pixels."""
     images: int
     """Number of images of the test set."""
+    other_images: tuple[str, ...]
+    """Runs that were scored on another test set than the first run with a result."""
+    versions: Mapping[str, tuple[str, ...]]
+    """Packages of which the runs had different versions."""
 
 
 def collect(recipe: Recipe, runs: Sequence[Run], inputs: str | None = None) -> Collection:
@@ -74,12 +79,12 @@ def collect(recipe: Recipe, runs: Sequence[Run], inputs: str | None = None) -> C
     keys = Keys(recipe.target)
     points: dict[str, Point] = {}
     others: set[str] = set()
-    found = ""
+    found: dict[str, None] = {}
     for run in runs:
         key = keys.key(run)
         if inputs is not None:
             key = replace(key, inputs=inputs)
-        found = key.inputs
+        found[key.inputs] = None
         others |= other_inputs(key)
         result = load_result(key, run.milestone_rows)
         side = run.params.pairs.sets["test"].size
@@ -97,4 +102,30 @@ def collect(recipe: Recipe, runs: Sequence[Run], inputs: str | None = None) -> C
         )
     test = runs[0].params.pairs.sets["test"]
     ordered = tuple(points[name] for name in recipe.points if name in points)
-    return Collection(recipe, ordered, found, tuple(sorted(others)), test.size, test.count)
+    results = {
+        f"{point.name} seed {seed}": result
+        for point in ordered
+        for seed, result in point.results.items()
+        if result is not None
+    }
+    first = next(iter(results.values()), None)
+    return Collection(
+        recipe,
+        ordered,
+        tuple(found),
+        tuple(sorted(others)),
+        test.size,
+        test.samples if first is None else first.images,
+        tuple(name for name, each in results.items() if first and each.pairs != first.pairs),
+        _different_versions(list(results.values())),
+    )
+
+
+def _different_versions(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Packages of which results have different versions."""
+    found = {}
+    for name in dict.fromkeys(name for result in results for name in result.versions):
+        versions = dict.fromkeys(str(result.versions.get(name)) for result in results)
+        if len(versions) > 1:
+            found[name] = tuple(versions)
+    return found

@@ -118,10 +118,10 @@ class Recipe(Settings):
                         f"chart.lines.{line}: found {name!r}; allowed are the points: "
                         f"{', '.join(self.points)}"
                     )
-                place = self.points[name].get(self.chart.x, 0) if self.chart else 0
-                if not isinstance(place, int | float):
+                place = self.points[name].get(self.chart.x, 1) if self.chart else 1
+                if not isinstance(place, int | float) or place <= 0:
                     raise ValueError(
-                        f"chart.lines.{line}: {name} is at {place!r}, expected a number"
+                        f"chart.lines.{line}: {name} is at {place!r}, expected a number above 0"
                     )
         return self
 

@@ -96,6 +96,10 @@ class Result:
     """By model and column: means over the photographs of the test set."""
     images: int
     """Images of the test set."""
+    pairs: str
+    """Digest of the test set."""
+    versions: Mapping[str, str | None]
+    """Versions of the packages that computed the scores."""
 
 
 def load_result(key: Key, rows: Collection[str] = ()) -> Result | None:
@@ -115,7 +119,8 @@ def load_result(key: Key, rows: Collection[str] = ()) -> Result | None:
             means.setdefault(model, {}).update(totals)
         if not means.keys() >= set(rows):
             return None
-        return Result(means, found["protocol"]["data"]["images"])
+        data, versions = (found["protocol"][key] for key in ("data", "versions"))
+        return Result(means, data["images"], data["pairs"], {**versions})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: not readable as scores ({type(error).__name__}: {error}); remove the folder "

@@ -134,10 +134,11 @@ def _note(collection: Collection, given: str) -> str:
         if any(point.missing for point in collection.points):
             used = "those with a result; none for a single one"
         interval = f"mean ± half of the 95 % t-interval over training seeds ({used})"
+    same = "" if collection.other_images else "the same "
     sentences = [
         f"{recipe.paper} of the paper in the profile `{recipe.profile}`; the paper's own numbers "
         "are of another network, data set and schedule and are not repeated.",
-        f"Scores: {interval} on the same {collection.images} test images of {collection.side}x"
+        f"Scores: {interval} on {same}{collection.images} test images of {collection.side}x"
         f"{collection.side} pixels; the interval says nothing of other photographs.",
         "Bytes are of one such image: codes at log2 of the codebook, rounded up to whole bits (in "
         "brackets: as stored, two bytes each); structure in float16.",
@@ -145,8 +146,9 @@ def _note(collection: Collection, given: str) -> str:
         if len(recipe.varied) <= _MOST_KEYS
         else f"The points differ in {len(recipe.varied)} params, which the recipe lists.",
         _missing(collection),
+        *_mixed(collection),
         f"Made by `python -m stages.experiments collect {given}` from runs with the inputs "
-        f"`{collection.inputs}`.",
+        f"{' and '.join(f'`{digest}`' for digest in collection.inputs)}.",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -163,6 +165,19 @@ def _missing(collection: Collection) -> str:
         return ""
     count = sum(len(point.missing) for point in collection.points)
     return f"**{count} of {total} runs are missing**: {', '.join(missing)}."
+
+
+def _mixed(collection: Collection) -> list[str]:
+    """A sentence for each difference between the runs that no param explains."""
+    sentences = []
+    if collection.other_images:
+        sentences.append(
+            f"**Scored on other test images than the first run**: "
+            f"{', '.join(collection.other_images)}."
+        )
+    for name, versions in collection.versions.items():
+        sentences.append(f"**Runs with different versions of {name}**: {', '.join(versions)}.")
+    return sentences
 
 
 def filled(page: str, name: str, content: Sequence[str], origin: str) -> str:

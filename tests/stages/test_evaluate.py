@@ -1,8 +1,10 @@
 """The stage that scores the test set."""
 
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,11 +12,13 @@ from PIL import Image
 from pipeline.shards.codec import decode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, read_shard
+from stages import evaluate as evaluate_module
 from stages.evaluate import PAIRS, evaluate
 from stages.experiments import reconstruction
 from stages.runner.stage import Stage
 from tests.support.evaluation import evaluation_stage, make_evaluation
 from tvqrap.decomposition import decompose
+from tvqrap.images.tensors import to_uint8
 from tvqrap.pretrained.folder import load_tokenizer, save_model
 
 
@@ -50,6 +54,20 @@ def test_other_files_beside_the_scores_stay(stage: Stage) -> None:
     assert mine.read_text() == "notes"
     assert not Path("evaluation/curves/old.tsv").exists()
     assert Path("evaluation/metrics.json").is_file()
+
+
+def test_the_time_of_an_image_ends_with_its_pixels(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(image: torch.Tensor) -> np.ndarray:
+        time.sleep(0.3)  # as long as a GPU may still compute
+        return to_uint8(image[0])
+
+    monkeypatch.setattr(evaluate_module, "_pixels", slow)
+    evaluate(stage)
+    timing = json.loads(Path("evaluation/timing.json").read_text())
+    for name in ("tokenizer", "predictor", "rap"):
+        assert timing[name]["seconds_per_image"] >= 0.3
 
 
 def test_the_tokenizers_row_is_that_of_its_reconstruction_alone(

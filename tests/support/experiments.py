@@ -40,8 +40,14 @@ def scores_file(folder: Path, means: Mapping[str, float], model: str = "tokenize
     return scores_of_models(folder, {model: means})
 
 
-def scores_of_models(folder: Path, means: Mapping[str, Mapping[str, float]]) -> Path:
-    """Scores of several models as `evaluate` writes them, of 12 images."""
+def scores_of_models(
+    folder: Path,
+    means: Mapping[str, Mapping[str, float]],
+    pairs: str = "a" * 64,
+    images: int = 12,
+    **versions: str,
+) -> Path:
+    """Scores of several models as `evaluate` writes them."""
     intervals = {
         model: {
             column: {"mean": mean, "low": mean, "high": mean, "photos": 2, "images": 12}
@@ -51,7 +57,7 @@ def scores_of_models(folder: Path, means: Mapping[str, Mapping[str, float]]) -> 
     }
     path = folder / "made.json"
     document = {
-        "protocol": {"data": {"images": 12}},
+        "protocol": {"data": {"pairs": pairs, "images": images}, "versions": versions},
         "scores": intervals,
         "totals": {model: {"code_usage": 0.5} for model in means},
         "failures": [],

@@ -1,6 +1,6 @@
 """`tvqrap-cli evaluate`: scores of upscalers and of finished images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +68,7 @@ def evaluate(
         raise UsageError("expected one of --pairs, --realsr, or --gt and --lq")
     names = _metric_names(metrics)
     chosen = _chosen(models, device, tile, lr=gt is None or lq is not None, files=pairs is None)
+    _check_outside(output, [path for path in (gt, lq, *chosen.finished.values()) if path])
     if pairs is not None:
         tests = from_shards(pairs, chosen)
     elif realsr is not None:
@@ -90,6 +91,16 @@ def _check_output(output: Path, overwrite: bool) -> None:
     stopped = (output / UNFINISHED / REQUEST).is_file()
     names = (METRICS_FILE,) if stopped else RESULTS
     check_folder_overwrite(output, names, "results of an evaluation", overwrite)
+
+
+def _check_outside(output: Path, images: Sequence[Path]) -> None:
+    """Raises UsageError where a later run would take the results' pictures for images to score."""
+    for folder in images:
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"--output: found {output}, which lies in {folder}, a folder of scored images; "
+                "expected one outside of it"
+            )
 
 
 def _check_extra() -> None:

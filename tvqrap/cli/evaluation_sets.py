@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvqrap.cli.shard_sets import trust_params
 from tvqrap.runtime.errors import UserError
+from tvqrap.runtime.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,7 @@ def _shard_case(sample: "Sample", models: Models) -> "Case":
         return Case(sample.key, sample.key, None, None, dict.fromkeys(models.order, reason))
     return Case(
         sample.key,
-        photo,
+        printable(photo),
         None if isinstance(hr, str) else hr,
         None if isinstance(lr, str) else lr,
         {name: models.made(name, lr) for name in models.order},

@@ -12,9 +12,20 @@ from pydantic import ConfigDict, Field
 
 from tvqrap.evaluation.cases import ImageScores
 from tvqrap.evaluation.metrics.registry import Score
-from tvqrap.evaluation.summary import COLUMNS, METRICS_FILE, PER_IMAGE, SCORES, unescaped
+from tvqrap.evaluation.statistics.intervals import Interval
+from tvqrap.evaluation.summary import (
+    COLUMNS,
+    METRICS_FILE,
+    PER_IMAGE,
+    SCORES,
+    summarise,
+    unescaped,
+)
 from tvqrap.runtime.documents import Document, read_document, read_regular
 from tvqrap.runtime.errors import UserError
+
+_LARGEST = 1e100
+"""Variances of larger scores may overflow."""
 
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -111,7 +122,8 @@ class EvaluationResult:
 def read_result(path: Path) -> EvaluationResult:
     """Reads scores.json (or the folder that holds it) with per_image.csv beside it.
 
-    Raises UserError, one line, where a file is missing or a value of it is not as expected.
+    Raises UserError, one line, where a file is missing, a value of it is not as expected, or the
+    two files are of different evaluations.
     """
     folder = path if path.is_dir() else path.parent
     scores = folder / SCORES if path.is_dir() or path.name == METRICS_FILE else path
@@ -119,7 +131,42 @@ def read_result(path: Path) -> EvaluationResult:
         found = read_document(scores, ScoresFile)
     except FileNotFoundError:
         raise UserError(f"{scores}: not found, expected a result of evaluate") from None
-    return EvaluationResult(scores, found.protocol, _read_rows(folder / PER_IMAGE), found.totals)
+    rows = _read_rows(folder / PER_IMAGE)
+    _check_one_evaluation(scores, found, folder / PER_IMAGE, rows)
+    return EvaluationResult(scores, found.protocol, rows, found.totals)
+
+
+def _check_one_evaluation(
+    scores: Path, found: ScoresFile, table: Path, rows: tuple[ImageScores, ...]
+) -> None:
+    """Raises UserError where the means of the table's scores are not those of scores.json."""
+    means = summarise(rows, {}, found.protocol.interval.confidence, {}).intervals
+    if means.keys() != found.scores.keys():
+        raise UserError(
+            f"{table}: has {', '.join(means)}, {scores} has {', '.join(found.scores)}; expected "
+            "files of one evaluation"
+        )
+    for model, intervals in found.scores.items():
+        for column in COLUMNS:
+            wanted, mean = intervals.get(column), means[model].get(column)
+            if wanted is None and mean is None:
+                continue
+            if wanted is None or mean is None or not _alike(wanted, mean, column):
+                shown = ["none" if each is None else _described(each) for each in (mean, wanted)]
+                raise UserError(
+                    f"{table}: {column} of {model} is {shown[0]}, in {scores} it is {shown[1]}; "
+                    "expected files of one evaluation"
+                )
+
+
+def _alike(wanted: IntervalScore, mean: Interval, column: str) -> bool:
+    """Whether two means are of as many images, and equal but for the digits of the table."""
+    digits = COLUMNS[column].digits
+    return wanted.images == mean.images and abs(wanted.mean - mean.mean) < 10.0 ** -(digits + 1)
+
+
+def _described(mean: IntervalScore | Interval) -> str:
+    return f"{mean.mean:.6g} over {mean.images} images"
 
 
 def _read_rows(path: Path) -> tuple[ImageScores, ...]:
@@ -159,6 +206,6 @@ def _score(where: str, cell: str) -> Score:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{where} is {cell[:20]!r}, expected a finite number")
+    if not abs(value) < _LARGEST:
+        raise UserError(f"{where} is {cell[:20]!r}, expected a finite number below {_LARGEST:g}")
     return Score(value)

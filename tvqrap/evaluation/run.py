@@ -17,12 +17,13 @@ from tvqrap.evaluation.results import Results
 from tvqrap.evaluation.summary import METRICS_FILE, PER_IMAGE, SCORES, Summary, protocol
 from tvqrap.evaluation.unfinished import IMAGES, ScoredImage, Unfinished
 from tvqrap.images.save import save_png
+from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.progress import progress
 
 SHEET = Path("pictures/sheet.png")
+"""The contact sheet, in the folder of the results."""
 RESULTS = (METRICS_FILE, SCORES, PER_IMAGE, REPORT, str(SHEET))
 """The files of an evaluation's folder."""
-"""The contact sheet, in the folder of the results."""
 SHEET_SIDE = 1024
 """Images up to this side are on the contact sheet; the page shows parts of larger ones."""
 
@@ -63,7 +64,8 @@ class Evaluation:
         """Scores the images that no earlier run has scored in the folder `unfinished`.
 
         That folder holds the images too, and is the caller's to remove. Raises UserError where it
-        holds another evaluation, unless `overwrite`, and where there is no image.
+        holds another evaluation, unless `overwrite`, where there is no image, and where two have
+        one name.
         """
         metrics = self.scorer.protocol()
         request = protocol(metrics, self.confidence, data=self.tests.data, models=self.models)
@@ -78,6 +80,8 @@ class Evaluation:
 
         def pending() -> Iterator[PendingCase]:
             for number, case in enumerate(self.tests.cases):
+                if case.image in numbers:
+                    raise UserError(f"{case.image}: is there twice among the images, expected once")
                 numbers[case.image] = number
                 if case.image not in done:
                     yield case

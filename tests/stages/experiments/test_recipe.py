@@ -65,6 +65,7 @@ def test_milestones_divide_a_training_evenly(checkout: Path) -> None:
         ("baseline: narrow", "baseline: norrow", ["baseline", "'norrow'", "wide, narrow"]),
         ("x: codebook", "x: texture", ["chart.x", "'texture'", "codebook, structure"]),
         ("x: codebook", "x: structure", ["chart.lines.VQ", "narrow", "'none'", "number"]),
+        ("codebook: 16", "codebook: 0", ["chart.lines.VQ", "narrow", "0, expected", "above 0"]),
         ("title: Two", "titel: Two", ["titel: unknown key", "title"]),
         ("target: train_tokenizer", "target: make_pairs", ["target", "'make_pairs'"]),
         ("target: train_tokenizer", "target: evaluate\nmilestones: 3", ["milestones", "found 3"]),

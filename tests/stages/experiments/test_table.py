@@ -138,6 +138,29 @@ def test_results_of_other_code_are_left_out_unless_asked_for(
     assert mean is not None and mean.value == 21
 
 
+def test_a_table_says_what_else_its_runs_differ_in(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "small.yaml").write_text(
+        SMALL.replace("{codebook: 16", "{init: given, codebook: 16", 1)
+    )
+    (checkout / "given").mkdir()
+    recipe, runs = small()
+    keys = Keys(recipe.target)
+    for run in runs:
+        means = {"tokenizer": {"psnr_y": 20.0}}
+        later = run.seed == 3
+        path = scores_of_models(
+            tmp_path, means, ("b" if later else "a") * 64, 24, torch="2" if later else "1"
+        )
+        store_result(keys.key(run), {}, {SCORES: path})
+    table = markdown_table(collect(recipe, runs), "small")
+    assert "on 24 test images of" in table, "as scored, not as the params have it"
+    odd = "wide seed 3, narrow seed 3"
+    assert f"**Scored on other test images than the first run**: {odd}." in table
+    assert "**Runs with different versions of torch**: 1, 2." in table
+    digests = [keys.key(run).inputs for run in runs[:2]]
+    assert f"with the inputs `{digests[0]}` and `{digests[1]}`." in table
+
+
 @pytest.mark.parametrize("finished", [0, 2, 6])
 def test_a_chart_is_drawn_whatever_is_missing(
     checkout: Path, tmp_path: Path, finished: int

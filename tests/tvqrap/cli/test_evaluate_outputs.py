@@ -62,3 +62,14 @@ def test_a_single_file_is_scored_as_its_folder(images: Path, model: Path) -> Non
     means = json.loads((images / "out/metrics.json").read_text())
     assert means["folder"] == means["file"]
     assert read_config(model).fingerprint in (images / "out/scores.json").read_text()
+
+
+def test_results_do_not_lie_among_the_images(images: Path) -> None:
+    """The next run would score the contact sheet."""
+    for inside in ("lq/scores", "gt"):
+        given = ["bicubic", "--lq", images / "lq", "-o", images / inside]
+        given += ["--gt", images / "gt"] if inside == "gt" else []
+        arguments = ["evaluate", *given, "--metrics", "piqe"]
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 2 and "expected one outside of it" in result.output
+    assert not (images / "lq/scores").exists()

@@ -171,10 +171,29 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
         read_result(tmp_path / "scores.json")
     first = write(tmp_path / "a", 0)
     second = write(tmp_path / "b", 0)
+    whole = read_result(second)
+    with pytest.raises(UserError, match="i9 is in one alone"):
+        compare(read_result(first), replace(whole, rows=whole.rows[:-1]))
     table = second.with_name("per_image.csv")
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(UserError, match="i9 is in one alone"):
-        compare(read_result(first), read_result(second))
+    assert "psnr_y of rap is 24 over 9 images, in " in refusal(second)
+
+
+@pytest.mark.parametrize(
+    ("shift", "model", "message"),
+    [
+        (1.0, "rap", "psnr_y of rap is 25.5 over 10 images, in "),
+        (0.0, "other", "has other, "),
+    ],
+)
+def test_files_of_two_evaluations_are_refused(
+    tmp_path: Path, shift: float, model: str, message: str
+) -> None:
+    """As where scores.json was kept under another name beside the result of a later run."""
+    kept = write(tmp_path, 0).rename(tmp_path / "before.json")
+    write(tmp_path, shift, model=model)
+    assert refusal(kept).startswith(f"{tmp_path / 'per_image.csv'}: ") and message in refusal(kept)
+    read_result(tmp_path)
 
 
 def refusal(path: Path) -> str:
@@ -238,6 +257,7 @@ def test_scores_that_are_no_document_are_one_line(tmp_path: Path, text: str) -> 
         ("rap,p3,i3,", "rap,p3,i3,,", "line 5: found 7 cells, expected 6"),
         ("rap,p3,i3,23.0000", "rap,p3,i3,nan", "line 5: psnr_y is 'nan', expected a finite number"),
         ("rap,p3,i3,23.0000", "rap,p3,i3,1e999", "line 5: psnr_y is '1e999', expected"),
+        ("rap,p3,i3,23.0000", "rap,p3,i3,1e300", "line 5: psnr_y is '1e300', expected"),
         ("rap,p3,i3,23.0000", "rap,p3,i3,good", "line 5: psnr_y is 'good', expected"),
         ("rap,p3,i3,", "rap,p2,i2,", "i2 by rap is there twice"),
         ("model,photo,", "models,photo,", "found 0 columns model, expected one"),

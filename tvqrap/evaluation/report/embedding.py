@@ -58,8 +58,13 @@ def _uri(pixels: NDArray[np.uint8], lossless: bool) -> str:
 def _cut(
     pictures: Mapping[str, NDArray[np.uint8]],
 ) -> tuple[dict[str, NDArray[np.uint8]], tuple[int, int], tuple[int, int, int, int] | None]:
-    """The same part of every picture, its size, and its place if it is not the whole."""
-    height, width = (max(p.shape[axis] for p in pictures.values()) for axis in (0, 1))
+    """The same part of every picture, its size, and its place if it is not the whole.
+
+    The last picture is that of HR or of a model; those that do not show the same place are left
+    out.
+    """
+    last = list(pictures.values())[-1]
+    height, width = last.shape[:2]
     whole = {name: p for name, p in pictures.items() if p.shape[:2] == (height, width)}
     quarter = {
         name: p
@@ -69,7 +74,7 @@ def _cut(
     kept = {name: p for name, p in pictures.items() if name in whole or name in quarter}
     if max(height, width) <= LARGEST_SIDE:
         return kept, (width, height), None
-    top, left = _most_detail(next(reversed(whole.values())))
+    top, left = _most_detail(last)
     bottom, right = (min(a + LARGEST_SIDE, b) for a, b in ((top, height), (left, width)))
 
     def part(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -98,6 +98,17 @@ def test_large_images_are_cut_to_their_detail() -> None:
     assert left <= 500 and top <= 800 and right >= 900 and bottom >= 1200
 
 
+@pytest.mark.parametrize("side", [40, LARGEST_SIDE + 40])
+def test_pictures_of_other_sizes_are_left_out(side: int) -> None:
+    pictures = {
+        "LR": np.zeros((200, 20, 3), np.uint8),
+        "LR, bicubic": np.zeros((800, 80, 3), np.uint8),
+        "HR": photo(1, side),
+    }
+    (shown,), _ = embed([pictures], 10**6)
+    assert list(shown.uris) == ["HR"] and shown.size == (min(side, LARGEST_SIDE),) * 2
+
+
 def test_picks_are_worst_best_and_median() -> None:
     def row(image: str, value: float | None) -> ImageScores:
         scores = {"psnr_y": Score(value), "piqe": Score(value), "fsim": Score(None, "x")}
