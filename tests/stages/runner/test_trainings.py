@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from stages.runner.stage import Stage
 from stages.training import TrainedModel, start_training
+from tests.support.commands import run
 from tests.support.training import ARCHITECTURE, batch, predictor_task, rap_task, tokenizer_task
 from tests.tvqrap.conftest import Blurred
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.pretrained.upscaler import load_upscaler
@@ -39,7 +38,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cli(*arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["runs", *arguments])
+    done = run("runs", *arguments)
     assert done.exit_code == code, done.output
     return done.output
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
+from tests.support import commands
 from tests.support.upscaling import TINY
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 
@@ -39,7 +39,6 @@ def run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
-        words = ["upscale", *map(str, arguments), "--model", str(tiny_model)]
-        return CliRunner().invoke(app, words, input=stdin)
+        return commands.run("upscale", *arguments, "--model", tiny_model, stdin=stdin)
 
     return call

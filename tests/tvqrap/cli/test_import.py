@@ -8,20 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
 from pipeline.shards.tar import Sample
 from pipeline.tokens.encode import Crop, Encoder
+from tests.support import commands
 from tests.support.reference import REFERENCE, published_state, shapes, uniform, weight
 from tests.support.tokens import SETTINGS
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.upscaling.upscaler import Upscaler
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["import", *map(str, arguments)])
+    return commands.run("import", *arguments)
 
 
 def published_shapes() -> list[str]:
