@@ -118,15 +118,6 @@ class TestOtherUpscalers:
             with pytest.raises(UserError, match=message):
                 other_upscaler(tmp_path / name)
 
-    def test_parallel_names_and_wrong_endings_are_read(
-        self, tmp_path: Path, state: dict[str, torch.Tensor]
-    ) -> None:
-        parallel = {f"module.{name}": value for name, value in state.items()}
-        torch.save({"params_ema": None, "params": parallel}, tmp_path / "parallel.pth")
-        save_file(state, tmp_path / "safe.pth")
-        for name in ("parallel.pth", "safe.pth"):
-            assert isinstance(other_upscaler(tmp_path / name).made(lr_image(8, 8)), np.ndarray)
-
     def test_damaged_files_are_one_line(
         self, tmp_path: Path, state: dict[str, torch.Tensor]
     ) -> None:
