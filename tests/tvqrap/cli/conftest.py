@@ -4,33 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import Result
 
 from tests.support import commands
-from tests.support.upscaling import TINY
+from tests.support.networks import saved_upscaler
 from tvqrap.architecture import Architecture
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
-
-
-def saved(folder: Path, architecture: Architecture) -> Path:
-    """A model folder of an untrained upscaler."""
-    torch.manual_seed(0)
-    save_model(folder, "upscaler", UpscalerNetwork(architecture), architecture, {})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tmp_path_factory.mktemp("models") / "tiny", TINY)
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The narrowest upscaler, which takes LR images in multiples of 16 pixels."""
     architecture = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
-    return saved(tmp_path_factory.mktemp("models") / "tiny", architecture)
+    return saved_upscaler(tmp_path_factory.mktemp("models") / "tiny", architecture)
 
 
 @pytest.fixture

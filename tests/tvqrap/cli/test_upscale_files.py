@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.limits import files_up_to
+from tests.support.limits import files_up_to, lock_folders
 from tests.support.upscaling import image, opened, repeated
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -107,14 +107,7 @@ class TestFiles:
     ) -> None:
         image("in/a.png", 1, 1)
         image("in/locked/b.png", 1, 1)
-        scandir = os.scandir
-
-        def refuse(path: Any) -> Any:
-            if Path(path).name == "locked":
-                raise PermissionError(13, "Permission denied", str(path))
-            return scandir(path)
-
-        monkeypatch.setattr("os.scandir", refuse)
+        lock_folders("locked", monkeypatch)
         result = run("in", "-o", "out")
         assert result.exit_code == 1
         assert "in/locked: cannot be searched (Permission denied)" in result.output
