@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.support import commands
-from tests.support.upscaling import image, opened, repeated
+from tests.support.upscaling import image, opened
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -148,9 +148,8 @@ class TestModels:
         ],
     )
     def test_options_are_checked_although_nothing_is_to_do(
-        self, run: Any, wrong: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+        self, run: Any, wrong: tuple[str, str], quick: None
     ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
         photo = image("a.png")
         assert run(photo, "-o", "b.png").exit_code == 0
         assert run(photo, "-o", "b.png", *wrong).exit_code == 2

@@ -16,12 +16,9 @@ from tvqrap.pretrained.folder import save_model
 from tvqrap.upscaling.upscaler import Upscaler
 
 
+@pytest.mark.usefixtures("quick")
 class TestReruns:
     """A second call does what is still to be done, and says what it leaves."""
-
-    @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
 
     @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
     def test_other_settings_are_not_taken_for_done(self, run: Any, ending: str) -> None:

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from tests.support.commands import run
 from tests.support.image_files import png
 from tests.support.ui import HOST, Held, Ui
-from tests.support.upscaling import picture, repeated
+from tests.support.upscaling import picture
 from tvqrap.ui import app as app_module
 from tvqrap.ui import comparison
 from tvqrap.ui.app import make_app
@@ -25,11 +25,6 @@ def content(width: int = 20, height: int = 12, form: str = "PNG", **options: Any
     stream = io.BytesIO()
     picture(width, height).save(stream, form, **options)
     return stream.getvalue()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Upscaler, "rows", repeated)
 
 
 @pytest.fixture
