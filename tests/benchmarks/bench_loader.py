@@ -22,6 +22,7 @@ from pipeline.loading.order import BLOCK_SHARDS
 from pipeline.shards.codec import encode_png
 from pipeline.shards.manifest import Manifest, shard_name
 from pipeline.shards.tar import Sample, write_shard
+from pipeline.storage.location import Location
 from tvqrap.training.batch import Microbatch
 
 
@@ -63,7 +64,7 @@ def report(latency: float, floor: float, first: float, waits: list[float], total
     )
 
 
-def write_set(folder: Path, shards: int, samples: int, size: int) -> None:
+def write_set(folder: Location, shards: int, samples: int, size: int) -> Manifest:
     """A set of random pairs; its shards have equal bytes but for the keys."""
     rng = np.random.default_rng(0)
     hr = encode_png(rng.integers(0, 256, (size, size, 3), np.uint8))
@@ -75,7 +76,9 @@ def write_set(folder: Path, shards: int, samples: int, size: int) -> None:
         )
         for shard in range(shards)
     ]
-    Manifest("pairs", "train", {"settings": {"variants": 1}}, tuple(rows)).save(folder)
+    manifest = Manifest("pairs", "train", {"settings": {"variants": 1}}, tuple(rows))
+    manifest.save(folder)
+    return manifest
 
 
 class SlowDataset(ShardedDataset):

@@ -24,12 +24,11 @@ from pipeline.config import TokensSettings
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.shared_storage import WrittenProof
 from pipeline.executor.worker import Worker
-from pipeline.shards.codec import encode_png
-from pipeline.shards.manifest import Manifest, ShardRow, shard_name
-from pipeline.shards.tar import Sample, write_shard
+from pipeline.shards.manifest import Manifest, ShardRow
 from pipeline.storage.location import Url
 from pipeline.tokens import encode
 from pipeline.tokens.shard import IN_FLIGHT, ExtractedShard, Extractor
+from tests.benchmarks.bench_loader import write_set
 from tvqrap.architecture import Architecture
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import read_config, save_model
@@ -89,7 +88,8 @@ def main() -> None:
         tokenizer = Path(temporary) / "tokenizer"
         save_model(tokenizer, "tokenizer", Tokenizer(ARCHITECTURE), ARCHITECTURE, {})
         store = SlowStore(f"memory://{uuid.uuid4().hex}", given.fetch, given.put)
-        manifest = write_pairs(store / "pairs", given.shards, given.samples, given.size)
+        pairs = Url(f"{store}/pairs")  # written without waiting
+        manifest = write_set(pairs, given.shards, given.samples, given.size)
         SleepingEncoder.seconds = given.encode * SETTINGS.batch_size / given.samples
         encode.Encoder = SleepingEncoder  # type: ignore[misc]
         for in_flight in (1, IN_FLIGHT):
@@ -97,23 +97,6 @@ def main() -> None:
             out = store / f"tokens{in_flight}"
             extract(store / "pairs", out, tokenizer, manifest, in_flight)
             report(in_flight, SleepingEncoder.spans)
-
-
-def write_pairs(folder: Url, shards: int, samples: int, size: int) -> Manifest:
-    """A set of random pairs."""
-    rng = np.random.default_rng(0)
-    hr = encode_png(rng.integers(0, 256, (size, size, 3), np.uint8))
-    lr = encode_png(rng.integers(0, 256, (size // 4, size // 4, 3), np.uint8))
-    rows = [
-        write_shard(
-            Url(str(folder)) / shard_name(shard),
-            (Sample(f"s{shard}_{n:05d}", {"hr.png": hr, "lr0.png": lr}) for n in range(samples)),
-        )
-        for shard in range(shards)
-    ]
-    manifest = Manifest("pairs", "train", {"settings": {"variants": 1}}, tuple(rows))
-    manifest.save(folder)
-    return manifest
 
 
 def extract(pairs: Url, out: Url, tokenizer: Path, manifest: Manifest, in_flight: int) -> None:

@@ -375,13 +375,18 @@ def with_batch(params: Params, batch: int) -> Params:
 
 def without_perceptual(params: Params) -> Params:
     """The params with no perceptual loss, for machines without its weights."""
+    return with_perceptual(params, weight=0.0)
 
-    def plain(losses: ImageLosses) -> ImageLosses:
-        perceptual = losses.perceptual.model_copy(update={"weight": 0.0})
+
+def with_perceptual(params: Params, **changes: object) -> Params:
+    """The params with changes of the perceptual losses."""
+
+    def changed(losses: ImageLosses) -> ImageLosses:
+        perceptual = losses.perceptual.model_copy(update=changes)
         return losses.model_copy(update={"perceptual": perceptual})
 
-    tokenizer = params.tokenizer.model_copy(update={"image": plain(params.tokenizer.image)})
-    rap = params.rap.model_copy(update={"image": plain(params.rap.image)})
+    tokenizer = params.tokenizer.model_copy(update={"image": changed(params.tokenizer.image)})
+    rap = params.rap.model_copy(update={"image": changed(params.rap.image)})
     return params.model_copy(update={"tokenizer": tokenizer, "rap": rap})
 
 

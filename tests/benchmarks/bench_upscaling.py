@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,12 +38,14 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from tests.support.commands import run
 from tests.support.networks import random_upscaler
 from tvqrap.architecture import SCALE, Architecture
 from tvqrap.images.reading.open import read_image
 from tvqrap.images.tensors import to_tensor
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
+from tvqrap.pretrained.packaged import UPSCALER
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.memory import keep_freed_memory
 from tvqrap.upscaling.colours import match_colours
@@ -242,18 +245,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the pictures of `tiles`")
     options = parser.parse_args()
     if options.what == "one":
-        from typer.testing import CliRunner
-
-        from tvqrap.cli.main import app
-
-        photo, large = map(str, options.files)
-        words = ["upscale", photo, "-o", large]
-        if options.plain:
-            with mock.patch("tvqrap.upscaling.upscaler.load_upscaler", lambda _: _Plain()):
-                assert CliRunner().invoke(app, words).exit_code == 0
-        else:
-            words += ["--model", str(options.model)]
-            assert CliRunner().invoke(app, words).exit_code == 0
+        photo, large = options.files
+        words = ["upscale", photo, "-o", large, "--model", options.model or UPSCALER]
+        plain = mock.patch("tvqrap.pretrained.models.load_upscaler", lambda _: _Plain())
+        with plain if options.plain else nullcontext():
+            assert run(*words).exit_code == 0
         return
     if options.what == "together":
         together(options.sizes or [128])

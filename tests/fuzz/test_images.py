@@ -18,17 +18,16 @@ from pipeline.sources.scan import scan_photos
 from tests.support.fuzzing import Files, Trial, assert_no_fault, command, complaint
 from tests.support.image_samples import ENDINGS, image_samples
 from tests.support.mutations import damaged, with_checksums
+from tests.support.networks import saved_upscaler
 from tests.support.pairs import data_settings, texture
 from tvqrap.architecture import Architecture
 from tvqrap.images.reading.open import read_image
-from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.photo_io.reader import (
     read_header,
     read_photo,
     read_several,
     read_several_header,
 )
-from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.errors import UserError
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -112,10 +111,7 @@ def test_frames_and_pages(name: str, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(folder, "upscaler", UpscalerNetwork(TINY), TINY, {})
-    return folder
+    return saved_upscaler(tmp_path_factory.mktemp("models") / "tiny", TINY)
 
 
 def broken_folder(rng: Random) -> Files:

@@ -25,13 +25,12 @@ from tests.fuzz.test_images import TINY
 from tests.support.disasters import killed_at_random, timed, tree
 from tests.support.evaluation import evaluation_stage, make_evaluation
 from tests.support.fuzzing import FACTOR, command
+from tests.support.networks import saved_upscaler
 from tests.support.pairs import PAIRS, data_settings, texture
 from tests.support.states import flattened
 from tests.support.tokens import SETTINGS, make_material
 from tests.support.training import predictor_task, rap_task, tokenizer_task
 from tests.support.training import run as train
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.atomic import is_temporary
 
 pytestmark = pytest.mark.slow
@@ -63,8 +62,7 @@ def check(name: str, tmp_path: Path, work: Callable[[Path], None], kills: int = 
 
 
 def test_upscale(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    save_model(tmp_path / "model", "upscaler", UpscalerNetwork(TINY), TINY, {})
+    saved_upscaler(tmp_path / "model", TINY)
     (tmp_path / "in").mkdir()
     for number in range(4):
         Image.fromarray(texture(number, 30, 40)).save(tmp_path / "in" / f"{number}.png")

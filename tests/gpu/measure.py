@@ -14,8 +14,15 @@ import torch
 
 from stages.params import Params
 from tests.benchmarks.bench_exchange import two_workers
-from tests.benchmarks.bench_training import Clock, Stage, feeding, matrix_product, stages
-from tvqrap.config.training import Compute, ImageLosses
+from tests.benchmarks.bench_training import (
+    Clock,
+    Stage,
+    feeding,
+    matrix_product,
+    stages,
+    with_perceptual,
+)
+from tvqrap.config.training import Compute
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.runtime.device import Precision, on_device
 from tvqrap.runtime.hardware import device_name
@@ -90,14 +97,7 @@ COMPILED = (
 
 def with_packaged_distance(params: Params) -> Params:
     """The params with a perceptual network of LPIPS' size whose weights need no download."""
-
-    def packaged(losses: ImageLosses) -> ImageLosses:
-        perceptual = losses.perceptual.model_copy(update={"network": "stlpips_vgg"})
-        return losses.model_copy(update={"perceptual": perceptual})
-
-    tokenizer = params.tokenizer.model_copy(update={"image": packaged(params.tokenizer.image)})
-    rap = params.rap.model_copy(update={"image": packaged(params.rap.image)})
-    return params.model_copy(update={"tokenizer": tokenizer, "rap": rap})
+    return with_perceptual(params, network="stlpips_vgg")
 
 
 def measure_stage(table: Table, params: Params, device: str, number: int, mode: Mode) -> Stage:

@@ -6,11 +6,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.params import Params
+from stages.runner.declared import CODE, outs_of
 from tests.support.imports import NOT_INPUTS, PACKAGES, dependencies_of_stage
 from tests.support.paths import ROOT
 
 STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
-CODE = ("pipeline", "stages", "tvqrap")
 
 
 def attributes_of_params(source: str) -> set[str]:
@@ -45,12 +45,6 @@ def paths_in(source: str) -> set[str]:
     }
 
 
-def outs(entry: dict[str, object]) -> set[str]:
-    parts = ("outs", "metrics", "plots")
-    listed = [out for part in parts for out in entry.get(part, [])]  # type: ignore[attr-defined]
-    return {name if isinstance(name, str) else next(iter(name)) for name in listed}
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_code_is_declared_exactly(name: str) -> None:
     declared = [dep for dep in STAGES[name]["deps"] if dep.split("/")[0] in CODE]
@@ -69,7 +63,10 @@ def test_params_are_declared_exactly(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_folders_are_declared(name: str) -> None:
     entry = STAGES[name]
-    named = [*(dep for dep in entry["deps"] if dep.split("/")[0] not in CODE), *outs(entry)]
+    named = [
+        *(dep for dep in entry["deps"] if dep.split("/")[0] not in CODE),
+        *map(str, outs_of(entry)),
+    ]
     for path in paths_in((ROOT / f"stages/{name}.py").read_text()):
         related = [
             other

@@ -27,6 +27,13 @@ def stage(pairs, data, tmp_path, monkeypatch):
     return Stage("make_pairs", params, "fingerprint", tmp_path / "scratch")
 
 
+def with_pairs(stage, **changes):
+    """The stage with changes of its settings of pairs."""
+    pairs = stage.params.pairs.model_copy(update=changes)
+    params = SimpleNamespace(data=stage.params.data, pairs=pairs)
+    return replace(stage, params=cast(Params, params))
+
+
 def test_sets_are_published_and_losses_listed(stage, tmp_path, capsys):
     Path(stage.params.data.photos, "bad.jpg").write_bytes(b"bad")
     make_pairs.make_pairs(stage)
@@ -56,9 +63,8 @@ def test_names_of_photographs_move_no_cursor(stage, capsys):
 
 def test_sets_can_be_stored_elsewhere(stage, tmp_path):
     make_pairs.make_pairs(stage)
-    elsewhere = stage.params.pairs.model_copy(update={"storage": str(tmp_path / "big disk")})
-    params = SimpleNamespace(data=stage.params.data, pairs=elsewhere)
-    stage = replace(stage, params=cast(Params, params), scratch=tmp_path / "work-0123")
+    stage = with_pairs(stage, storage=str(tmp_path / "big disk"))
+    stage = replace(stage, scratch=tmp_path / "work-0123")
     (tmp_path / "inside").mkdir()
     here = tmp_path / "data/pairs"
     before = {path.name: path.read_bytes() for path in (here / "train").glob("*.tar")}
@@ -80,11 +86,9 @@ def test_sets_can_be_stored_elsewhere(stage, tmp_path):
 def test_a_teacher_that_cannot_be_read_is_refused_before_work(stage, tmp_path, capsys):
     train = stage.params.pairs.sets["train"].model_copy(update={"target": "both"})
     (tmp_path / "empty").mkdir()
-    update = {"teacher": str(tmp_path / "empty"), "sets": {"train": train}}
-    pairs = stage.params.pairs.model_copy(update=update)
-    params = SimpleNamespace(data=stage.params.data, pairs=pairs)
+    taught = with_pairs(stage, teacher=str(tmp_path / "empty"), sets={"train": train})
     with pytest.raises(UserError, match="empty: no model there"):
-        make_pairs.make_pairs(replace(stage, params=cast(Params, params)))
+        make_pairs.make_pairs(taught)
     assert not capsys.readouterr().out
 
 
@@ -99,12 +103,10 @@ def test_too_much_loss_fails_the_stage(stage, tmp_path):
 def test_all_counts_are_checked_before_any_set_is_cut(stage, tmp_path):
     sets = dict(stage.params.pairs.sets)
     sets["test"] = sets["test"].model_copy(update={"count": 10_000})
-    pairs = stage.params.pairs.model_copy(update={"sets": sets})
-    params = SimpleNamespace(data=stage.params.data, pairs=pairs)
     with pytest.raises(
         UserError, match=r"^pairs\.sets\.test\.count: found 10000, expected at most"
     ):
-        make_pairs.make_pairs(replace(stage, params=cast(Params, params)))
+        make_pairs.make_pairs(with_pairs(stage, sets=sets))
     assert not list((tmp_path / "scratch").rglob("*.tar"))
 
 
@@ -137,14 +139,13 @@ def test_shards_of_other_runs_are_taken_over_unless_the_code_changed(
     assert "in 4 shards, 0 of them made by earlier runs" in capsys.readouterr().out
     sets = dict(stage.params.pairs.sets)
     sets["test"] = sets["test"].model_copy(update={"count": 3})
-    changed = stage.params.pairs.model_copy(update={"sets": sets})
-    params = cast(Params, SimpleNamespace(data=stage.params.data, pairs=changed))
     train = tmp_path / "data/pairs/train"
     before = {path.name: path.stat().st_ino for path in train.glob("*.tar")}
     shutil.rmtree(tmp_path / "data")  # as dvc does before a stage
     with monkeypatch.context() as patched:
         patched.setattr("pipeline.sources.scan.decode", refused)  # the scan is kept too
-        make_pairs.make_pairs(replace(stage, params=params, scratch=tmp_path / "scratch-2"))
+        changed = with_pairs(stage, sets=sets)
+        make_pairs.make_pairs(replace(changed, scratch=tmp_path / "scratch-2"))
     assert {path.name: path.stat().st_ino for path in train.glob("*.tar")} == before
     printed = capsys.readouterr().out
     assert "train: 18 crops of 5 photographs in 4 shards, 4 of them made by earlier" in printed
@@ -155,9 +156,7 @@ def test_shards_of_other_runs_are_taken_over_unless_the_code_changed(
 
 
 def test_shards_of_other_runs_in_a_storage_are_taken_over(stage, tmp_path, capsys):
-    pairs = stage.params.pairs.model_copy(update={"storage": str(tmp_path / "big disk")})
-    params = cast(Params, SimpleNamespace(data=stage.params.data, pairs=pairs))
-    stage = replace(stage, params=params)
+    stage = with_pairs(stage, storage=str(tmp_path / "big disk"))
     for number in range(2):
         run = replace(stage, scratch=tmp_path / f"make_pairs-{number}")
         make_pairs.make_pairs(run)

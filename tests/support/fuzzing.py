@@ -25,9 +25,8 @@ import psutil
 import pytest
 import torch
 from click.testing import Result
-from typer.testing import CliRunner
 
-from tvqrap.cli.main import app
+from tests.support.commands import run
 from tvqrap.runtime.errors import UserError
 from tvqrap.runtime.text import printable
 
@@ -234,7 +233,7 @@ class _Watch:
 
 def command(*words: object) -> Result:
     """Runs `tvqrap-cli` in this process; asserts that it ends as a command should."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = run(*words)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code in (0, 1, 2), done.exit_code

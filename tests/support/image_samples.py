@@ -5,8 +5,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -14,7 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from tests.support.image_files import png, tiff_of_16_bits
+from tests.support.image_files import png
 from tests.support.pairs import texture
 
 WIDTH, HEIGHT = 22, 18
@@ -111,21 +109,15 @@ def _deep(ending: str, channels: int) -> bytes:
     return bytes(cv2.imencode(f".{ending}", pixels)[1])
 
 
-def _deep_planes() -> bytes:
-    pixels = texture(4, HEIGHT, WIDTH).astype(np.uint16) * 257
-    with TemporaryDirectory() as folder:
-        return tiff_of_16_bits(Path(folder) / "a.tif", pixels, 2, planes=2).read_bytes()
-
-
 def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     stream = io.BytesIO()
     tifffile.imwrite(stream, pixels, **options)
     return stream.getvalue()
 
 
-def _planes() -> bytes:
-    pixels = np.moveaxis(texture(5, HEIGHT, WIDTH), 2, 0).copy()
-    return _tiff(pixels, photometric="rgb", planarconfig="separate")
+def _planes(pixels: np.ndarray) -> bytes:
+    planes = np.moveaxis(pixels, 2, 0).copy()
+    return _tiff(planes, photometric="rgb", planarconfig="separate")
 
 
 def _frames(ending: str) -> bytes:
@@ -159,8 +151,8 @@ _SPECIAL: dict[str, Callable[[], bytes]] = {
     "big.tif": lambda: _saved("tif", "RGB", big_tiff=True),
     "frames.tif": lambda: _frames("tif"),
     "deep.tif": lambda: _deep("tif", 3),
-    "deep_planes.tif": _deep_planes,
-    "planes.tif": _planes,
+    "deep_planes.tif": lambda: _planes(texture(4, HEIGHT, WIDTH).astype(np.uint16) * 257),
+    "planes.tif": lambda: _planes(texture(5, HEIGHT, WIDTH)),
     "tiles.tif": lambda: _tiff(texture(6, 48, 48), tile=(16, 16), photometric="rgb"),
     "float_rgb.tif": lambda: _tiff(texture(7, HEIGHT, WIDTH).astype(np.float32) / 255),
     "deep_cmyk.tif": lambda: _tiff(

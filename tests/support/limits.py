@@ -1,8 +1,25 @@
 """Limits of the system that tests run into."""
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def lock_folders(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets nobody list folders of that name: the tests' user may have every permission."""
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Tiny real networks, settings and batches for the training tests."""
 
+import signal
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -211,6 +212,18 @@ def batches(step: int) -> Generator[Batch, None, None]:
     while True:
         yield batch(step)
         step += 1
+
+
+def stopping(at: int, source: Any = batches) -> Any:
+    """`source`, which asks this process to stop (SIGTERM) before the batch of step `at`."""
+
+    def stopped(step: int) -> Generator[Batch, None, None]:
+        for number, given in enumerate(source(step), start=step):
+            if number == at:
+                signal.raise_signal(signal.SIGTERM)
+            yield given
+
+    return stopped
 
 
 def run(

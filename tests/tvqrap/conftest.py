@@ -1,14 +1,18 @@
-"""Fixtures of several parts: a distance without a network, a browser."""
+"""Fixtures of several parts: a model, stand-ins of networks, a browser."""
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import Tensor, nn
 
+from tests.support.networks import saved_upscaler
+from tests.support.upscaling import TINY, repeated
 from tvqrap.objectives.image_losses import image_loss
 from tvqrap.training import validation
+from tvqrap.upscaling.upscaler import Upscaler
 
 
 class Blurred(nn.Module):
@@ -16,6 +20,18 @@ class Blurred(nn.Module):
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         return nn.functional.avg_pool2d(image - target, 4).square().mean((1, 2, 3))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a small upscaler."""
+    return saved_upscaler(tmp_path_factory.mktemp("models") / "tiny", TINY)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels are repeated in the place of the network's work."""
+    monkeypatch.setattr(Upscaler, "rows", repeated)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from typer.testing import CliRunner
 
+from tests.support.commands import run
 from tests.support.documents import pages
 from tests.support.upscaling import TINY, picture
-from tvqrap.cli.main import app
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 from tvqrap.pretrained.single_file import CONFIG_TENSOR
@@ -32,8 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def file(request: pytest.FixtureRequest, model: Path, tmp_path_factory: object) -> Path:
     path = model / f"{request.param}.safetensors"
-    words = ["export", "--format", "safetensors", "-o", str(path), "--model", str(model)]
-    result = CliRunner().invoke(app, [*words, "--dtype", request.param])
+    words = ("export", "--format", "safetensors", "-o", path, "--model", model)
+    result = run(*words, "--dtype", request.param)
     assert result.exit_code == 0, result.output
     return path
 

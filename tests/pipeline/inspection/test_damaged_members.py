@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from pipeline.inspection.diff import token_difference
 from pipeline.inspection.margins import margins
@@ -17,8 +16,8 @@ from pipeline.loading.loader import Loader
 from pipeline.shards.codec import encode_array
 from pipeline.tokens.extract import extract_set
 from pipeline.tokens.statistics import token_statistics
+from tests.support.commands import run
 from tests.support.tokens import SETTINGS, make_material, with_member
-from tvqrap.cli.main import app
 from tvqrap.runtime.errors import UserError
 
 
@@ -97,7 +96,7 @@ def test_names_reach_the_terminal_without_control_characters(
     root: Path, tmp_path: Path, more: list[str]
 ) -> None:
     folder = rewritten(root / "tokens/train", tmp_path / "train", **{"\x1b[2J\x7f": "\u202e"})
-    done = CliRunner().invoke(app, ["tokens", "inspect", str(folder), *more])
+    done = run("tokens", "inspect", folder, *more)
     assert done.exit_code == 0
     assert not {"\x1b", "\x7f", "\u202e"} & set(done.output)
 
@@ -107,5 +106,5 @@ def test_settings_that_are_no_mapping_are_refused(root: Path, tmp_path: Path) ->
     document = json.loads((folder / "manifest.json").read_text())
     document["params"]["settings"] = None
     (folder / "manifest.json").write_text(json.dumps(document))
-    done = CliRunner().invoke(app, ["tokens", "inspect", str(folder)])
+    done = run("tokens", "inspect", folder)
     assert done.exit_code == 1 and "settings" in done.output

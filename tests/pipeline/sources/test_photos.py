@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.sources.photos import UnusableError, decode, discover, photo_key
 from pipeline.sources.scan import scan_photos
+from tests.support.limits import lock_folders
 from tests.support.pairs import data_settings, texture
 from tvqrap.runtime.errors import UserError
 
@@ -151,14 +152,7 @@ def test_no_folder_and_no_photograph(tmp_path):
 def test_a_folder_that_cannot_be_searched_is_skipped_with_the_reason(tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.png").touch()
-    scandir = os.scandir
-
-    def refuse(path):
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
+    lock_folders("locked", monkeypatch)
     found = discover(tmp_path)
     assert [photo.name for photo in found.photos] == ["a.png"]
     assert [each.name for each in found.skipped] == ["locked"]

@@ -1,8 +1,6 @@
 """A finished training is gone on with where that ends as a fresh one would."""
 
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,21 @@ import torch
 from stages.runner.resume import find_start, keep_final, may_change
 from stages.runner.stage import Stage
 from tests.support.states import assert_close_states
-from tests.support.training import MONITORING, OPTIMISER, batch, predictor_task, tokenizer_task
+from tests.support.training import (
+    MONITORING,
+    OPTIMISER,
+    batches,
+    predictor_task,
+    stopping,
+    tokenizer_task,
+)
 from tvqrap.runtime.errors import UsageError
 from tvqrap.runtime.signals import Interrupted
-from tvqrap.training import validation
 from tvqrap.training.checkpoint import checkpoints
 from tvqrap.training.distributed import ALONE
 from tvqrap.training.loop import train
+
+pytestmark = pytest.mark.usefixtures("small_distance")
 
 CONSTANT = {**OPTIMISER, "lr_schedule": "constant"}
 
@@ -27,17 +33,6 @@ CONSTANT = {**OPTIMISER, "lr_schedule": "constant"}
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TVQRAP_RESUME", raising=False)
-
-
-@pytest.fixture(autouse=True)
-def quick_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation scores do not matter here."""
-
-    class Distance(torch.nn.Module):
-        def forward(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-            return (image - target).square().mean((1, 2, 3))
-
-    monkeypatch.setattr(validation, "perceptual_distance", lambda name: Distance())
 
 
 def settings_for(steps: int, **changes: Any) -> dict[str, Any]:
@@ -58,20 +53,12 @@ def run(
 
     With `stop_at` it is interrupted after that step (from 0).
     """
-
-    def batches(step: int) -> Any:
-        while True:
-            if step == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch(step)
-            step += 1
-
     record = find_start(stage, task.settings, section, ALONE)
     train(
         task,
         title="train",
         steps=steps,
-        batches=batches,
+        batches=batches if stop_at is None else stopping(stop_at),
         monitoring=task.settings.monitoring,
         folder=stage.scratch,
         record=record,

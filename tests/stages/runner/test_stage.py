@@ -49,7 +49,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def scratch_of(change: object = None) -> Path:
+def scratch_of() -> Path:
     """Runs the stage and returns the scratch folder it was given."""
     seen: list[Stage] = []
     run_alone("sample", seen.append)
@@ -167,24 +167,22 @@ def test_a_run_that_waited_for_an_equal_one_makes_nothing(
     assert len(ran) == 2, "asked for by itself, it runs again"
 
 
-def test_a_message_names_the_stage_once(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(stage: Stage) -> None:
-        raise UserError("sample: step 3: mse is nan")
-
-    with pytest.raises(SystemExit):
-        run_stage("sample", fail)
-    assert capsys.readouterr().err == "sample: step 3: mse is nan\n"
-
-
-def test_names_in_a_message_move_no_cursor(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("sample: step 3: mse is nan", "sample: step 3: mse is nan\n"),
+        ("a\x1b[2J.png: not an image", "sample: a\\x1b[2J.png: not an image\n"),
+    ],
+)
+def test_a_message_names_the_stage_once_and_moves_no_cursor(
+    checkout: Path, message: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(stage: Stage) -> None:
-        raise UserError("a\x1b[2J.png: not an image")
+        raise UserError(message)
 
     with pytest.raises(SystemExit):
         run_stage("sample", fail)
-    assert capsys.readouterr().err == "sample: a\\x1b[2J.png: not an image\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("idle", [1, 8])

@@ -1,26 +1,29 @@
 """Trainings with checkpoints are listed, exported as models, and deleted by request alone."""
 
 import re
-import signal
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from stages.runner.stage import Stage
 from stages.training import TrainedModel, start_training
-from tests.support.training import ARCHITECTURE, batch, predictor_task, rap_task, tokenizer_task
-from tests.tvqrap.conftest import Blurred
+from tests.support.commands import run
+from tests.support.training import (
+    ARCHITECTURE,
+    predictor_task,
+    rap_task,
+    stopping,
+    tokenizer_task,
+)
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
-from tvqrap.objectives.image_losses import image_loss
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.pretrained.upscaler import load_upscaler
 from tvqrap.runtime.signals import Interrupted
-from tvqrap.training import validation
 from tvqrap.training.distributed import ALONE
 from tvqrap.training.loop import train
+
+pytestmark = pytest.mark.usefixtures("small_distance")
 
 MAKE = {
     "train_tokenizer": ("tokenizer", tokenizer_task),
@@ -31,15 +34,13 @@ MAKE = {
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (image_loss, validation):
-        monkeypatch.setattr(module, "perceptual_distance", lambda name: Blurred())
     (tmp_path / "dvc.yaml").write_text("")
     (tmp_path / "stages/profiles").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 
 
 def cli(*arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["runs", *arguments])
+    done = run("runs", *arguments)
     assert done.exit_code == code, done.output
     return done.output
 
@@ -55,18 +56,12 @@ def interrupted(name: str) -> object:
     model = TrainedModel(section, kind, ARCHITECTURE, None)  # type: ignore[arg-type]
     record = start_training(stage, model, network, task.settings, ALONE)
 
-    def batches(step: int):  # type: ignore[no-untyped-def]
-        for number in range(step, 3):
-            if number == 2:
-                signal.raise_signal(signal.SIGTERM)
-            yield batch(number)
-
     with pytest.raises(Interrupted):
         train(
             task,
             title=name,
             steps=8,
-            batches=batches,
+            batches=stopping(2),
             monitoring=task.settings.monitoring.model_copy(update={"checkpoint_every": 2}),
             folder=stage.scratch,
             record=record,

@@ -4,33 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
-from tests.support.upscaling import TINY
+from tests.support import commands
+from tests.support.networks import saved_upscaler
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
-
-
-def saved(folder: Path, architecture: Architecture) -> Path:
-    """A model folder of an untrained upscaler."""
-    torch.manual_seed(0)
-    save_model(folder, "upscaler", UpscalerNetwork(architecture), architecture, {})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tmp_path_factory.mktemp("models") / "tiny", TINY)
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The narrowest upscaler, which takes LR images in multiples of 16 pixels."""
     architecture = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
-    return saved(tmp_path_factory.mktemp("models") / "tiny", architecture)
+    return saved_upscaler(tmp_path_factory.mktemp("models") / "tiny", architecture)
 
 
 @pytest.fixture
@@ -39,7 +24,6 @@ def run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
-        words = ["upscale", *map(str, arguments), "--model", str(tiny_model)]
-        return CliRunner().invoke(app, words, input=stdin)
+        return commands.run("upscale", *arguments, "--model", tiny_model, stdin=stdin)
 
     return call

@@ -6,16 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from tvqrap.cli.main import app
+from tests.support.commands import run
 from tvqrap.cost import benchmark as cost
 from tvqrap.cost import peak_memory
 from tvqrap.pretrained.upscaler import load_upscaler
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_a_table_of_costs(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner, Result
 
+from tests.support import commands
 from tvqrap import decomposition
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.images.reading.open import read_image
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -22,7 +22,7 @@ VANILLA = Architecture(width=0.0625, codebook=16, texture=4, structure=None, swi
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["decompose", *(str(argument) for argument in arguments)])
+    return commands.run("decompose", *arguments)
 
 
 def saved(folder: Path, kind: str, architecture: Architecture) -> Path:

@@ -12,23 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
 from safetensors.torch import save_file
-from typer.testing import CliRunner, Result
 
 from pipeline.shards.codec import encode_png
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.tar import Sample, write_shard
+from tests.support.commands import run
 from tests.support.pairs import texture
-from tvqrap.cli.main import app
 from tvqrap.comparison import methods
 from tvqrap.evaluation import run as run_module
 from tvqrap.runtime.device import select_device
 from tvqrap.runtime.hardware import device_name
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def scores(folder: Path) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner, Result
 
+from tests.support.commands import run
 from tests.support.pairs import texture
-from tvqrap.cli.main import app
 from tvqrap.evaluation.run import RESULTS
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.single_file import write_single_file
@@ -27,8 +27,7 @@ def images(tmp_path: Path) -> Path:
 
 def evaluate(images: Path, *arguments: object) -> Result:
     sets = ["--gt", images / "gt", "--lq", images / "lq", "--metrics", "psnr_y"]
-    given = ["evaluate", *arguments, *sets, "-o", images / "out"]
-    return CliRunner().invoke(app, [str(argument) for argument in given])
+    return run("evaluate", *arguments, *sets, "-o", images / "out")
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -7,16 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import stages.params
 from pipeline.config import PairsSettings
+from tests.support.commands import run
 from tests.support.pairs import PAIRS, data_settings, texture
-from tvqrap.cli.main import app
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

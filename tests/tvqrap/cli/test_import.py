@@ -8,30 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
 from pipeline.shards.tar import Sample
 from pipeline.tokens.encode import Crop, Encoder
-from tests.support.reference import REFERENCE, published_state, shapes, uniform, weight
+from tests.support import commands
+from tests.support.reference import NOT_LEARNED, REFERENCE, published_state, shapes, uniform, weight
 from tests.support.tokens import SETTINGS
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.pretrained.folder import load_tokenizer, read_config
 from tvqrap.upscaling.upscaler import Upscaler
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["import", *map(str, arguments)])
-
-
-def published_shapes() -> list[str]:
-    return [*shapes("upscaler")]
-
-
-def published_fixed() -> list[str]:
-    """Names of the windows' constants, which are not learned."""
-    fixed = ("attn_mask", "relative_position_index")
-    return [name for name in published_shapes() if name.endswith(fixed)]
+    return commands.run("import", *arguments)
 
 
 class Imported(NamedTuple):
@@ -64,6 +54,8 @@ def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_says_what_was_made_and_what_was_left_out(imported: Imported) -> None:
     assert imported.result.exit_code == 0, imported.result.output
+    names = shapes("upscaler")
+    fixed = [name for name in names if name.endswith(NOT_LEARNED)]
     upscaler, tokenizer = read_config(imported.upscaler), read_config(imported.tokenizer)
     lines = imported.result.output.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
@@ -73,7 +65,7 @@ def test_says_what_was_made_and_what_was_left_out(imported: Imported) -> None:
         "  left out, not part of an upscaler",
         f"{imported.tokenizer}",
         "  left out, not part of a tokenizer",
-        f"{len(published_fixed())} tensors that the networks compute, found equal",
+        f"{len(fixed)} tensors that the networks compute, found equal",
         "other entries of the file, not read",
     ]
     assert lines[0].endswith(
@@ -87,7 +79,7 @@ def test_says_what_was_made_and_what_was_left_out(imported: Imported) -> None:
         "predictor 552",
     ]
     # In the file's own names.
-    assert set(lines[2].split(": ")[2].split(", ")) - {"..."} <= set(published_shapes())
+    assert set(lines[2].split(": ")[2].split(", ")) - {"..."} <= set(names)
     assert lines[7].endswith(": iter")
     assert (upscaler.kind, tokenizer.kind) == ("upscaler", "tokenizer")
     assert upscaler.architecture == tokenizer.architecture == Architecture()

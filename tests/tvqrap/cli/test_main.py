@@ -7,39 +7,44 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import tvqrap
 from stages.profile import expanded, profile_path
+from tests.support.commands import run
 from tests.support.paths import ROOT
-from tvqrap.cli.main import app
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def test_help_loads_no_large_library() -> None:
+def test_help_and_refused_options_load_no_large_library() -> None:
     """In one process for all commands; a library that one loads would be seen at the end."""
     code = """
 import sys
 from typer.main import get_command
 from tvqrap.cli.main import app
 
-def show(command, words):
+def ends(words, code):
     try:
-        app([*words, "--help"])
+        app(words)
     except SystemExit as end:
-        assert end.code == 0, words
+        assert end.code == code, words
+
+def show(command, words):
+    ends([*words, "--help"], 0)
     for name, inner in getattr(command, "commands", {}).items():
         show(inner, [*words, name])
 
+def check(*libraries):
+    assert not {*libraries} & set(sys.modules), {*libraries} & set(sys.modules)
+
 show(get_command(app), [])
-loaded = {"torch", "numpy", "PIL", "pydantic", "rich"} & set(sys.modules)
-assert not loaded, loaded
+check("torch", "numpy", "PIL", "starlette", "pydantic", "rich")
+for words in ("push . a", "card . --author a", "upscale a.png --device tpu",
+              "upscale a.png -o a.gif", "ui --device tpu", "ui --host no.such.host.invalid"):
+    ends(words.split(), 2)
+check("torch", "numpy", "PIL", "starlette")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     for described in ("Enlarge photographs of any size", "Check shards of tokens"):
         assert described in done.stdout
 
@@ -56,10 +61,6 @@ def test_errors_hold_no_control_characters() -> None:
     assert result.exit_code == 1
     assert "error: \\x1b2Jnone.png: no such file\n" in result.output
     assert "\x1b" not in result.output
-
-
-def test_version() -> None:
-    assert run("--version").output == f"tvqrap {tvqrap.__version__}\n"
 
 
 def test_a_file_in_an_outputs_way_is_one_line(tmp_path: Path) -> None:

@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
-from tvqrap.cli.main import app
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from tests.support.commands import run
 
 
 def test_usable_metrics_and_the_reasons_of_others(tmp_path: Path) -> None:

@@ -4,17 +4,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
 from stages.profile import expanded, profile_path
+from tests.support import commands
 from tests.support.paths import ROOT
 from tests.support.plans import paper_plan
-from tvqrap.cli.main import app
 from tvqrap.cli.plan import duration, short
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["params", "plan", *(str(each) for each in arguments)])
+    return commands.run("params", "plan", *arguments)
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 from safetensors import safe_open
-from typer.testing import CliRunner, Result
 
+from tests.support.commands import run
 from tests.support.hub import TOKEN, Hub, running_hub
-from tvqrap.cli.main import app
 from tvqrap.pretrained.folder import read_config
 from tvqrap.pretrained.upscaler import load_upscaler
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -178,12 +173,3 @@ class TestCard:
     def test_wrong_use(self, folder: Path, words: tuple[str, ...], message: str) -> None:
         result = run("card", folder, *words)
         assert result.exit_code == 2 and message in result.output
-
-
-def test_arguments_are_checked_before_torch_is_loaded() -> None:
-    code = "import sys; from tvqrap.cli.main import app\ntry: app(sys.argv[1:])\n"
-    code += "finally: assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
-    for words in (["push", ".", "a"], ["card", ".", "--author", "a"]):
-        command = [sys.executable, "-c", code, *words]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 2, done.stderr

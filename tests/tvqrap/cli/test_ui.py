@@ -11,27 +11,15 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from typer.testing import CliRunner
 
+from tests.support.commands import run
 from tests.support.paths import ROOT
-from tvqrap.cli.main import app
-
-
-def test_help_and_wrong_options_load_no_large_library() -> None:
-    code = "import sys; from tvqrap.cli.main import app\ntry: app(sys.argv[1:])\n"
-    code += "finally: assert not {'torch', 'numpy', 'PIL', 'starlette'} & set(sys.modules)"
-    for words in (["--help"], ["--device", "tpu"], ["--host", "no such host"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, "ui", *words], capture_output=True, text=True
-        )
-        assert done.returncode == (0 if words == ["--help"] else 2), done.stderr
-        assert "Traceback" not in done.stderr
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        result = CliRunner().invoke(app, ["ui", "--port", str(port)])
+        result = run("ui", "--port", port)
     assert result.exit_code == 2
     assert result.output.startswith(f"error: --port {port} of 127.0.0.1: cannot listen there (")
     assert len(result.output.splitlines()) == 1
@@ -39,13 +27,13 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    result = CliRunner().invoke(app, ["ui"])
+    result = run("ui")
     assert result.exit_code == 1
     assert result.output == "error: tvqrap-cli ui needs the extra ui (pip install 'tvqrap[ui]')\n"
 
 
 def test_a_model_that_is_not_there_is_one_line() -> None:
-    result = CliRunner().invoke(app, ["ui", "--port", "0", "--model", "nothing"])
+    result = run("ui", "--port", "0", "--model", "nothing")
     assert result.exit_code == 1 and "nothing: no such file or folder" in result.output
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
-from tests.support.upscaling import image, opened, repeated
-from tvqrap.cli.main import app
+from tests.support import commands
+from tests.support.upscaling import image, opened
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -94,7 +93,7 @@ class TestChoices:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         photo = image("a.png", 20, 12)
-        result = CliRunner().invoke(app, ["upscale", str(photo), "-o", "b.png"])
+        result = commands.run("upscale", photo, "-o", "b.png")
         assert result.exit_code == 0, result.output
         with Image.open(photo) as given, Image.open("b.png") as written:
             expected = np.asarray(Upscaler()(given.convert("RGB")))
@@ -102,12 +101,12 @@ class TestChoices:
 
     def test_no_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        photo = str(image("a.png", 2, 2))
+        photo = image("a.png", 2, 2)
         Path("empty").mkdir()
         for model, message in (("no.pth", "no such file or folder"), ("empty", "no model there")):
-            result = CliRunner().invoke(app, ["upscale", photo, "-o", "b.png", "--model", model])
+            result = commands.run("upscale", photo, "-o", "b.png", "--model", model)
             assert result.exit_code == 1 and f"{model}: {message}" in result.output
-        result = CliRunner().invoke(app, ["upscale", "empty", "-o", "c"])
+        result = commands.run("upscale", "empty", "-o", "c")
         assert result.exit_code == 1 and "holds no images" in result.output
 
 
@@ -118,7 +117,7 @@ class TestModels:
         photo = image("a.png")
         first = run(photo, "-o", "b.png").output.splitlines()[0]
         assert first.startswith(f"model: {tiny_model}, fingerprint ")
-        packaged = CliRunner().invoke(app, ["upscale", str(photo), "--dry-run"])
+        packaged = commands.run("upscale", photo, "--dry-run")
         assert packaged.output.startswith("model: the package's, fingerprint ")
 
     def test_files_of_other_projects(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +126,7 @@ class TestModels:
         state = esrgan.ESRGAN(num_filters=8, num_blocks=1, scale=4).state_dict()
         torch.save({"params_ema": state}, "x4.pth")
         photo = image("a.png", 20, 12)
-        words = ["upscale", str(photo), "-o", "b.png", "--model", "x4.pth"]
-        result = CliRunner().invoke(app, words)
+        result = commands.run("upscale", photo, "-o", "b.png", "--model", "x4.pth")
         assert result.exit_code == 0, result.output
         assert result.output.startswith("model: x4.pth, by spandrel, fingerprint ")
         expected = Upscaler.from_pretrained("x4.pth")(opened(photo))
@@ -137,7 +135,7 @@ class TestModels:
     def test_a_model_of_another_ending(self, tmp_path: Path) -> None:
         photo, other = image(tmp_path / "a.png"), tmp_path / "x4.txt"
         other.write_text("weights")
-        result = CliRunner().invoke(app, ["upscale", str(photo), "--model", str(other)])
+        result = commands.run("upscale", photo, "--model", other)
         assert result.exit_code == 1
         expected = "expected a model folder, or a file .pth or .safetensors"
         assert result.output == f"error: {other}: {expected}\n"
@@ -150,9 +148,8 @@ class TestModels:
         ],
     )
     def test_options_are_checked_although_nothing_is_to_do(
-        self, run: Any, wrong: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+        self, run: Any, wrong: tuple[str, str], quick: None
     ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
         photo = image("a.png")
         assert run(photo, "-o", "b.png").exit_code == 0
         assert run(photo, "-o", "b.png", *wrong).exit_code == 2
@@ -167,15 +164,6 @@ class TestModels:
         result = run(image("a.png"), "-o", "b.png")
         assert result.exit_code == 1
         assert "error: a.png: memory ran out with tiles of 64\n" in result.output
-
-
-def test_arguments_are_checked_before_torch_is_loaded() -> None:
-    code = "import sys; from tvqrap.cli.main import app\ntry: app(sys.argv[1:])\n"
-    code += "finally: assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
-    for words in (["a.png", "--device", "tpu"], ["a.png", "-o", "a.gif"], ["--help"]):
-        command = [sys.executable, "-c", code, "upscale", *words]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == (0 if words == ["--help"] else 2), done.stderr
 
 
 def test_without_what_windows_and_macos_lack(tiny_model: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.limits import files_up_to
+from tests.support.limits import files_up_to, lock_folders
 from tests.support.upscaling import image, opened, repeated
 from tvqrap.upscaling.upscaler import Upscaler
 
@@ -91,10 +91,7 @@ class TestFiles:
         assert result.exit_code == 1 and "in/a.png: KeyError: 'odd'" in result.output
         assert [path.name for path in Path("out").iterdir()] == ["b.png"]
 
-    def test_names_that_differ_in_their_ending(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_names_that_differ_in_their_ending(self, run: Any, quick: None) -> None:
         for name in ("in/a.jpg", "in/a.tif", "in/b.tif"):
             image(name)
         result = run("in", "in/b.tif", "-o", "out", "--format", "png")
@@ -107,14 +104,7 @@ class TestFiles:
     ) -> None:
         image("in/a.png", 1, 1)
         image("in/locked/b.png", 1, 1)
-        scandir = os.scandir
-
-        def refuse(path: Any) -> Any:
-            if Path(path).name == "locked":
-                raise PermissionError(13, "Permission denied", str(path))
-            return scandir(path)
-
-        monkeypatch.setattr("os.scandir", refuse)
+        lock_folders("locked", monkeypatch)
         result = run("in", "-o", "out")
         assert result.exit_code == 1
         assert "in/locked: cannot be searched (Permission denied)" in result.output
@@ -139,10 +129,7 @@ class TestFiles:
         assert result.exit_code == 0 and "1 there already" in result.output
         assert list(Path("in/large").iterdir()) == [Path("in/large/a.png")]
 
-    def test_files_that_are_passed_over_are_counted(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_files_that_are_passed_over_are_counted(self, run: Any, quick: None) -> None:
         for name in ("a.png", "b.jfif", "c.gif", "d.ppm"):
             image(f"in/{name}", format="JPEG" if name == "b.jfif" else None)
         for name in ("a.xmp", "Thumbs.db", ".DS_Store"):
@@ -154,8 +141,7 @@ class TestFiles:
         )
         assert len(list(Path("out").iterdir())) == 4
 
-    def test_a_pipe_hangs_nothing(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_a_pipe_hangs_nothing(self, run: Any, quick: None) -> None:
         image("in/a.png")
         os.mkfifo("in/p.png")
         result = run("in", "-o", "out")
@@ -163,8 +149,7 @@ class TestFiles:
         result = run("in/p.png", "-o", "b.png")
         assert result.exit_code == 1 and "is not a regular file" in result.output
 
-    def test_three_files_of_one_stem(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_three_files_of_one_stem(self, run: Any, quick: None) -> None:
         for name in ("a.jpg", "a.png", "a.jpg.png", "SAME.png", "Same.png"):
             image(f"in/{name}")
         result = run("in", "-o", "out", "--format", "png")
@@ -173,9 +158,8 @@ class TestFiles:
         assert names == ["SAME.png.png", "Same.png.2.png", "a.jpg.2.png", "a.jpg.png", "a.png.png"]
 
     def test_an_input_that_yields_nothing_does_not_stop_the_rest(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
+        self, run: Any, quick: None
     ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
         image("a.png")
         Path("empty").mkdir()
         result = run("a.png", "*.bmp", "empty", "-o", "out")
@@ -244,10 +228,7 @@ class TestFiles:
         assert r"in/b\x0ac.png: not an image" in result.output
         assert "\x1b" not in result.output
 
-    def test_the_longest_names_can_be_written(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_the_longest_names_can_be_written(self, run: Any, quick: None) -> None:
         photo = image("a" * 251 + ".png")
         assert run(photo, "-o", "out/" + "b" * 251 + ".png").exit_code == 0
 
@@ -262,9 +243,8 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.webp", "b.tif"])
     def test_a_full_disk_is_an_error_and_leaves_nothing(
-        self, run: Any, name: str, monkeypatch: pytest.MonkeyPatch
+        self, run: Any, name: str, quick: None
     ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
         image("a.png", 60, 60)
         with files_up_to(8192):
             result = run("a.png", "-o", f"out/{name}")
@@ -272,21 +252,17 @@ class TestFiles:
         assert not list(Path("out").iterdir())
 
     def test_a_full_folder_for_temporary_files_stops_nothing(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
+        self, run: Any, quick: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
         monkeypatch.setattr("tempfile.tempdir", "/nowhere")
         image("a.png", 60, 60)
         assert run("a.png", "-o", "b.jpg").exit_code == 0
         assert opened("b.jpg").size == (240, 240)
 
 
+@pytest.mark.usefixtures("quick")
 class TestNames:
     """Where outputs go, and what they are called."""
-
-    @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
 
     def test_beside_the_photographs(self, run: Any) -> None:
         image("in/a.jpg")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.support.upscaling import image, opened, picture, repeated
+from tests.support.upscaling import image, opened, picture
 from tvqrap.upscaling.upscaler import Upscaler
 
 
@@ -22,10 +22,7 @@ class TestFormats:
         assert opened("b.png").size == (4 * size[0], 4 * size[1])
 
     @pytest.mark.parametrize("name", ["jpg", "tif"])
-    def test_other_names_of_formats(
-        self, run: Any, name: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_other_names_of_formats(self, run: Any, name: str, quick: None) -> None:
         assert run(image("a.bmp"), "-o", f"b.{name}", "--format", name).exit_code == 0
 
     @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "tiff", "avif"])
@@ -90,14 +87,13 @@ class TestFormats:
         given: str,
         options: tuple[int, ...],
         written: str,
-        monkeypatch: pytest.MonkeyPatch,
+        quick: None,
     ) -> None:
         pixels = np.random.default_rng(0).integers(1, 65536, (11, 7, channels), dtype=np.uint16)
         if channels == 4:
             pixels[..., 3] = 65535
             pixels[:6, :, 3] = 30000
         cv2.imwrite(given, pixels.squeeze(), options)
-        monkeypatch.setattr(Upscaler, "rows", repeated)
         assert run(given, "-o", written).exit_code == 0
         large = cv2.imread(written, cv2.IMREAD_UNCHANGED)
         assert large.dtype == np.uint16
@@ -117,10 +113,7 @@ class TestFormats:
         flat = cv2.imread("b.webp", cv2.IMREAD_UNCHANGED)
         assert flat.dtype == np.uint8 and flat.shape[:2] == (44, 28)
 
-    def test_one_transparent_colour_of_sixteen_bits(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_one_transparent_colour_of_sixteen_bits(self, run: Any, quick: None) -> None:
         pixels = np.full((4, 4), 40001, np.uint16)
         pixels[:, 2:] = 40002  # the same upper byte
         Image.fromarray(pixels).save("a.png", transparency=40002)
@@ -128,10 +121,7 @@ class TestFormats:
         alpha = np.asarray(opened("b.png"))[..., -1]
         assert alpha[0, 0] == 255 and alpha[0, -1] == 0
 
-    def test_standard_input_of_sixteen_bits(
-        self, run: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_standard_input_of_sixteen_bits(self, run: Any, quick: None) -> None:
         pixels = np.random.default_rng(0).integers(0, 65536, (3, 5, 3), dtype=np.uint16)
         packed = cv2.imencode(".png", pixels)[1].tobytes()
         result = run("-", "-o", "-", stdin=packed)
@@ -204,8 +194,7 @@ class TestFormats:
         result = run("a.tif", "-o", "b.png")
         assert result.exit_code == 0 and "holds 2 images, the first" in result.output
 
-    def test_lossless_webp(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_lossless_webp(self, run: Any, quick: None) -> None:
         photo = image("a.png", 20, 20, "RGBA")
         assert run(photo, "-o", "b.webp").exit_code == 0
         assert run(photo, "-o", "c.webp", "--lossless").exit_code == 0
@@ -216,8 +205,7 @@ class TestFormats:
         assert result.exit_code == 1 and "made with quality 95 (now lossless)" in result.output
 
     @pytest.mark.parametrize("ending", ["png", "tif"])
-    def test_compression(self, run: Any, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
+    def test_compression(self, run: Any, ending: str, quick: None) -> None:
         photo = image("a.png", 60, 60)
         for level in (0, 9):
             assert run(photo, "-o", f"{level}.{ending}", "--compression", level).exit_code == 0

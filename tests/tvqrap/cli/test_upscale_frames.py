@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from tests.support.upscaling import image, opened, picture, repeated
-from tvqrap.upscaling.upscaler import Upscaler
+from tests.support.upscaling import image, opened, picture
 
 DURATIONS = [40, 120, 250]
-
-
-@pytest.fixture
-def enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pixels are repeated in place of the network's work."""
-    monkeypatch.setattr(Upscaler, "rows", repeated)
 
 
 def moving(width: int = 24, height: int = 16, count: int = 3) -> list[Image.Image]:
@@ -57,7 +50,7 @@ def durations(path: str | Path) -> list[float]:
 )
 @pytest.mark.parametrize("written", ["png", "webp"])
 def test_every_frame_is_upscaled(
-    run: Any, enlarged: None, given: str, options: dict[str, Any], written: str
+    run: Any, quick: None, given: str, options: dict[str, Any], written: str
 ) -> None:
     photo = animation(f"a.{given}", moving(), loop=3, **options)
     lossless = ("--lossless",) if written == "webp" else ()
@@ -72,7 +65,7 @@ def test_every_frame_is_upscaled(
     assert opened(f"b.{written}").info["loop"] == (4 if given == "gif" else 3)
 
 
-def test_avif_sequences(run: Any, enlarged: None) -> None:
+def test_avif_sequences(run: Any, quick: None) -> None:
     photo = animation("a.avif", moving(), quality=100, subsampling="4:4:4")
     assert run(photo, "-o", "b.avif", "--frames", "all").exit_code == 0
     before, after = shown(photo, "RGB"), shown("b.avif", "RGB")
@@ -83,7 +76,7 @@ def test_avif_sequences(run: Any, enlarged: None) -> None:
 
 @pytest.mark.parametrize("disposal", [0, 1, 2, 3])
 def test_frames_are_shown_over_each_other_as_the_file_says(
-    run: Any, enlarged: None, disposal: int
+    run: Any, quick: None, disposal: int
 ) -> None:
     spots = []
     for number in range(3):
@@ -104,7 +97,7 @@ def test_frames_are_shown_over_each_other_as_the_file_says(
     assert opened("b.png").info["loop"] == 1  # shown once, as a GIF without a number
 
 
-def test_the_picture_for_programs_without_frames_is_none_of_them(run: Any, enlarged: None) -> None:
+def test_the_picture_for_programs_without_frames_is_none_of_them(run: Any, quick: None) -> None:
     frames = moving()
     still = Image.new("RGB", frames[0].size, (0, 255, 0))
     still.save("a.png", save_all=True, append_images=frames, default_image=True, duration=50)
@@ -115,7 +108,7 @@ def test_the_picture_for_programs_without_frames_is_none_of_them(run: Any, enlar
 
 
 @pytest.mark.parametrize("level", [0, 6])
-def test_pages_keep_their_sizes_bits_and_metadata(run: Any, enlarged: None, level: int) -> None:
+def test_pages_keep_their_sizes_bits_and_metadata(run: Any, quick: None, level: int) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Maker"
     deep = Image.fromarray(np.arange(30 * 20, dtype=np.uint16).reshape(20, 30) * 100)
@@ -158,13 +151,13 @@ def test_what_cannot_be_is_one_line(run: Any) -> None:
     assert not list(Path().glob("c.*"))
 
 
-def test_an_animation_as_pages_loses_durations(run: Any, enlarged: None) -> None:
+def test_an_animation_as_pages_loses_durations(run: Any, quick: None) -> None:
     result = run(animation("a.gif", moving()), "-o", "b.tif", "--frames", "all")
     assert result.exit_code == 0 and "in this file: durations of frames\n" in result.output
     assert len(shown("b.tif")) == 3
 
 
-def test_the_first_frame_alone_and_all_are_told_apart(run: Any, enlarged: None) -> None:
+def test_the_first_frame_alone_and_all_are_told_apart(run: Any, quick: None) -> None:
     photo = animation("a.gif", moving())
     result = run(photo, "-o", "b.png")
     assert "holds 3 images, the first is read; --frames all takes every one" in result.output

@@ -8,21 +8,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
+from tests.support import commands
 from tests.support.upscaling import TINY, image, opened, repeated
-from tvqrap.cli.main import app
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import save_model
 from tvqrap.upscaling.upscaler import Upscaler
 
 
+@pytest.mark.usefixtures("quick")
 class TestReruns:
     """A second call does what is still to be done, and says what it leaves."""
-
-    @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
 
     @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
     def test_other_settings_are_not_taken_for_done(self, run: Any, ending: str) -> None:
@@ -46,8 +42,7 @@ class TestReruns:
         assert run(photo, "-o", "b.png").exit_code == 0
         torch.manual_seed(1)
         save_model(tmp_path / "other", "upscaler", UpscalerNetwork(TINY), TINY, {})
-        words = ["upscale", str(photo), "-o", "b.png", "--model", str(tmp_path / "other")]
-        result = CliRunner().invoke(app, words)
+        result = commands.run("upscale", photo, "-o", "b.png", "--model", tmp_path / "other")
         assert result.exit_code == 1 and "b.png: made with model " in result.output
 
     def test_another_photograph_of_that_name_is_not_taken_for_done(self, run: Any) -> None:

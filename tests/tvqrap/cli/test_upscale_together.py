@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.upscaling import image, opened, repeated
+from tests.support.upscaling import image, opened
 from tvqrap.upscaling import watch
-from tvqrap.upscaling.upscaler import Upscaler
 
 SLOW = """
 import signal, sys, time
@@ -118,11 +117,8 @@ def test_two_processes_watch_one_folder(start: Any) -> None:
     assert begun() == ["10", "11", "12", "13", "14"]
 
 
+@pytest.mark.usefixtures("quick")
 class TestWatch:
-    @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Upscaler, "rows", repeated)
-
     def test_until_ctrl_c(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         image("in/a.png")
         Path("in/bad.png").write_text("no image")

@@ -8,11 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.support.networks import saved_upscaler
 from tvqrap.architecture import Architecture
 from tvqrap.comparison.methods import Method, baseline, model_folder
 from tvqrap.comparison.spandrel import other_upscaler
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
 from tvqrap.runtime.errors import UserError
 
 TINY = Architecture(width=0.0625, codebook=16, texture=4, structure=8, swin_blocks=2)
@@ -32,9 +31,7 @@ def test_baselines_are_pillows() -> None:
 
 
 def test_our_models_record_padding_and_tiling(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    save_model(tmp_path, "upscaler", UpscalerNetwork(TINY), TINY, {})
-    method = model_folder(tmp_path, tile=128)
+    method = model_folder(saved_upscaler(tmp_path, TINY), tile=128)
     for size, tiled in (
         *(((64, 64), False), ((128, 128), False), ((64, 256), False)),
         *(((65, 256), True), ((300, 8), True), ((129, 128), True)),
@@ -117,15 +114,6 @@ class TestOtherUpscalers:
         ):
             with pytest.raises(UserError, match=message):
                 other_upscaler(tmp_path / name)
-
-    def test_parallel_names_and_wrong_endings_are_read(
-        self, tmp_path: Path, state: dict[str, torch.Tensor]
-    ) -> None:
-        parallel = {f"module.{name}": value for name, value in state.items()}
-        torch.save({"params_ema": None, "params": parallel}, tmp_path / "parallel.pth")
-        save_file(state, tmp_path / "safe.pth")
-        for name in ("parallel.pth", "safe.pth"):
-            assert isinstance(other_upscaler(tmp_path / name).made(lr_image(8, 8)), np.ndarray)
 
     def test_damaged_files_are_one_line(
         self, tmp_path: Path, state: dict[str, torch.Tensor]

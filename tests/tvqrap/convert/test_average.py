@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
+from tests.support.commands import run
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.pretrained.folder import read_config, save_model
 from tvqrap.pretrained.upscaler import load_upscaler
@@ -29,7 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def average(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["average", *map(str, arguments)])
+    return run("average", *arguments)
 
 
 def test_the_mean_is_weighted(models: list[Path], tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
+from tests.support.commands import run
 from tests.support.networks import random_upscaler
 from tvqrap.architecture import Architecture, Assignment
-from tvqrap.cli.main import app
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.pretrained.folder import read_config, save_model
 from tvqrap.upscaling.upscaler import Upscaler
@@ -40,7 +40,7 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+    return run("export", *arguments)
 
 
 @pytest.fixture(scope="module")

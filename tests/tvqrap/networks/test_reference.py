@@ -1,6 +1,6 @@
 """The paper's network, held against what the published one computes (tests/reference).
 
-The reference picture is in cli/test_cli_import.py: it takes the whole way, from a published file.
+The reference picture is in cli/test_import.py: it takes the whole way, from a published file.
 """
 
 from typing import TypeVar

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from tests.support.image_files import (
     png,
     png_with,
     raw_profile,
-    tiff_of_16_bits,
     tiff_of_pages,
 )
 from tvqrap.images.reading.high_bit_depth import stated_bits
@@ -130,8 +130,9 @@ def test_images_that_are_read_have_a_limit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_white_may_be_zero(tmp_path: Path) -> None:
     gray = np.linspace(0, 65535, 60).astype(np.uint16).reshape(6, 10)
-    for photometric, meant in ((1, gray), (0, 65535 - gray)):
-        path = tiff_of_16_bits(tmp_path / "gray.tif", gray, photometric)
+    path = tmp_path / "gray.tif"
+    for photometric, meant in (("minisblack", gray), ("miniswhite", 65535 - gray)):
+        tifffile.imwrite(path, gray, photometric=photometric)
         np.testing.assert_array_equal(read_photo(path).photo.pixels[..., 0], meant)
         levels = np.asarray(read_image(path))[..., 0]
         np.testing.assert_array_equal(levels, np.rint(meant / 257))
@@ -139,9 +140,11 @@ def test_white_may_be_zero(tmp_path: Path) -> None:
 
 def test_planes_that_pillow_misreads_are_refused(tmp_path: Path) -> None:
     colours = np.arange(6 * 10 * 3).astype(np.uint16).reshape(6, 10, 3) * 300
-    whole = tiff_of_16_bits(tmp_path / "whole.tif", colours, 2)
+    whole, planes = tmp_path / "whole.tif", tmp_path / "planes.tif"
+    tifffile.imwrite(whole, colours, photometric="rgb")
     np.testing.assert_array_equal(read_photo(whole).photo.pixels, colours)
-    planes = tiff_of_16_bits(tmp_path / "planes.tif", colours, 2, planes=2)
+    apart = np.moveaxis(colours, 2, 0).copy()
+    tifffile.imwrite(planes, apart, photometric="rgb", planarconfig="separate")
     for read in (read_photo, read_image):
         with pytest.raises(UserError, match=r"planes\.tif: .*16-bit colours in separate planes"):
             read(planes)
@@ -161,8 +164,8 @@ def test_deep_gray_with_alpha_stays_gray_and_its_loss_is_named(tmp_path: Path) -
 
 def test_bits_that_are_cut_off_are_named(tmp_path: Path) -> None:
     inks = np.random.default_rng(0).integers(0, 65536, (6, 10, 4), dtype=np.uint16)
-    cmyk = tiff_of_16_bits(tmp_path / "cmyk.tif", inks, 5)
-    assert read_photo(cmyk).notes == ("16 bits reduced to 8",)
+    tifffile.imwrite(tmp_path / "cmyk.tif", inks, photometric="separated")
+    assert read_photo(tmp_path / "cmyk.tif").notes == ("16 bits reduced to 8",)
     (tmp_path / "deep.ppm").write_bytes(b"P6 2 1 65535\n" + bytes(12))
     assert read_photo(tmp_path / "deep.ppm").notes == ("16 bits reduced to 8",)
     (tmp_path / "flat.ppm").write_bytes(b"P6 2 1 255\n" + bytes(6))

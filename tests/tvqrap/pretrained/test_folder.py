@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
+from tests.support.commands import run
 from tvqrap.architecture import Architecture
-from tvqrap.cli.main import app
 from tvqrap.convert.precision import convert_model
 from tvqrap.networks.tokenizer import Tokenizer
 from tvqrap.networks.upscaler import UpscalerNetwork
@@ -200,14 +199,13 @@ def test_weight_beyond_float16_is_named(tokenizer: Tokenizer, tmp_path: Path) ->
 
 
 def test_convert_command(folder: Path, tmp_path: Path) -> None:
-    arguments = ["convert", str(folder), "-o", str(tmp_path / "half"), "--dtype", "float16"]
-    result = CliRunner().invoke(app, arguments)
+    arguments = ["convert", folder, "-o", tmp_path / "half", "--dtype", "float16"]
+    result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "half" / CONFIG).read_text())["kind"] == "tokenizer"
-    again = CliRunner().invoke(app, arguments)
+    again = run(*arguments)
     assert again.exit_code == 1
     assert "--overwrite" in again.output
-    onto = [*arguments[:3], str(folder), *arguments[4:], "--overwrite"]
-    onto_itself = CliRunner().invoke(app, onto)
+    onto_itself = run(*arguments[:3], folder, *arguments[4:], "--overwrite")
     assert onto_itself.exit_code == 1
     load_tokenizer(folder)

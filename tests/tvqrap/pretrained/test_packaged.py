@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
+from tests.support import commands
 from tests.support.paths import ROOT
-from tvqrap.cli.main import app
 from tvqrap.images.tensors import to_tensor
 from tvqrap.losses.perceptual_weights import stlpips
 from tvqrap.pretrained.folder import WEIGHTS, load_tokenizer, read_config
@@ -39,7 +38,7 @@ def test_upscalers_have_names() -> None:
 
 def test_commands_know_the_names(tmp_path: Path) -> None:
     def run(*arguments: object) -> str:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        result = commands.run(*arguments)
         assert result.exit_code == 0, result.output
         return result.output
 

@@ -1,7 +1,6 @@
 """Interrupted anywhere, a training ends with the weights of one that was not."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from tests.support.training import (
     predictor_task,
     rap_task,
     run,
+    stopping,
     tokenizer_task,
 )
 from tvqrap.runtime.errors import UserError
@@ -43,18 +43,9 @@ def test_stopped_by_a_signal_it_goes_on_to_the_same_state(kind: str, tmp_path: P
     whole = TASKS[kind]()
     history = run(whole, tmp_path / "whole")
 
-    def stopping_at(stop: int) -> Any:
-        def source(step: int) -> Generator[Batch, None, None]:
-            for number in range(step, STEPS):
-                if number == stop:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch(number)
-
-        return source
-
     for stop in (0, 2, 3, 6):
         with pytest.raises(Interrupted):
-            run(TASKS[kind](), tmp_path / "parts", stopping_at(stop))
+            run(TASKS[kind](), tmp_path / "parts", stopping(stop))
     parts = TASKS[kind]()
     assert run(parts, tmp_path / "parts") == history
     assert_equal_states(whole.state(), parts.state())
@@ -163,16 +154,10 @@ def test_a_checkpoint_of_other_code_is_one_line(tmp_path: Path) -> None:
 
 
 def test_changes_are_recorded_with_their_step(tmp_path: Path) -> None:
-    def stop(step: int) -> Generator[Batch, None, None]:
-        for number in range(step, step + 2):
-            if number == step + 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch(number)
-
     for number in range(3):
         record = TrainingRecord({"rate": number, "same": 1}, code={"a.py": str(number // 2)})
         with pytest.raises(Interrupted):
-            run(predictor_task(), tmp_path, stop, record=record)
+            run(predictor_task(), tmp_path, stopping(2 * number + 1), record=record)
     assert record.changes == [
         {"step": 2, "params": {"rate": [0, 1]}, "code": []},
         {"step": 4, "params": {"rate": [1, 2]}, "code": ["a.py"]},
@@ -265,14 +250,8 @@ def test_a_sink_gets_every_row_and_the_pictures(tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_starts_its_sink_at_the_checkpoint(tmp_path: Path) -> None:
-    def stopping(step: int) -> Generator[Batch, None, None]:
-        for number in range(step, STEPS):
-            if number == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch(number)
-
     with pytest.raises(Interrupted):
-        run(predictor_task(), tmp_path, stopping)
+        run(predictor_task(), tmp_path, stopping(4))
     sink = Rows()
     run(predictor_task(), tmp_path, sink=sink)
     assert sink.starts == [(5, 5)] and sink.pictures == [8]

@@ -1,8 +1,6 @@
 """Updates that are not finite are skipped and counted."""
 
 import copy
-import os
-import signal
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from tests.support.training import (
     batch,
     predictor_task,
     run,
+    stopping,
 )
 from tvqrap.config.training import Monitoring
 from tvqrap.runtime.errors import UserError
@@ -64,18 +63,11 @@ def test_skipped_updates_survive_an_interruption(tmp_path: Path) -> None:
     """The count of those in a row too: it ends both trainings at the same step."""
     whole = predictor_task()
     assert run(whole, tmp_path / "whole", poisoned(2, 3)).steps
-    parts, stopped = predictor_task(), poisoned(2, 3)
-
-    def stopping(step: int) -> Generator[Batch, None, None]:
-        for number, given in enumerate(stopped(step), start=step):
-            if number == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield given
-
     with pytest.raises(Interrupted):
-        run(predictor_task(), tmp_path / "parts", stopping)
+        run(predictor_task(), tmp_path / "parts", stopping(2, poisoned(2, 3)))
     saved = torch.load(tmp_path / "parts/step-000000003.pt")
     assert (saved["skipped"], saved["in_a_row"]) == (0, 1)
+    parts = predictor_task()
     run(parts, tmp_path / "parts", poisoned(2, 3))
     assert_equal_states(whole.state(), parts.state())
 
@@ -157,15 +149,13 @@ LENGTH = 1600
 def train_scripted(poisoned: Sequence[int], folder: Path, stop: int | None = None) -> Any:
     def source(step: int) -> Generator[Batch, None, None]:
         for number in range(step, LENGTH):
-            if number == stop:
-                os.kill(os.getpid(), signal.SIGTERM)
             yield Batch((str(number),))
 
     return train(
         Scripted(poisoned),
         title="test",
         steps=LENGTH,
-        batches=source,
+        batches=source if stop is None else stopping(stop, source),
         monitoring=Monitoring.model_validate(
             {
                 **MONITORING,

@@ -4,20 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.support.ui import Ui
-from tests.support.upscaling import TINY
-from tvqrap.networks.upscaler import UpscalerNetwork
-from tvqrap.pretrained.folder import save_model
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    torch.manual_seed(0)
-    save_model(folder, "upscaler", UpscalerNetwork(TINY), TINY, {})
-    return folder
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
-from typer.testing import CliRunner
 
+from tests.support.commands import run
 from tests.support.image_files import png
 from tests.support.ui import HOST, Held, Ui
-from tests.support.upscaling import picture, repeated
-from tvqrap.cli.main import app as cli
+from tests.support.upscaling import picture
 from tvqrap.ui import app as app_module
 from tvqrap.ui import comparison
 from tvqrap.ui.app import make_app
@@ -26,11 +25,6 @@ def content(width: int = 20, height: int = 12, form: str = "PNG", **options: Any
     stream = io.BytesIO()
     picture(width, height).save(stream, form, **options)
     return stream.getvalue()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Upscaler, "rows", repeated)
 
 
 @pytest.fixture
@@ -72,8 +66,8 @@ def test_the_output_is_that_of_the_command(
     assert found["status"] == "done" and found["progress"] == 1 and found["file"] == name
     assert found["from"] == [12, 20] and found["name"] == "album/a.jpg"
     (tmp_path / "a.jpg").write_bytes(photo)
-    command = ["upscale", str(tmp_path / "a.jpg"), "--model", str(tiny_model), "--device", "cpu"]
-    result = CliRunner().invoke(cli, [*command, *words])
+    command = ["upscale", tmp_path / "a.jpg", "--model", tiny_model, "--device", "cpu"]
+    result = run(*command, *words)
     assert result.exit_code == 0, result.output
     expected = (tmp_path / name).read_bytes()
     assert ui.output(found["id"]) == expected and found["bytes"] == len(expected)
@@ -87,8 +81,8 @@ def test_a_tile_is_recorded_as_by_the_command(
     (tmp_path / "a.png").write_bytes(content())
     photo_id = ui.added(content())
     ui.wait(photo_id)
-    command = ["upscale", str(tmp_path / "a.png"), "--model", str(tiny_model), "--tile", "64"]
-    result = CliRunner().invoke(cli, [*command, "--device", "cpu"])
+    command = ["upscale", tmp_path / "a.png", "--model", tiny_model, "--device", "cpu"]
+    result = run(*command, "--tile", "64")
     assert result.exit_code == 0, result.output
     assert ui.output(photo_id) == (tmp_path / "a_x4.png").read_bytes()
     ui.close()

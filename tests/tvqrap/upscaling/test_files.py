@@ -8,7 +8,7 @@ import pytest
 
 import tvqrap
 from tests.support.documents import pages
-from tests.support.upscaling import TINY, image, opened, repeated
+from tests.support.upscaling import TINY, image, opened
 from tvqrap import OutputSettings, Upscaler, upscale_file, upscale_files
 from tvqrap.networks.upscaler import UpscalerNetwork
 from tvqrap.photo_io.formats import FORMATS
@@ -25,8 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def upscaler(monkeypatch: pytest.MonkeyPatch) -> Upscaler:
-    monkeypatch.setattr(Upscaler, "rows", repeated)
+def upscaler(quick: None) -> Upscaler:
     return Upscaler(UpscalerNetwork(TINY), device="cpu")
 
 

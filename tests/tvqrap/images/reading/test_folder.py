@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.limits import lock_folders
 from tvqrap.images.reading.folder import ANYWHERE, scan_folder
 from tvqrap.runtime.errors import UserError
 
@@ -88,14 +89,7 @@ def test_links_in_a_circle_end() -> None:
 def test_links_to_nothing_and_locked_folders_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     touch("in/a.png", "in/locked/b.png")
     Path("in/gone.png").symlink_to("nowhere")
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
+    lock_folders("locked", monkeypatch)
     scan = scan_folder(Path("in"))
     assert scan.images == [Path("in/a.png")]
     assert scan.fault_lines() == [
