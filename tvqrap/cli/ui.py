@@ -77,6 +77,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
         try:
             family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, number), family=family)
+        except UnicodeError:  # of the codec for names of hosts, as for `..`
+            raise UsageError(f"--host {host}: found no name of a host") from None
         except OSError as error:
             problem = error
             if port is None and number and not isinstance(error, socket.gaierror):

@@ -16,6 +16,12 @@ from tests.support.commands import run
 from tests.support.paths import ROOT
 
 
+def test_a_host_that_can_be_no_name_is_one_line() -> None:
+    result = run("ui", "--host", "..")
+    assert result.exit_code == 2
+    assert result.output == "error: --host ..: found no name of a host\n"
+
+
 def test_a_port_that_is_taken_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
