@@ -6,7 +6,7 @@
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.executor import queue, ray_actors
 from pipeline.executor.outcome import Attempt, Outcome, UnfitWorkerError
+from pipeline.executor.queue import Place
 from pipeline.executor.run import run_tasks
 from tvqrap.runtime.errors import UserError
 
@@ -98,14 +99,15 @@ class FakeRay:
         actor = reference.actor
         assert actor.node is not None
         if actor.alive and reference.task is None:
-            return "host-" + actor.node, actor.number, actor.node
+            return Place("host-" + actor.node, actor.number), actor.node
         found = self._behaved(reference) if actor.alive else "die"
         if found in ("die", "take the node down"):
             actor.alive = False
             if found == "take the node down":
                 self.alive.remove(actor.node)
             raise RayActorError("the actor died")
-        return found if isinstance(found, Outcome) else Outcome(result=found, host=actor.node)
+        outcome = found if isinstance(found, Outcome) else Outcome(result=found)
+        return replace(outcome, host="host-" + actor.node, pid=actor.number)
 
     def kill(self, handle: Any) -> None:
         handle.fake.alive = False
@@ -226,6 +228,32 @@ def test_tasks_of_a_node_that_goes_are_made_by_others_without_counting(run: Run)
     assert found.results == squares(12) and not found.failures
     assert {each.number for each in found.attempts} == {1}
     assert any(each.error for each in found.attempts)
+
+
+def test_a_node_that_fails_every_task_leaves_them_to_the_others(run: Run) -> None:
+    """A stale disk or a failing GPU: its workers are the first to ask for more."""
+
+    def behave(node: str, task: int) -> Any:
+        return Outcome(failure=("OSError: stale", "")) if node == "b" else None
+
+    found = run(["a", "b"], 40, behave)
+    assert found.results == squares(40) and not found.failures
+    failed = {each.index for each in found.attempts if each.error}
+    assert failed and {each.host for each in found.attempts if each.error} == {"host-b"}
+
+
+def test_a_lone_node_tries_a_task_again_itself(run: Run) -> None:
+    def behave(node: str, task: int) -> Any:
+        return Outcome(failure=("ValueError: odd", "")) if task == 7 else None
+
+    found = run(["a"], 9, behave)
+    assert found.results == squares(9, 7) and found.failures == [7]
+    assert [each.number for each in found.attempts if each.index == 7] == [1, 2]
+
+
+def test_the_log_names_the_node_of_an_actor_that_died(run: Run) -> None:
+    found = run(["a"], 1, lambda node, task: "die")
+    assert [(each.host, each.error is None) for each in found.attempts] == [("host-a", False)] * 2
 
 
 def test_a_task_that_kills_its_actor_takes_no_other_with_it(run: Run) -> None:
