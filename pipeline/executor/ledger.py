@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from pipeline.executor.intact import intact_shards
-from pipeline.executor.outcome import UnfitWorkerError
+from pipeline.executor.outcome import OtherMachineError
 from pipeline.executor.prefetch import in_threads
 from pipeline.executor.run import ExecutorKind
 from pipeline.shards.index import part_path
@@ -117,7 +117,8 @@ class Ledger(Generic[Shard]):
         self.record: Recorder[Shard] = Recorder(self._rows, form)
         self._plans = plans
         self._form = TypeAdapter(form)
-        self._machine: object | None = None
+        self._added = False
+        """Whether this run made a shard."""
         for folder in (self.out, self._rows):
             make_folder(folder)
         if _text(self._rows / _CODE) == earlier.code:
@@ -134,6 +135,11 @@ class Ledger(Generic[Shard]):
         return [name for name in self._plans if name not in self.done]
 
     @property
+    def machine(self) -> object | None:
+        """The kind of machine that made the finished shards; None while there is none."""
+        return next((shard.machine for shard in self.done.values()), None)
+
+    @property
     def shards(self) -> list[Shard]:
         """The records of all shards in order; none may be missing."""
         return [self.done[name] for name in self._plans]
@@ -141,10 +147,25 @@ class Ledger(Generic[Shard]):
     def add(self, shard: Shard) -> None:
         """Counts a shard that this run made and recorded.
 
-        Raises UnfitWorkerError where another kind of machine made it than the others of this run.
+        Raises OtherMachineError where another kind of machine made it than the finished ones.
         """
-        self._check_machine(shard)
+        check_machine(f"{self.out / shard.row.name}: made", shard.machine, self.machine)
         self.done[shard.row.name] = shard
+        self._added = True
+
+    def drop_earlier(self) -> bool:
+        """Drops the shards of earlier runs, if this run made none; whether there were any."""
+        dropped = not self._added and bool(self.done)
+        if dropped:
+            log.warning(
+                "%s: %d shards of an earlier run were made on %s, and no worker is of this kind: "
+                "they are made again",
+                self.out,
+                len(self.done),
+                self.machine,
+            )
+            self.done.clear()
+        return dropped
 
     def sweep(self) -> None:
         """Removes the files of writers that died and of other plans.
@@ -201,7 +222,7 @@ class Ledger(Generic[Shard]):
         for shard in in_threads(self._recorded, paths, _READING_THREADS):
             if shard is None or shard.row.plan not in wanted or not take(shard):
                 continue
-            if self.done and shard.machine != next(iter(self.done.values())).machine:
+            if self.machine not in (None, shard.machine):
                 continue
             try:
                 if not is_intact(out / shard.row.name, shard.row, sizes):
@@ -217,28 +238,14 @@ class Ledger(Generic[Shard]):
             self.done[name] = renamed
             self.taken_over += 1
 
-    def _check_machine(self, shard: Shard) -> None:
-        """Drops an earlier run's shards where the first of this run shows another machine."""
-        if self._machine is None:
-            self._machine = shard.machine
-            others = [name for name, old in self.done.items() if old.machine != shard.machine]
-            if others:
-                log.warning(
-                    "%s: %d shards of an earlier run were made on %s, this one's are on %s: they "
-                    "are made again",
-                    self.out,
-                    len(others),
-                    self.done[others[0]].machine,
-                    shard.machine,
-                )
-            for name in others:
-                del self.done[name]
-        if self._machine != shard.machine:
-            raise UnfitWorkerError(
-                f"{self.out / shard.row.name}: made on {shard.machine}, the others of this run on "
-                f"{self._machine}; expected workers of one kind, because another kind may give "
-                "other bytes"
-            )
+
+def check_machine(what: str, machine: object, expected: object | None) -> None:
+    """Raises OtherMachineError unless a machine is of the kind of the finished shards, if any."""
+    if expected not in (None, machine):
+        raise OtherMachineError(
+            f"{what} on {machine}, the finished shards on {expected}; expected workers of one "
+            "kind, because another kind may give other bytes"
+        )
 
 
 def _text(path: Location) -> str | None:

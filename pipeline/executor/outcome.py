@@ -12,6 +12,10 @@ class UnfitWorkerError(UserError):
     """A worker that cannot be used, such as one of another machine or without the storage."""
 
 
+class OtherMachineError(UnfitWorkerError):
+    """A worker of another kind of machine than that which made the finished shards."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A task that failed twice."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
-from pipeline.executor.outcome import Outcome
+from pipeline.executor.outcome import OtherMachineError, Outcome
 from pipeline.executor.queue import ATTEMPTS, Place, TaskQueue, hung, say_dropped, tasks_each
 from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
@@ -181,8 +181,10 @@ class _Pool(Generic[T, R]):
         if self._fit or self.busy:
             self._last_working = time.monotonic()
         elif self._reason is not None and not self._starting:
-            # A fault of all workers is not tried out on each node of a large cluster.
-            if self._room <= 0 or len(self._unfit) >= ATTEMPTS * self._workers:
+            # A fault of all workers is not tried out on each node of a large cluster, but each may
+            # be the machine that is wanted.
+            fault = not isinstance(self._reason, OtherMachineError)
+            if self._room <= 0 or (fault and len(self._unfit) >= ATTEMPTS * self._workers):
                 raise self._reason
         elif time.monotonic() - self._last_working > NO_WORKER_SECONDS:
             raise UserError(

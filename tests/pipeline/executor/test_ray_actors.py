@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.executor import queue, ray_actors
-from pipeline.executor.outcome import Attempt, Outcome, UnfitWorkerError
+from pipeline.executor.outcome import Attempt, OtherMachineError, Outcome, UnfitWorkerError
 from pipeline.executor.queue import Place
 from pipeline.executor.run import run_tasks
 from tvqrap.runtime.errors import UserError
@@ -201,6 +201,13 @@ def test_a_run_without_a_fit_node_ends_with_the_first_reason(run: Run) -> None:
 
     with pytest.raises(UserError, match=r"^a sees other storage$"):
         run(["a", "b"], 5, behave)
+
+
+def test_every_node_is_asked_for_the_machine_that_is_wanted(run: Run) -> None:
+    def behave(node: str, task: int) -> Any:
+        return None if node == "e" else Outcome(fatal=OtherMachineError("another machine"))
+
+    assert run(["a", "b", "c", "d", "e"], 1, behave).results == squares(1)
 
 
 def test_results_of_another_machine_are_made_again(run: Run) -> None:
