@@ -12,10 +12,11 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -61,7 +62,7 @@ class Finished(Protocol):
 Shard = TypeVar("Shard", bound=Finished)
 
 _CODE = "code"
-_READING_THREADS = 8
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Ledger(Generic[Shard]):
     def _find_own(self, executor: ExecutorKind, workers: int) -> None:
         """Finds the shards of the set that an earlier run finished."""
         paths = [self._rows / f"{name}.json" for name in self._plans]
-        records = in_threads(self._recorded, paths, _READING_THREADS)
+        records = in_threads(self._recorded, paths, _THREADS)
         found = [
             shard
             for shard, (name, plan) in zip(records, self._plans.items(), strict=True)
@@ -200,10 +201,8 @@ class Ledger(Generic[Shard]):
         rows = [shard.row for shard in found]
         sound = intact_shards(self.out, rows, file_sizes(self.out), executor, workers)
         intact = [shard for shard, whole in zip(found, sound, strict=True) if whole]
-        # A run that was killed can leave shards of two kinds of machines. Those of most stay.
-        kinds = Counter(repr(shard.machine) for shard in intact)
-        kind = next((kind for kind, _ in kinds.most_common(1)), None)
-        self.done = {shard.row.name: shard for shard in intact if repr(shard.machine) == kind}
+        # A run that was killed can leave shards of two kinds of machines.
+        self.done = {shard.row.name: shard for shard in _of_most(intact)}
 
     def _recorded(self, path: Location) -> Shard | None:
         try:
@@ -217,26 +216,43 @@ class Ledger(Generic[Shard]):
     def _take_over(self, out: Location, rows: Location, take: Callable[[Shard], bool]) -> None:
         """Takes shards of the set `out` of an earlier run, whose records are in `rows`."""
         wanted = {self._plans[name]: name for name in self.missing}
-        sizes = file_sizes(out)
         paths = [rows / name for name in file_sizes(rows) if name.endswith(".json")]
-        for shard in in_threads(self._recorded, paths, _READING_THREADS):
-            if shard is None or shard.row.plan not in wanted or not take(shard):
-                continue
-            if self.machine not in (None, shard.machine):
-                continue
-            try:
-                if not is_intact(out / shard.row.name, shard.row, sizes):
-                    continue
-                name = wanted.pop(shard.row.plan)
-                copy_file(out / shard.row.name, self.out / name)
-            except FileNotFoundError:  # its run removes it just now
-                continue
-            with suppress(FileNotFoundError):  # then they are read from the shard
-                copy_file(part_path(out / shard.row.name), part_path(self.out / name))
-            renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
-            self.record(renamed)
-            self.done[name] = renamed
-            self.taken_over += 1
+        found = {
+            shard.row.plan: shard
+            for shard in in_threads(self._recorded, paths, _THREADS)
+            if shard is not None and shard.row.plan in wanted and take(shard)
+            if self.machine in (None, shard.machine)
+        }
+        copied = partial(self._copied, out, file_sizes(out), wanted)
+        for shard in in_threads(copied, _of_most(found.values()), _THREADS):
+            if shard is not None:
+                self.done[shard.row.name] = shard
+                self.taken_over += 1
+
+    def _copied(
+        self, out: Location, sizes: Mapping[str, int], wanted: Mapping[str, str], shard: Shard
+    ) -> Shard | None:
+        """A shard of the folder `out` as this set has it; None where it is damaged or gone."""
+        assert shard.row.plan is not None
+        name = wanted[shard.row.plan]
+        try:
+            if not is_intact(out / shard.row.name, shard.row, sizes):
+                return None
+            copy_file(out / shard.row.name, self.out / name)
+        except FileNotFoundError:  # its run removes it just now
+            return None
+        with suppress(FileNotFoundError):  # then they are read from the shard
+            copy_file(part_path(out / shard.row.name), part_path(self.out / name))
+        renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
+        self.record(renamed)
+        return cast(Shard, renamed)
+
+
+def _of_most(shards: Collection[Shard]) -> list[Shard]:
+    """Those of the kind of machine that made most of the shards."""
+    kinds = Counter(repr(shard.machine) for shard in shards)
+    kind = next((kind for kind, _ in kinds.most_common(1)), None)
+    return [shard for shard in shards if repr(shard.machine) == kind]
 
 
 def check_machine(what: str, machine: object, expected: object | None) -> None:

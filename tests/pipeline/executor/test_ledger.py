@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -226,6 +227,27 @@ def test_shards_of_other_code_or_machines_are_not_taken_over(finished: Path) -> 
     mixed.record(made(finished / "c/set", "000001.tar", "elsewhere"))
     assert taken_over("c", EarlierRuns("", (finished,))) == 0
     assert taken_over("d", EarlierRuns("", (finished / "c", finished))) == 1
+
+
+def test_shards_of_an_earlier_run_are_copied_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store takes seconds for each."""
+    root = Url(f"memory://{uuid.uuid4().hex}")
+    first = Ledger(root / "old", "set", PLANS, Made)
+    for name in PLANS:
+        first.record(made(root / "old/set", name))
+    together = threading.Barrier(len(PLANS), timeout=30)
+    copy = Url.copy_to
+
+    def copy_together(url: Url, other: Url) -> None:
+        if url.name.endswith(".tar"):
+            together.wait()
+        copy(url, other)
+
+    monkeypatch.setattr(Url, "copy_to", copy_together)
+    new = Ledger(root / "new", "set", PLANS, Made, EarlierRuns("", (root / "old",)))
+    assert new.taken_over == 3 and not new.missing
 
 
 def test_a_finished_shard_that_is_gone_at_the_end_is_an_error(finished: Path) -> None:
