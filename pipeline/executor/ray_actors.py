@@ -119,6 +119,7 @@ class _Pool(Generic[T, R]):
         self._workers = workers
         self._in_flight = in_flight
         self._died_at_start = 0
+        """Actors that died as they started, since one last did start."""
         self._last_working = time.monotonic()
 
     def start_actors(self, room: int) -> None:
@@ -203,9 +204,11 @@ class _Pool(Generic[T, R]):
         if error is None:
             actor.place, actor.node = found
             self._fit.append(actor)
+            self._died_at_start = 0
             return
         self._died_at_start += 1
-        if self._died_at_start > ATTEMPTS * self._workers:
+        most = ATTEMPTS * max(1, min(self._workers, self._room))
+        if self._died_at_start > most and not self._fit:  # one odd node ends no run
             raise UserError(f"Ray: workers die as they start: {one_line(error)}")
 
     def _settle_task(self, actor: _Actor, index: int, outcome: Outcome[R]) -> None:

@@ -52,6 +52,8 @@ class FakeRay:
     alive: list[str]
     behave: Callable[[str, int], Any]
     actors: list[FakeActor] = field(default_factory=list)
+    dying: tuple[str, ...] = ()
+    """Nodes whose actors die as they start."""
     most: int = 0
     """Most tasks that one actor had at once."""
 
@@ -67,6 +69,8 @@ class FakeRay:
             used = {actor.node for actor in self.actors if actor.alive}
             node = next((name for name in self.alive if name not in used), None)
             actor = FakeActor(len(self.actors), node)
+            if node in self.dying:  # a start takes longer than a task
+                actor.answers = 2 * len(self.actors)
             self.actors.append(actor)
             return SimpleNamespace(
                 fake=actor,
@@ -98,6 +102,9 @@ class FakeRay:
     def get(self, reference: Reference) -> Any:
         actor = reference.actor
         assert actor.node is not None
+        if reference.task is None and actor.node in self.dying:
+            actor.alive = False
+            raise RayActorError("the actor died")
         if actor.alive and reference.task is None:
             return Place("host-" + actor.node, actor.number), actor.node
         found = self._behaved(reference) if actor.alive else "die"
@@ -132,13 +139,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
         tasks: int,
         behave: Callable[[str, int], Any],
         on_result: Callable[[int, int], None] = lambda index, result: None,
+        dying: tuple[str, ...] = (),
+        started: list[FakeActor] | None = None,
         **options: Any,
     ) -> Ran:
         def square(node: str, task: int) -> Any:
             found = behave(node, task)
             return task * task if found is None else found
 
-        fake = FakeRay(list(nodes), square)
+        fake = FakeRay(list(nodes), square, dying=dying)
+        fake.actors = started if started is not None else []
         monkeypatch.setattr(ray_actors, "ray_cluster", lambda: contextlib.nullcontext(fake))
         results: dict[int, int] = {}
         attempts: list[Attempt] = []
@@ -225,6 +235,19 @@ def test_results_of_another_machine_are_made_again(run: Run) -> None:
     found = run(["a", "b"], 12, behave, refuse)
     assert found.results == squares(12)
     assert set(by_node.values()) == {"a"}, "each task was made by the other node in the end"
+
+
+def test_a_node_whose_workers_die_as_they_start_ends_no_run(run: Run) -> None:
+    found = run(["a", "b"], 40, lambda node, task: None, workers=2, dying=("b",))
+    assert found.results == squares(40) and not found.failures
+
+
+def test_where_all_workers_die_as_they_start_few_are_tried(run: Run) -> None:
+    """By default a run may have as many workers as there are tasks."""
+    started: list[FakeActor] = []
+    with pytest.raises(UserError, match="workers die as they start: RayActorError: the actor died"):
+        run(["a", "b"], 1000, lambda n, t: None, workers=10**6, dying=("a", "b"), started=started)
+    assert len(started) < 10
 
 
 def test_tasks_of_a_node_that_goes_are_made_by_others_without_counting(run: Run) -> None:
