@@ -12,15 +12,16 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import TypeAdapter
 
 from pipeline.executor.intact import intact_shards
-from pipeline.executor.outcome import UnfitWorkerError
+from pipeline.executor.outcome import OtherMachineError
 from pipeline.executor.prefetch import in_threads
 from pipeline.executor.run import ExecutorKind
 from pipeline.shards.index import part_path
@@ -61,7 +62,7 @@ class Finished(Protocol):
 Shard = TypeVar("Shard", bound=Finished)
 
 _CODE = "code"
-_READING_THREADS = 8
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class Ledger(Generic[Shard]):
         self.record: Recorder[Shard] = Recorder(self._rows, form)
         self._plans = plans
         self._form = TypeAdapter(form)
-        self._machine: object | None = None
+        self._added = False
+        """Whether this run made a shard."""
         for folder in (self.out, self._rows):
             make_folder(folder)
         if _text(self._rows / _CODE) == earlier.code:
@@ -134,6 +136,11 @@ class Ledger(Generic[Shard]):
         return [name for name in self._plans if name not in self.done]
 
     @property
+    def machine(self) -> object | None:
+        """The kind of machine that made the finished shards; None while there is none."""
+        return next((shard.machine for shard in self.done.values()), None)
+
+    @property
     def shards(self) -> list[Shard]:
         """The records of all shards in order; none may be missing."""
         return [self.done[name] for name in self._plans]
@@ -141,10 +148,25 @@ class Ledger(Generic[Shard]):
     def add(self, shard: Shard) -> None:
         """Counts a shard that this run made and recorded.
 
-        Raises UnfitWorkerError where another kind of machine made it than the others of this run.
+        Raises OtherMachineError where another kind of machine made it than the finished ones.
         """
-        self._check_machine(shard)
+        check_machine(f"{self.out / shard.row.name}: made", shard.machine, self.machine)
         self.done[shard.row.name] = shard
+        self._added = True
+
+    def drop_earlier(self) -> bool:
+        """Drops the shards of earlier runs, if this run made none; whether there were any."""
+        dropped = not self._added and bool(self.done)
+        if dropped:
+            log.warning(
+                "%s: %d shards of an earlier run were made on %s, and no worker is of this kind: "
+                "they are made again",
+                self.out,
+                len(self.done),
+                self.machine,
+            )
+            self.done.clear()
+        return dropped
 
     def sweep(self) -> None:
         """Removes the files of writers that died and of other plans.
@@ -170,7 +192,7 @@ class Ledger(Generic[Shard]):
     def _find_own(self, executor: ExecutorKind, workers: int) -> None:
         """Finds the shards of the set that an earlier run finished."""
         paths = [self._rows / f"{name}.json" for name in self._plans]
-        records = in_threads(self._recorded, paths, _READING_THREADS)
+        records = in_threads(self._recorded, paths, _THREADS)
         found = [
             shard
             for shard, (name, plan) in zip(records, self._plans.items(), strict=True)
@@ -179,10 +201,8 @@ class Ledger(Generic[Shard]):
         rows = [shard.row for shard in found]
         sound = intact_shards(self.out, rows, file_sizes(self.out), executor, workers)
         intact = [shard for shard, whole in zip(found, sound, strict=True) if whole]
-        # A run that was killed can leave shards of two kinds of machines. Those of most stay.
-        kinds = Counter(repr(shard.machine) for shard in intact)
-        kind = next((kind for kind, _ in kinds.most_common(1)), None)
-        self.done = {shard.row.name: shard for shard in intact if repr(shard.machine) == kind}
+        # A run that was killed can leave shards of two kinds of machines.
+        self.done = {shard.row.name: shard for shard in _of_most(intact)}
 
     def _recorded(self, path: Location) -> Shard | None:
         try:
@@ -196,49 +216,52 @@ class Ledger(Generic[Shard]):
     def _take_over(self, out: Location, rows: Location, take: Callable[[Shard], bool]) -> None:
         """Takes shards of the set `out` of an earlier run, whose records are in `rows`."""
         wanted = {self._plans[name]: name for name in self.missing}
-        sizes = file_sizes(out)
         paths = [rows / name for name in file_sizes(rows) if name.endswith(".json")]
-        for shard in in_threads(self._recorded, paths, _READING_THREADS):
-            if shard is None or shard.row.plan not in wanted or not take(shard):
-                continue
-            if self.done and shard.machine != next(iter(self.done.values())).machine:
-                continue
-            try:
-                if not is_intact(out / shard.row.name, shard.row, sizes):
-                    continue
-                name = wanted.pop(shard.row.plan)
-                copy_file(out / shard.row.name, self.out / name)
-            except FileNotFoundError:  # its run removes it just now
-                continue
-            with suppress(FileNotFoundError):  # then they are read from the shard
-                copy_file(part_path(out / shard.row.name), part_path(self.out / name))
-            renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
-            self.record(renamed)
-            self.done[name] = renamed
-            self.taken_over += 1
+        found = {
+            shard.row.plan: shard
+            for shard in in_threads(self._recorded, paths, _THREADS)
+            if shard is not None and shard.row.plan in wanted and take(shard)
+            if self.machine in (None, shard.machine)
+        }
+        copied = partial(self._copied, out, file_sizes(out), wanted)
+        for shard in in_threads(copied, _of_most(found.values()), _THREADS):
+            if shard is not None:
+                self.done[shard.row.name] = shard
+                self.taken_over += 1
 
-    def _check_machine(self, shard: Shard) -> None:
-        """Drops an earlier run's shards where the first of this run shows another machine."""
-        if self._machine is None:
-            self._machine = shard.machine
-            others = [name for name, old in self.done.items() if old.machine != shard.machine]
-            if others:
-                log.warning(
-                    "%s: %d shards of an earlier run were made on %s, this one's are on %s: they "
-                    "are made again",
-                    self.out,
-                    len(others),
-                    self.done[others[0]].machine,
-                    shard.machine,
-                )
-            for name in others:
-                del self.done[name]
-        if self._machine != shard.machine:
-            raise UnfitWorkerError(
-                f"{self.out / shard.row.name}: made on {shard.machine}, the others of this run on "
-                f"{self._machine}; expected workers of one kind, because another kind may give "
-                "other bytes"
-            )
+    def _copied(
+        self, out: Location, sizes: Mapping[str, int], wanted: Mapping[str, str], shard: Shard
+    ) -> Shard | None:
+        """A shard of the folder `out` as this set has it; None where it is damaged or gone."""
+        assert shard.row.plan is not None
+        name = wanted[shard.row.plan]
+        try:
+            if not is_intact(out / shard.row.name, shard.row, sizes):
+                return None
+            copy_file(out / shard.row.name, self.out / name)
+        except FileNotFoundError:  # its run removes it just now
+            return None
+        with suppress(FileNotFoundError):  # then they are read from the shard
+            copy_file(part_path(out / shard.row.name), part_path(self.out / name))
+        renamed: Any = replace(shard, row=replace(shard.row, name=name))  # type: ignore[type-var]
+        self.record(renamed)
+        return cast(Shard, renamed)
+
+
+def _of_most(shards: Collection[Shard]) -> list[Shard]:
+    """Those of the kind of machine that made most of the shards."""
+    kinds = Counter(repr(shard.machine) for shard in shards)
+    kind = next((kind for kind, _ in kinds.most_common(1)), None)
+    return [shard for shard in shards if repr(shard.machine) == kind]
+
+
+def check_machine(what: str, machine: object, expected: object | None) -> None:
+    """Raises OtherMachineError unless a machine is of the kind of the finished shards, if any."""
+    if expected not in (None, machine):
+        raise OtherMachineError(
+            f"{what} on {machine}, the finished shards on {expected}; expected workers of one "
+            "kind, because another kind may give other bytes"
+        )
 
 
 def _text(path: Location) -> str | None:

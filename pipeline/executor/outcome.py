@@ -9,7 +9,11 @@ R = TypeVar("R")
 
 
 class UnfitWorkerError(UserError):
-    """A result that cannot be used because of the worker that made it, such as its machine."""
+    """A worker that cannot be used, such as one of another machine or without the storage."""
+
+
+class OtherMachineError(UnfitWorkerError):
+    """A worker of another kind of machine than that which made the finished shards."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,9 @@ class Attempt:
     number: int
     """1 for the first. An attempt that ended with its node and the next one share a number."""
     host: str
-    """Empty where the worker died before it reported; `pid` and `seconds` are 0 then."""
     pid: int
     seconds: float
+    """0 where the worker died."""
     error: str | None = None
     """In one line; none where the attempt succeeded."""
     traceback: str = ""

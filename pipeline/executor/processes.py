@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
 from pipeline.executor.outcome import Outcome
-from pipeline.executor.queue import TaskQueue, hung, say_dropped, tasks_each
+from pipeline.executor.queue import Place, TaskQueue, hung, say_dropped, tasks_each
 from pipeline.executor.worker import Worker
 
 T = TypeVar("T")
@@ -57,8 +57,8 @@ class _Process:
     """Why it cannot be used."""
 
     @property
-    def name(self) -> str:
-        return f"{self.process.pid} on {socket.gethostname()}"
+    def place(self) -> Place:
+        return Place(socket.gethostname(), self.process.pid or 0)
 
 
 class _Pool(Generic[T, R]):
@@ -126,13 +126,14 @@ class _Pool(Generic[T, R]):
     def _hand_out(self) -> None:
         """Gives tasks to the processes that have fewest."""
         fit = [each for each in self._processes.values() if each.reason is None]
+        places = [process.place for process in fit]
         for number in range(self._in_flight):
             for process in fit:
                 left = len(self._queue.waiting) + sum(len(each.begun) for each in fit)
                 each = tasks_each(left, len(fit), self._in_flight)
                 if number >= each or len(process.begun) > number:
                     continue
-                index = self._queue.take(process.begun)
+                index = self._queue.take(process.begun, process.place, places)
                 if index is not None:
                     process.begun[index] = time.monotonic()
                     with contextlib.suppress(BrokenPipeError):  # it died, which a read reports
@@ -145,27 +146,22 @@ class _Pool(Generic[T, R]):
         except (EOFError, ConnectionResetError):
             process.process.join()
             error = f"worker died (exit code {process.process.exitcode})"
-            self._lose(
-                process,
-                Outcome(
-                    failure=(error, ""), host=socket.gethostname(), pid=process.process.pid or 0
-                ),
-            )
+            place = process.place
+            self._lose(process, Outcome(failure=(error, ""), host=place.host, pid=place.pid))
             return None
         del process.begun[index]
         reason = self._queue.settle(index, outcome)
         if reason is not None and process.reason is None:
             process.reason = reason
-            say_dropped(process.name, reason)
+            say_dropped(process.place, reason)
         return reason
 
     def _check_time(self, process: _Process) -> None:
         seconds = time.monotonic() - min(process.begun.values(), default=time.monotonic())
         if seconds > self._queue.limit:
-            pid = process.process.pid or 0
             process.process.kill()
             process.process.join()
-            self._lose(process, hung(process.name, socket.gethostname(), pid, seconds))
+            self._lose(process, hung(process.place, seconds))
 
     def _lose(self, process: _Process, outcome: Outcome[R]) -> None:
         """Settles the tasks of a process that is gone, and starts another one if needed."""

@@ -3,8 +3,8 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.executor.outcome import Attempt, Failure, Outcome, UnfitWorkerError
 
@@ -23,6 +23,16 @@ FIRST_HUNG_SECONDS = 4 * 3600.0
 """While no task has finished, one hangs that takes this long."""
 
 
+class Place(NamedTuple):
+    """Where a worker runs."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.pid} on {self.host}"
+
+
 class TaskQueue(Generic[R]):
     """The tasks of a run by index: those that wait, the attempts made and the failures."""
 
@@ -37,6 +47,8 @@ class TaskQueue(Generic[R]):
         self.waiting = deque(range(count))
         self.failures: list[Failure] = []
         self._attempts = [0] * count
+        self._failed_at: dict[int, Place] = {}
+        """The worker that failed a task which waits again."""
         self._on_result = on_result
         self._on_attempt = on_attempt
         self._suspects: set[int] = set()
@@ -52,14 +64,20 @@ class TaskQueue(Generic[R]):
             return FIRST_HUNG_SECONDS
         return max(HUNG_SECONDS, HUNG_TIMES * self._longest)
 
-    def take(self, in_hand: Collection[int]) -> int | None:
-        """The next task for a worker that has some in hand; None where it gets none now.
+    def take(self, in_hand: Collection[int], place: Place, places: Sequence[Place]) -> int | None:
+        """The next task for the worker at `place` that has some in hand; None where it gets none.
 
-        A task after which a worker died or hung shares none.
+        `places` are those of all workers. A task after which a worker died or hung shares none. One
+        that failed goes to another host, or to another worker where there is one host: a worker
+        that fails every task, as with a failing GPU, is the first to ask for more.
         """
         if not self._suspects.isdisjoint(in_hand):
             return None
+        known = 1 if len({each.host for each in places}) > 1 else 2
         for index in self.waiting:
+            failed_here = self._failed_at.get(index, ())[:known] == place[:known]
+            if failed_here and len(places) > 1:
+                continue
             if not in_hand or index not in self._suspects:
                 self.waiting.remove(index)
                 return index
@@ -84,6 +102,7 @@ class TaskQueue(Generic[R]):
             return None
         self._attempts[index] += 1
         if self._attempts[index] < ATTEMPTS:
+            self._failed_at[index] = Place(outcome.host, outcome.pid)
             self.waiting.append(index)
         else:
             self.failures.append(Failure(index, *outcome.failure))
@@ -127,14 +146,14 @@ def tasks_each(left: int, workers: int, in_flight: int) -> int:
     return max(1, min(in_flight, -(-left // max(1, workers))))
 
 
-def say_dropped(worker: str, reason: BaseException) -> None:
+def say_dropped(place: Place, reason: BaseException) -> None:
     """Says that a run goes on without a worker, and why."""
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    log.warning("the run goes on without the worker %s: %s", worker, lines[-1])
+    log.warning("the run goes on without the worker %s: %s", place, lines[-1])
 
 
-def hung(worker: str, host: str, pid: int, seconds: float) -> Outcome[Any]:
+def hung(place: Place, seconds: float) -> Outcome[Any]:
     """The outcome of a task without a result in its time; says which worker had it."""
-    error = f"no result from the worker {worker} in {seconds:.0f} s"
+    error = f"no result from the worker {place} in {seconds:.0f} s"
     log.warning("%s: it is stopped, another worker tries", error)
-    return Outcome(failure=(error, ""), host=host, pid=pid, seconds=seconds)
+    return Outcome(failure=(error, ""), host=place.host, pid=place.pid, seconds=seconds)

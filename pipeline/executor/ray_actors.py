@@ -4,12 +4,12 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
-from pipeline.executor.outcome import Outcome
-from pipeline.executor.queue import ATTEMPTS, TaskQueue, hung, say_dropped, tasks_each
+from pipeline.executor.outcome import OtherMachineError, Outcome
+from pipeline.executor.queue import ATTEMPTS, Place, TaskQueue, hung, say_dropped, tasks_each
 from pipeline.executor.ray_capacity import actors_that_fit, alive_nodes
 from pipeline.executor.ray_cluster import ray_cluster
 from pipeline.executor.worker import Worker
@@ -68,11 +68,12 @@ def run_on_ray(
 class _RayWorker(Worker[T, R]):
     """The actor, under a name of its own in Ray's lists."""
 
-    def ready(self) -> tuple[str, int, str]:
-        """(host, process, ID of the node), once the actor runs."""
+    def ready(self) -> tuple[Place, str]:
+        """(place, ID of the node), once the actor runs."""
         import ray
 
-        return socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id()
+        place = Place(socket.gethostname(), os.getpid())
+        return place, ray.get_runtime_context().get_node_id()
 
 
 @dataclass(eq=False)
@@ -80,15 +81,10 @@ class _Actor:
     """An actor and the tasks that it has in hand."""
 
     handle: Any
-    host: str = ""
-    pid: int = 0
+    place: Place = Place("", 0)  # noqa: RUF009  # immutable
     node: str = ""
     begun: dict[int, float] = field(default_factory=dict)
     """Start of each task, by index."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.pid} on {self.host}"
 
 
 class _Pool(Generic[T, R]):
@@ -123,6 +119,7 @@ class _Pool(Generic[T, R]):
         self._workers = workers
         self._in_flight = in_flight
         self._died_at_start = 0
+        """Actors that died as they started, since one last did start."""
         self._last_working = time.monotonic()
 
     def start_actors(self, room: int) -> None:
@@ -139,11 +136,12 @@ class _Pool(Generic[T, R]):
         """Gives tasks to the actors that have fewest."""
         left = len(self._queue.waiting) + sum(len(actor.begun) for actor in self._fit)
         expected = len(self._fit) + len(self._starting)
+        places = [actor.place for actor in self._fit]
         for number in range(tasks_each(left, expected, self._in_flight)):
             for actor in self._fit:
                 if len(actor.begun) > number:
                     continue
-                index = self._queue.take(actor.begun)
+                index = self._queue.take(actor.begun, actor.place, places)
                 if index is not None:
                     reference = actor.handle.run.remote(self._tasks[index])
                     actor.begun[index] = time.monotonic()
@@ -177,15 +175,17 @@ class _Pool(Generic[T, R]):
             seconds = now - min(actor.begun.values(), default=now)
             if seconds > self._queue.limit:
                 self._ray.kill(actor.handle)
-                self._lose(actor, hung(actor.name, actor.host, actor.pid, seconds))
+                self._lose(actor, hung(actor.place, seconds))
 
     def check_has_workers(self, needed: str) -> None:
         """Raises where no actor is fit, or where none has been up for `NO_WORKER_SECONDS`."""
         if self._fit or self.busy:
             self._last_working = time.monotonic()
         elif self._reason is not None and not self._starting:
-            # A fault of all workers is not tried out on each node of a large cluster.
-            if self._room <= 0 or len(self._unfit) >= ATTEMPTS * self._workers:
+            # A fault of all workers is not tried out on each node of a large cluster, but each may
+            # be the machine that is wanted.
+            fault = not isinstance(self._reason, OtherMachineError)
+            if self._room <= 0 or (fault and len(self._unfit) >= ATTEMPTS * self._workers):
                 raise self._reason
         elif time.monotonic() - self._last_working > NO_WORKER_SECONDS:
             raise UserError(
@@ -199,14 +199,16 @@ class _Pool(Generic[T, R]):
             self._ray.kill(actor.handle)
 
     def _settle_start(
-        self, actor: _Actor, found: tuple[str, int, str], error: Exception | None
+        self, actor: _Actor, found: tuple[Place, str], error: Exception | None
     ) -> None:
         if error is None:
-            actor.host, actor.pid, actor.node = found
+            actor.place, actor.node = found
             self._fit.append(actor)
+            self._died_at_start = 0
             return
         self._died_at_start += 1
-        if self._died_at_start > ATTEMPTS * self._workers:
+        most = ATTEMPTS * max(1, min(self._workers, self._room))
+        if self._died_at_start > most and not self._fit:  # one odd node ends no run
             raise UserError(f"Ray: workers die as they start: {one_line(error)}")
 
     def _settle_task(self, actor: _Actor, index: int, outcome: Outcome[R]) -> None:
@@ -216,9 +218,10 @@ class _Pool(Generic[T, R]):
             self._fit.remove(actor)
             self._unfit.append(actor)
             self._reason = self._reason or reason
-            say_dropped(actor.name, reason)
+            say_dropped(actor.place, reason)
 
     def _settle_death(self, actor: _Actor, outcome: Outcome[R]) -> None:
+        outcome = replace(outcome, host=actor.place.host, pid=actor.place.pid)
         if actor.node not in alive_nodes(self._ray):
             # The node is gone: the end of the actor says nothing about its tasks.
             for index in actor.begun:

@@ -35,10 +35,11 @@ def run_tasks(
     `worker` is a factory that is called once in each process or actor, where it loads the model. It
     returns the function that is applied to each task. Factory, tasks and results must be
     picklable. A task that raises, whose worker dies, or that hangs (`TaskQueue.limit`), is tried
-    once more, the latter two with another worker. After the second time it is a `Failure`, and the
-    other tasks go on. A worker whose factory raises, or whose result makes
-    `on_result` raise `UnfitWorkerError`, is named in a warning and gets no more tasks. The first
-    such error ends the run where no worker is left, and any other error of `on_result` at once.
+    once more, with another worker where there is one. After the second time it is a `Failure`, and
+    the other tasks go on. A worker whose factory raises, whose function raises `UnfitWorkerError`,
+    or whose result makes `on_result` raise it, is named in a warning and gets no more tasks. The
+    first such error ends the run where no worker is left, and any other error of `on_result` at
+    once.
     Returns the failures in the order of the tasks. `on_attempt` is called after every attempt.
     Without `may_hang`, tasks take as long as they need: they watch themselves.
 

@@ -1,12 +1,13 @@
 """Runs the workers that make the missing shards of a set."""
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar, overload
 
-from pipeline.executor.ledger import Ledger, Recorder, Shard
-from pipeline.executor.outcome import Attempt
+from pipeline.executor.ledger import Ledger, Recorder, Shard, check_machine
+from pipeline.executor.outcome import Attempt, OtherMachineError
 from pipeline.executor.run import ExecutorKind, run_tasks
 from pipeline.executor.run_log import RunLog, run_log
 from pipeline.storage.location import Location
@@ -15,6 +16,9 @@ from tvqrap.runtime.errors import UserError
 
 Task = TypeVar("Task")
 
+Maker = tuple[object, Callable[[Task], Shard]]
+"""The kind of machine of a worker, and its function that makes a shard."""
+
 
 class ShardsFailed(UserError):
     """Some shards of a set could not be made; the message lists them. The others are finished."""
@@ -22,7 +26,7 @@ class ShardsFailed(UserError):
 
 def make_missing(
     ledger: Ledger[Shard],
-    worker: Callable[[], Callable[[Task], Shard]],
+    worker: Callable[[], Maker[Task, Shard]],
     tasks: Mapping[str, Task],
     *,
     what: str,
@@ -37,11 +41,12 @@ def make_missing(
 ) -> None:
     """Makes the shards that a ledger lacks; workers record each as it is finished.
 
-    `tasks` has the task of each shard by name. `check` raises where this driver no longer holds the
-    set. `on_shard` gets the name of each finished shard once, those of earlier runs too. `logs`
-    gets a log of each run. Each worker makes up to `in_flight` shards at once. Raises ShardsFailed,
-    which begins with `what`, where shards fail; UserError where shards that were finished are gone
-    at the end.
+    Workers on another kind of machine than that of the finished shards make none. Where all workers
+    are, the shards of earlier runs are made again. `tasks` has the task of each shard by name.
+    `check` raises where this driver no longer holds the set. `on_shard` gets the name of each
+    finished shard once, those of earlier runs too. `logs` gets a log of each run. Each worker makes
+    up to `in_flight` shards at once. Raises ShardsFailed, which begins with `what`, where shards
+    fail; UserError where shards that were finished are gone at the end.
     """
     reported = set(ledger.done)
     for name in ledger.done:
@@ -53,20 +58,25 @@ def make_missing(
             reported.add(shard.row.name)
             on_shard(shard.row.name)
 
-    # A second time only where the first turned out to run on other machines than an earlier run.
     while names := ledger.missing:
         with run_log(logs) as log:
-            failures = run_tasks(
-                _Recording(worker, ledger.record),
-                _Chosen(tasks, names),
-                executor=executor,
-                workers=workers,
-                on_result=lambda index, shard: keep(shard),
-                on_attempt=partial(_log_attempt, check, log, names),
-                cpus=cpus,
-                gpus=gpus,
-                in_flight=in_flight,
-            )
+            try:
+                failures = run_tasks(
+                    _Recording(worker, ledger.record, ledger.machine),
+                    _Chosen(tasks, names),
+                    executor=executor,
+                    workers=workers,
+                    on_result=lambda index, shard: keep(shard),
+                    on_attempt=partial(_log_attempt, check, log, names),
+                    cpus=cpus,
+                    gpus=gpus,
+                    in_flight=in_flight,
+                )
+            except OtherMachineError:
+                # Waiting for machines of the kind of an earlier run could last for ever.
+                if not ledger.drop_earlier():
+                    raise
+                continue
         if failures:
             raise ShardsFailed(f"{what}: {log.failed(failures, names, len(tasks))}")
     # Workers that died in this run leave files too, whose shards another worker has made since.
@@ -81,11 +91,15 @@ class _Recording(Generic[Task, Shard]):
     So a shard that was made counts, even if the driver dies before it gets the result.
     """
 
-    worker: Callable[[], Callable[[Task], Shard]]
+    worker: Callable[[], Maker[Task, Shard]]
     record: Recorder[Shard]
+    machine: object | None
+    """The kind of machine of the finished shards: a worker of another kind begins none."""
 
     def __call__(self) -> Callable[[Task], Shard]:
-        return partial(self._made, self.worker())
+        machine, make = self.worker()
+        check_machine(f"{socket.gethostname()} makes shards", machine, self.machine)
+        return partial(self._made, make)
 
     def _made(self, make: Callable[[Task], Shard], task: Task) -> Shard:
         shard = make(task)

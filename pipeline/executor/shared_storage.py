@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.executor.outcome import UnfitWorkerError
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.content import is_locator, read_content
 from pipeline.storage.location import Location, write_text
@@ -34,13 +35,13 @@ class WrittenProof:
         return proof
 
     def check(self) -> None:
-        """Raises `UserError` where the file on this node has other content or is missing."""
+        """Raises `UnfitWorkerError` where the file on this node has other content or is missing."""
         try:
             found = self.file.read_bytes().decode(errors="replace")
         except OSError as error:
             found = str(error.strerror or error)
         if found != self.mark:
-            raise UserError(
+            raise UnfitWorkerError(
                 f"{socket.gethostname()} does not see the driver's {self.file} ({found}), "
                 f"{_EXPECTED}"
             )

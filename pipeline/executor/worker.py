@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from pipeline.executor.code_digest import code_digest
-from pipeline.executor.outcome import Outcome
+from pipeline.executor.outcome import Outcome, UnfitWorkerError
 from tvqrap.runtime.errors import UserError, one_line
 
 T = TypeVar("T")
@@ -32,7 +32,10 @@ class Worker(Generic[T, R]):
         self._digest = code_digest()
 
     def run(self, task: T) -> Outcome[R]:
-        """Runs a task; errors of the task and of the factory are part of the outcome."""
+        """Runs a task; errors of the task and of the factory are part of the outcome.
+
+        An `UnfitWorkerError` of the task is one of the worker, as are those of the factory.
+        """
         if self._digest != self._driver_digest:
             return Outcome(
                 fatal=UserError(
@@ -50,6 +53,8 @@ class Worker(Generic[T, R]):
         begun = time.monotonic()
         try:
             outcome = Outcome(result=function(task))
+        except UnfitWorkerError as error:
+            return Outcome(fatal=error)
         except Exception as error:
             outcome = Outcome(failure=(one_line(error), traceback.format_exc()))
         seconds = time.monotonic() - begun

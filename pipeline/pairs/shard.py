@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass as document
 
 from pipeline.config import DataSettings, DegradationSettings, SetSettings
+from pipeline.executor.shards import Maker
 from pipeline.executor.shared_storage import FilesProof, WrittenProof
 from pipeline.pairs.crops import cut
 from pipeline.pairs.degradation import degrade, draw_preset
@@ -74,14 +75,14 @@ class PairMaker:
             )
         )
 
-    def __call__(self) -> Callable[[PairShardTask], PairShard]:
+    def __call__(self) -> Maker[PairShardTask, PairShard]:
         """Checks the storage and loads the teacher, once per worker."""
         self.photos.check()
         self.storage.check()
         teach = self.teacher.load() if self.teacher else None
         photos = _Photographs(Path(self.data.photos).resolve(), self.data)
         toolchain = Toolchain.here(teacher=teach is not None)
-        return partial(self._make, photos, teach, toolchain)
+        return toolchain, partial(self._make, photos, teach, toolchain)
 
     def _make(
         self,

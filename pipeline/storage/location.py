@@ -228,10 +228,13 @@ def make_folder(path: Location) -> None:
 def file_sizes(folder: Location) -> dict[str, int]:
     """Bytes of each file in a folder, by name, sorted; none where there is no such folder."""
     if isinstance(folder, Path):
-        if not folder.is_dir():
-            return {}
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
-        return {path.name: path.stat().st_size for path in paths}
+        sizes: dict[str, int] = {}
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process removed or renamed it just now
+                    if entry.is_file():
+                        sizes[entry.name] = entry.stat().st_size
+        return dict(sorted(sizes.items()))
     files = (entry for entry in folder.entries() if entry["type"] == "file")
     return dict(sorted((_last(entry["name"]), int(entry["size"] or 0)) for entry in files))
 

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,19 +44,20 @@ class ShardCache:
         Raises `UserError` that names the shard where the store's content has another SHA-256 (hex).
         """
         content = self._kept(sha256)
-        if content is None:
-            # A few locks for all shards: a file for each would be left behind.
-            lock = self.folder / f"fetch-{sha256[0]}.lock"
-            with file_lock(lock, f"fetching {source}", patience=math.inf):
-                content = self._kept(sha256)  # another process may have fetched it meanwhile
-                if content is None:
-                    content = source.read_bytes()
-                    found = hashlib.sha256(content).hexdigest()
-                    if found != sha256:
-                        raise UserError(
-                            f"{source}: found SHA-256 {found[:12]}, its manifest says {sha256[:12]}"
-                        )
-                    self._keep(sha256, content)
+        if content is not None:
+            return content
+        with ExitStack() as stack:
+            try:
+                # A few locks for all shards: a file for each would be left behind.
+                lock = self.folder / f"fetch-{sha256[0]}.lock"
+                stack.enter_context(file_lock(lock, f"fetching {source}", patience=math.inf))
+            except OSError as error:
+                self._say_not_kept(error)
+                return _fetched(source, sha256)
+            content = self._kept(sha256)  # another process may have fetched it meanwhile
+            if content is None:
+                content = _fetched(source, sha256)
+                self._keep(sha256, content)
         return content
 
     def _path(self, sha256: str) -> Path:
@@ -79,16 +81,19 @@ class ShardCache:
 
     def _keep(self, sha256: str, content: bytes) -> None:
         """Keeps a shard if there is room or can be made."""
-        with file_lock(self.folder / "keep.lock", "keeping a shard", patience=math.inf):
-            try:
+        try:
+            with file_lock(self.folder / "keep.lock", "keeping a shard", patience=math.inf):
                 if not self._has_room(len(content)):
                     return
                 with atomic_path(self._path(sha256)) as temporary:
                     temporary.write_bytes(content)
-            except OSError as error:
-                log.warning("%s: a shard cannot be kept: %s", self.folder, error)
-                return
+        except OSError as error:
+            self._say_not_kept(error)
+            return
         self._checked.add(sha256)
+
+    def _say_not_kept(self, error: OSError) -> None:
+        log.warning("%s: a shard cannot be kept: %s", self.folder, error)
 
     def _has_room(self, size: int) -> bool:
         """Whether a shard of this size fits, after the removal of shards that nobody reads."""
@@ -107,6 +112,15 @@ class ShardCache:
             path.unlink(missing_ok=True)
             room += length
         return room >= size
+
+
+def _fetched(source: Url, sha256: str) -> bytes:
+    """The content in the store. Raises `UserError` where it has another SHA-256."""
+    content = source.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UserError(f"{source}: found SHA-256 {found[:12]}, its manifest says {sha256[:12]}")
+    return content
 
 
 @dataclass(frozen=True)

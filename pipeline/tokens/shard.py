@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as document
 
 from pipeline.config import TokensSettings
 from pipeline.executor.prefetch import prefetch
+from pipeline.executor.shards import Maker
 from pipeline.executor.shared_storage import ManifestProof, WrittenProof
 from pipeline.shards.codec import encode_array
 from pipeline.shards.index import write_indexed
@@ -73,7 +74,7 @@ class Extractor:
     storage: WrittenProof
     """Proof that workers write to the driver's storage."""
 
-    def __call__(self) -> Callable[[ShardRow], ExtractedShard]:
+    def __call__(self) -> Maker[ShardRow, ExtractedShard]:
         """Loads the tokenizer, once per worker."""
         self.storage.check()
         ManifestProof(self.pairs, self.pairs_root).check()
@@ -82,7 +83,7 @@ class Extractor:
         with _on_disk(self.tokenizer) as folder:
             encoder = Encoder(folder, self.fingerprint, self.settings)
         images = pair_images(Manifest.load(self.pairs))
-        return partial(self._extract, encoder, Lock(), images)
+        return encoder.machine, partial(self._extract, encoder, Lock(), images)
 
     def _extract(
         self, encoder: "Encoder", turn: Lock, images: Mapping[str, int], source: ShardRow

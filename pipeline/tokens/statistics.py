@@ -70,15 +70,18 @@ def token_statistics(
     def keep(index: int, counts: NDArray[np.int64]) -> None:
         histograms[index] = counts
 
+    home = manifest.home(tokens)
     failures = run_tasks(
-        partial(_counter, manifest.home(tokens), codebook),
+        partial(_counter, home, codebook),
         manifest.shards,
         executor=executor,
         workers=workers,
         on_result=keep,
     )
     if failures:
-        raise UserError(failures[0].error.partition(": ")[2])
+        shard = home / manifest.shards[failures[0].index].name
+        other, _, message = failures[0].error.partition("UserError: ")
+        raise UserError(f"{shard}: {other}" if other else message)
     return statistics_of(manifest.shards, histograms)
 
 

@@ -122,7 +122,7 @@ def work(
         settings=settings,
         storage=WrittenProof.beside(root / f"tokens{number}"),
     )
-    extract = extractor()
+    _, extract = extractor()
     encoder = Encoder(extractor.tokenizer, extractor.fingerprint, settings)
     multiple = encoder.architecture.hr_multiple
     turns = []

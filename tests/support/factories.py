@@ -48,6 +48,19 @@ def first_is_odd(log: Path) -> Callable[[int], int]:
     raise UserError("odd does not see the driver's storage")
 
 
+def failing_at_work(log: Path, error: type[Exception]) -> Callable[[int], int]:
+    """Squares numbers, slowly; the first process passes its checks, and then fails every task."""
+    try:
+        (log / "failing").touch(exist_ok=False)
+    except FileExistsError:
+        return lambda number: (time.sleep(0.05), number * number)[1]
+
+    def fail(number: int) -> int:
+        raise error("stale disk")
+
+    return fail
+
+
 def told_apart() -> Callable[[int], tuple[int, int]]:
     """Squares numbers, and says in which process."""
     return lambda number: (number * number, os.getpid())

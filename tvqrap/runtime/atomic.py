@@ -138,7 +138,9 @@ def _is_left_behind(path: Path, origin: str, process: int) -> bool:
 
 
 def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)  # Windows flushes no file that is open to be read alone
+    # Windows flushes no file that is open to be read alone. A link to one in a cache of DVC, which
+    # is read-only, can be opened in no other way.
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

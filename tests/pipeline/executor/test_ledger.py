@@ -4,8 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 
 from pipeline.executor import intact
 from pipeline.executor.ledger import EarlierRuns, Ledger
+from pipeline.executor.run import ExecutorKind
+from pipeline.executor.shards import make_missing
 from pipeline.shards.manifest import ShardRow
 from pipeline.shards.tar import Sample, write_shard
 from pipeline.storage.location import Location, Url
@@ -129,11 +134,65 @@ def test_only_shards_records_and_temporary_files_are_swept(finished: Path) -> No
 def test_shards_of_two_kinds_of_machines_do_not_mix(finished: Path) -> None:
     (finished / "set/000002.tar").unlink()
     again = ledger(finished)
+    with pytest.raises(UserError, match=r"2\.tar: made on elsewhere, the finished .* on here;"):
+        again.add(made(finished / "set", "000002.tar", "elsewhere"))
+    assert again.missing == ["000002.tar"], "shards of the earlier run stay"
+    assert again.drop_earlier() and again.missing == list(PLANS)
     again.add(made(finished / "set", "000002.tar", "elsewhere"))
-    assert again.missing == ["000000.tar", "000001.tar"], "those of the earlier run's machine"
-    again.add(made(finished / "set", "000000.tar", "elsewhere"))
-    with pytest.raises(UserError, match=r"000001\.tar: made on here, the others .* on elsewhere;"):
+    with pytest.raises(UserError, match=r"1\.tar: made on here, the finished .* on elsewhere;"):
         again.add(made(finished / "set", "000001.tar"))
+    assert not again.drop_earlier() and again.missing == ["000000.tar", "000001.tar"]
+
+
+def fitted(log: Path, odd: int) -> tuple[str, Callable[[str], Made]]:
+    """A worker; the first `odd` of them are on other machines."""
+    number = len(list(log.glob("worker*")))
+    (log / f"worker{number}{uuid.uuid4().hex}").touch()
+    machine = "elsewhere" if number < odd else "here"
+    return machine, lambda name: made(log / "set", name, machine)
+
+
+def test_a_worker_on_another_machine_makes_no_shard_and_costs_none(
+    finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be the first to make one: shards of an earlier run would be made again."""
+    for name in ("000000.tar", "000001.tar"):
+        (finished / f"rows/set/{name}.json").unlink()
+    kept = finished / "set/000002.tar"
+    written = kept.stat().st_mtime_ns
+    again = ledger(finished)
+    make(again, partial(fitted, finished, 1), executor="processes")
+    assert [shard.machine for shard in again.shards] == ["here"] * 3
+    assert kept.stat().st_mtime_ns == written
+    assert "makes shards on elsewhere, the finished shards on here" in caplog.text
+
+
+def test_where_no_worker_is_of_their_kind_shards_of_an_earlier_run_are_made_again(
+    finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (finished / "rows/set/000002.tar.json").unlink()
+    again = ledger(finished)
+    make(again, partial(fitted, finished, 9), executor="serial")
+    assert [shard.machine for shard in again.shards] == ["elsewhere"] * 3
+    assert "2 shards of an earlier run were made on here, and no worker is" in caplog.text
+
+
+def make(
+    ledger: Ledger[Made],
+    worker: Callable[[], tuple[str, Callable[[str], Made]]],
+    executor: ExecutorKind,
+) -> None:
+    make_missing(
+        ledger,
+        worker,
+        dict(zip(PLANS, PLANS, strict=True)),
+        what="the set",
+        logs=ledger.out.parent / "logs",
+        executor=executor,
+        workers=2,
+        check=lambda: None,
+        on_shard=lambda name: None,
+    )
 
 
 def test_a_worker_that_was_dropped_leaves_its_shard_and_most_others_stay(finished: Path) -> None:
@@ -168,6 +227,27 @@ def test_shards_of_other_code_or_machines_are_not_taken_over(finished: Path) -> 
     mixed.record(made(finished / "c/set", "000001.tar", "elsewhere"))
     assert taken_over("c", EarlierRuns("", (finished,))) == 0
     assert taken_over("d", EarlierRuns("", (finished / "c", finished))) == 1
+
+
+def test_shards_of_an_earlier_run_are_copied_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store takes seconds for each."""
+    root = Url(f"memory://{uuid.uuid4().hex}")
+    first = Ledger(root / "old", "set", PLANS, Made)
+    for name in PLANS:
+        first.record(made(root / "old/set", name))
+    together = threading.Barrier(len(PLANS), timeout=30)
+    copy = Url.copy_to
+
+    def copy_together(url: Url, other: Url) -> None:
+        if url.name.endswith(".tar"):
+            together.wait()
+        copy(url, other)
+
+    monkeypatch.setattr(Url, "copy_to", copy_together)
+    new = Ledger(root / "new", "set", PLANS, Made, EarlierRuns("", (root / "old",)))
+    assert new.taken_over == 3 and not new.missing
 
 
 def test_a_finished_shard_that_is_gone_at_the_end_is_an_error(finished: Path) -> None:

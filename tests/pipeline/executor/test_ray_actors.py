@@ -6,14 +6,15 @@
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipeline.executor import queue, ray_actors
-from pipeline.executor.outcome import Attempt, Outcome, UnfitWorkerError
+from pipeline.executor.outcome import Attempt, OtherMachineError, Outcome, UnfitWorkerError
+from pipeline.executor.queue import Place
 from pipeline.executor.run import run_tasks
 from tvqrap.runtime.errors import UserError
 
@@ -51,6 +52,8 @@ class FakeRay:
     alive: list[str]
     behave: Callable[[str, int], Any]
     actors: list[FakeActor] = field(default_factory=list)
+    dying: tuple[str, ...] = ()
+    """Nodes whose actors die as they start."""
     most: int = 0
     """Most tasks that one actor had at once."""
 
@@ -66,6 +69,8 @@ class FakeRay:
             used = {actor.node for actor in self.actors if actor.alive}
             node = next((name for name in self.alive if name not in used), None)
             actor = FakeActor(len(self.actors), node)
+            if node in self.dying:  # a start takes longer than a task
+                actor.answers = 2 * len(self.actors)
             self.actors.append(actor)
             return SimpleNamespace(
                 fake=actor,
@@ -97,15 +102,19 @@ class FakeRay:
     def get(self, reference: Reference) -> Any:
         actor = reference.actor
         assert actor.node is not None
+        if reference.task is None and actor.node in self.dying:
+            actor.alive = False
+            raise RayActorError("the actor died")
         if actor.alive and reference.task is None:
-            return "host-" + actor.node, actor.number, actor.node
+            return Place("host-" + actor.node, actor.number), actor.node
         found = self._behaved(reference) if actor.alive else "die"
         if found in ("die", "take the node down"):
             actor.alive = False
             if found == "take the node down":
                 self.alive.remove(actor.node)
             raise RayActorError("the actor died")
-        return found if isinstance(found, Outcome) else Outcome(result=found, host=actor.node)
+        outcome = found if isinstance(found, Outcome) else Outcome(result=found)
+        return replace(outcome, host="host-" + actor.node, pid=actor.number)
 
     def kill(self, handle: Any) -> None:
         handle.fake.alive = False
@@ -130,13 +139,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
         tasks: int,
         behave: Callable[[str, int], Any],
         on_result: Callable[[int, int], None] = lambda index, result: None,
+        dying: tuple[str, ...] = (),
+        started: list[FakeActor] | None = None,
         **options: Any,
     ) -> Ran:
         def square(node: str, task: int) -> Any:
             found = behave(node, task)
             return task * task if found is None else found
 
-        fake = FakeRay(list(nodes), square)
+        fake = FakeRay(list(nodes), square, dying=dying)
+        fake.actors = started if started is not None else []
         monkeypatch.setattr(ray_actors, "ray_cluster", lambda: contextlib.nullcontext(fake))
         results: dict[int, int] = {}
         attempts: list[Attempt] = []
@@ -201,6 +213,13 @@ def test_a_run_without_a_fit_node_ends_with_the_first_reason(run: Run) -> None:
         run(["a", "b"], 5, behave)
 
 
+def test_every_node_is_asked_for_the_machine_that_is_wanted(run: Run) -> None:
+    def behave(node: str, task: int) -> Any:
+        return None if node == "e" else Outcome(fatal=OtherMachineError("another machine"))
+
+    assert run(["a", "b", "c", "d", "e"], 1, behave).results == squares(1)
+
+
 def test_results_of_another_machine_are_made_again(run: Run) -> None:
     """The driver refuses those of the node b, whose worker did not know that it is odd."""
     by_node: dict[int, str] = {}
@@ -218,6 +237,19 @@ def test_results_of_another_machine_are_made_again(run: Run) -> None:
     assert set(by_node.values()) == {"a"}, "each task was made by the other node in the end"
 
 
+def test_a_node_whose_workers_die_as_they_start_ends_no_run(run: Run) -> None:
+    found = run(["a", "b"], 40, lambda node, task: None, workers=2, dying=("b",))
+    assert found.results == squares(40) and not found.failures
+
+
+def test_where_all_workers_die_as_they_start_few_are_tried(run: Run) -> None:
+    """By default a run may have as many workers as there are tasks."""
+    started: list[FakeActor] = []
+    with pytest.raises(UserError, match="workers die as they start: RayActorError: the actor died"):
+        run(["a", "b"], 1000, lambda n, t: None, workers=10**6, dying=("a", "b"), started=started)
+    assert len(started) < 10
+
+
 def test_tasks_of_a_node_that_goes_are_made_by_others_without_counting(run: Run) -> None:
     def behave(node: str, task: int) -> Any:
         return "take the node down" if node == "b" else None
@@ -226,6 +258,32 @@ def test_tasks_of_a_node_that_goes_are_made_by_others_without_counting(run: Run)
     assert found.results == squares(12) and not found.failures
     assert {each.number for each in found.attempts} == {1}
     assert any(each.error for each in found.attempts)
+
+
+def test_a_node_that_fails_every_task_leaves_them_to_the_others(run: Run) -> None:
+    """A stale disk or a failing GPU: its workers are the first to ask for more."""
+
+    def behave(node: str, task: int) -> Any:
+        return Outcome(failure=("OSError: stale", "")) if node == "b" else None
+
+    found = run(["a", "b"], 40, behave)
+    assert found.results == squares(40) and not found.failures
+    failed = {each.index for each in found.attempts if each.error}
+    assert failed and {each.host for each in found.attempts if each.error} == {"host-b"}
+
+
+def test_a_lone_node_tries_a_task_again_itself(run: Run) -> None:
+    def behave(node: str, task: int) -> Any:
+        return Outcome(failure=("ValueError: odd", "")) if task == 7 else None
+
+    found = run(["a"], 9, behave)
+    assert found.results == squares(9, 7) and found.failures == [7]
+    assert [each.number for each in found.attempts if each.index == 7] == [1, 2]
+
+
+def test_the_log_names_the_node_of_an_actor_that_died(run: Run) -> None:
+    found = run(["a"], 1, lambda node, task: "die")
+    assert [(each.host, each.error is None) for each in found.attempts] == [("host-a", False)] * 2
 
 
 def test_a_task_that_kills_its_actor_takes_no_other_with_it(run: Run) -> None:

@@ -25,6 +25,7 @@ from pipeline.executor.worker import Worker
 from tests.support.factories import (
     broken,
     crashing,
+    failing_at_work,
     first_is_odd,
     hanging,
     in_pairs,
@@ -108,6 +109,21 @@ def test_a_worker_that_fails_its_checks_is_named_and_dropped(tmp_path, caplog):
     host = socket.gethostname()
     assert f"on {host}: odd does not see the driver's storage" in caplog.text
     assert "goes on without the worker" in caplog.text
+
+
+@pytest.mark.parametrize("error", [UnfitWorkerError, OSError])
+def test_a_worker_that_fails_every_task_ends_no_run(error, tmp_path, caplog):
+    """One that lost the driver's storage is dropped; what another one fails, others make."""
+    results: dict[int, int] = {}
+    failures = run_tasks(
+        functools.partial(failing_at_work, tmp_path, error),
+        list(range(20)),
+        executor="processes",
+        workers=2,
+        on_result=results.__setitem__,
+    )
+    assert not failures and results == {number: number * number for number in range(20)}
+    assert caplog.text.count("goes on without the worker") == (error is UnfitWorkerError)
 
 
 def test_a_worker_whose_results_do_not_fit_is_dropped(caplog):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.executor.outcome import Failure
 from pipeline.inspection.diff import token_difference
 from pipeline.inspection.margins import margins
 from pipeline.inspection.preview import token_sheet
@@ -14,6 +15,7 @@ from pipeline.inspection.sampling import TokenSample
 from pipeline.loading.dataset import MemberSelection, ShardedDataset
 from pipeline.loading.loader import Loader
 from pipeline.shards.codec import encode_array
+from pipeline.tokens import statistics
 from pipeline.tokens.extract import extract_set
 from pipeline.tokens.statistics import token_statistics
 from tests.support.commands import run
@@ -65,6 +67,15 @@ def test_the_sample_is_named(root: Path, tmp_path: Path, name: str, payload: byt
             refused += 1
             assert key in str(error) and "\n" not in str(error)
     assert refused >= 2, "those that only compare may say that the sample differs"
+
+
+def test_a_worker_that_dies_is_said_with_its_shard(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = [Failure(0, "worker died (exit code -9)", "")]
+    monkeypatch.setattr(statistics, "run_tasks", lambda *given, **options: died)
+    with pytest.raises(UserError, match=r"train/000000\.tar: worker died \(exit code -9\)$"):
+        token_statistics(root / "tokens/train")
 
 
 def rewritten(source: Path, out: Path, **changes: object) -> Path:

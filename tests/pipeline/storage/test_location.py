@@ -1,6 +1,8 @@
 """Folders and object stores: one behaviour, whole files, one-line errors."""
 
 import io
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from pipeline.storage.location import (
     Location,
     StorageError,
     Url,
+    copy_file,
     file_sizes,
     folder_names,
     location,
@@ -17,6 +20,7 @@ from pipeline.storage.location import (
     write_text,
     written,
 )
+from tests.support.disasters import apart
 from tvqrap.runtime.errors import UserError
 
 
@@ -63,6 +67,42 @@ def test_a_file_appears_whole_or_not_at_all(place: Location) -> None:
             raise ZeroDivisionError
     assert file_sizes(place) == {"kept": 6}
     assert (place / "kept").read_bytes() == b"before"
+
+
+def test_a_folder_is_listed_while_others_write_in_it(tmp_path: Path) -> None:
+    """Workers of another run rename and remove files there at any moment."""
+    for number in range(500):
+        (tmp_path / f"{number}.tar").write_bytes(b"whole")
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            write_text(tmp_path / "999.tar", "whole")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(40):
+            assert file_sizes(tmp_path)["7.tar"] == 5
+    finally:
+        ended.set()
+        writer.join()
+
+
+def test_a_read_only_file_is_linked(tmp_path: Path) -> None:
+    """DVC leaves such ones where its cache is made of hard links."""
+
+    def link() -> None:
+        os.chdir(tmp_path)
+        if os.geteuid() == 0:
+            os.chown(tmp_path, 65534, 65534)
+            os.setuid(65534)
+        Path("a.tar").write_bytes(b"shard")
+        Path("a.tar").chmod(0o444)
+        copy_file(Path("a.tar"), Path("b.tar"))
+
+    assert apart(link) == 0
+    assert (tmp_path / "b.tar").samefile(tmp_path / "a.tar")
 
 
 def test_creating_succeeds_once(store: Url) -> None:

@@ -1,5 +1,6 @@
 """The cache of shards: each fetched once, checked, within its size, shared by processes."""
 
+import errno
 import hashlib
 import os
 import threading
@@ -8,6 +9,7 @@ import uuid
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,3 +139,22 @@ def test_a_shard_above_the_limit_and_a_full_disk_only_cost_the_keeping(
     monkeypatch.setattr(shard_cache, "atomic_path", full)
     assert ShardCache(tmp_path, 100).read(url, sha256) == b"shard"
     assert "cannot be kept: no space left" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["fetch", "keep"])
+def test_where_no_lock_can_be_written_shards_are_fetched(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk takes no file for a lock either."""
+    url, sha256 = put(b"shard")
+    lock = shard_cache.file_lock
+
+    def full(path: Path, *given: Any, **options: Any) -> Any:
+        if path.name.startswith(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return lock(path, *given, **options)
+
+    monkeypatch.setattr(shard_cache, "file_lock", full)
+    assert ShardCache(tmp_path, 100).read(url, sha256) == b"shard"
+    assert "cannot be kept: [Errno 28] No space left on device" in caplog.text
+    assert not kept(tmp_path)

@@ -286,9 +286,8 @@ def test_workers_of_two_kinds_are_refused_with_both_names(
     with pytest.raises(UserError) as caught:
         extract(material, tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/train/000001.tar: made on CPU 3 with torch 2.0, the others of this run on "
-        "CPU 2 with torch 2.0; expected workers of one kind, because another kind may give other "
-        "bytes"
+        f"{tmp_path}/train/000001.tar: made on CPU 3 with torch 2.0, the finished shards on CPU 2 "
+        "with torch 2.0; expected workers of one kind, because another kind may give other bytes"
     )
     assert not (tmp_path / "train/manifest.json").exists()
 

@@ -156,6 +156,7 @@ class TestWindows:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         flags: list[int] = []
+        monkeypatch.setattr(sys, "platform", "win32")
         monkeypatch.setattr(os, "fsync", lambda fd: flags.append(fcntl.fcntl(fd, fcntl.F_GETFL)))
         write_atomic(tmp_path / "a", "whole")
         assert [each & os.O_ACCMODE for each in flags] == [os.O_RDWR]
