@@ -68,7 +68,6 @@ def test_results_do_not_lie_among_the_images(images: Path) -> None:
     for inside in ("lq/scores", "gt"):
         given = ["bicubic", "--lq", images / "lq", "-o", images / inside]
         given += ["--gt", images / "gt"] if inside == "gt" else []
-        arguments = ["evaluate", *given, "--metrics", "piqe"]
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        result = run("evaluate", *given, "--metrics", "piqe")
         assert result.exit_code == 2 and "expected one outside of it" in result.output
     assert not (images / "lq/scores").exists()
