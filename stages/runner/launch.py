@@ -100,13 +100,17 @@ def start(command: Sequence[str], count: int) -> int:
         failed = _wait(workers)
         if failed is None:
             return 0
+        said: dict[int, str] = {}
         for rank, worker in enumerate(workers[1:], start=1):
             code = worker.returncode
             text = (Path(folder) / str(rank)).read_text(errors="replace").strip()
-            # Others can end before it is seen which of them was the first.
-            tells = code > 0 and code not in STOPPED and OTHERS_GONE not in text
-            if tells or (rank == failed and code not in STOPPED):
-                print(f"worker {rank}: {text or f'ended with code {code}'}", file=sys.stderr)
+            if code not in STOPPED and (code > 0 or rank == failed):
+                said[rank] = text or f"ended with code {code}"
+        # Others can end before it is seen which of them was the first.
+        causes = {rank: text for rank, text in said.items() if OTHERS_GONE not in text}
+        alone = {rank: text for rank, text in said.items() if rank == failed}
+        for rank, text in (causes or alone).items():
+            print(f"worker {rank}: {text}", file=sys.stderr)
         code = workers[failed].returncode
         return code if code > 0 else 128 - code
 
